@@ -1,0 +1,1 @@
+"""Datasets: dictionaries of arrays, stored as HDF5."""

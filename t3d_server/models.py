@@ -1,0 +1,348 @@
+"""Wire models: what the HTTP API, the handles, the store and the client exchange.
+
+Times are UTC and written as RFC 3339; durations end in `_s` (seconds), sizes in `_bytes`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Device = Literal["cpu", "gpu"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+def utc_now() -> datetime:
+    """The time now, UTC, to the millisecond."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+class Model(BaseModel):
+    """Base of the wire models: unknown fields are kept out, fields are not changed by accident."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class ArrayInfo(Model):
+    """Shape and numpy dtype name of one array of a dataset."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class DatasetInfo(Model):
+    """What is known of a dataset without reading its arrays.
+
+    Attributes:
+        id: UUID version 7.
+        size_bytes: size of its HDF5 file.
+        created_at: when it was stored.
+        arrays: every numeric array by key.
+        values: the small values (text, lists of text, scalars) by key.
+        axes: axes of `image` ("YX", "YXC", "ZYX", "ZYXC", "CYX"), None without an image.
+        spacing: distance of neighbouring samples, one for each spatial axis in axis order.
+        spacing_unit: unit of `spacing`.
+    """
+
+    id: str
+    size_bytes: int
+    created_at: datetime
+    arrays: dict[str, ArrayInfo] = {}
+    values: dict[str, Any] = {}
+    axes: str | None = None
+    spacing: tuple[float, ...] | None = None
+    spacing_unit: str | None = None
+
+
+class Parameter(Model):
+    """One parameter of an algorithm, as its manifest declares it.
+
+    Attributes:
+        name: key in `args`.
+        description: shown to users as help.
+        type: one of the 13 parameter types of the module spec.
+        default: value used where `args` has none.
+        adjustable: whether a client shows it to its user.
+        min: least value of a range type.
+        max: greatest value of a range type.
+        step: step of the client's slider; not enforced.
+        options: allowed values of an enum type.
+    """
+
+    name: str
+    description: str
+    type: str
+    default: Any
+    adjustable: bool = True
+    min: float | int | None = None
+    max: float | int | None = None
+    step: float | int | None = None
+    options: list[Any] | None = None
+
+
+class Manifest(Model):
+    """The validated `pyproject.toml` of an algorithm folder.
+
+    Attributes:
+        name: `[project] name`.
+        version: `[project] version`, "major.minor.patch".
+        dependencies: `[project] dependencies`, requirement strings (PEP 508).
+        algorithm_type: "Image2Image", ..., "Generic", or a type of the module's own; None until taken from the class.
+        tags: what it is for, for filters.
+        description: one or two sentences for users.
+        supported_devices: where it can run.
+        default_device: where it runs unless a request says otherwise.
+        additional_parameters: what `args` may hold.
+        check_importable: import the package in a fresh process before it is deployed.
+        obfuscate: minify the code.
+        hash_module: accepted; storage is addressed by content in any case.
+        hash_assets: accepted, likewise.
+        load_timeout_s: longest time `load_assets` may take.
+        num_cpus: logical CPUs a replica reserves; None takes the server's default.
+        gpu_memory_bytes: GPU memory a replica needs; decides its share of a GPU.
+        num_gpus: share of a GPU a replica reserves; the alternative to `gpu_memory`.
+        min_replicas: replicas kept warm.
+        max_replicas: most replicas; None takes the server's default.
+        runs_per_replica: runs that one replica works on at a time.
+    """
+
+    name: str
+    version: str
+    dependencies: list[str] = []
+    algorithm_type: str | None = None
+    tags: list[str] = []
+    description: str = ""
+    supported_devices: list[Device] = ["cpu"]
+    default_device: Device = "cpu"
+    additional_parameters: list[Parameter] = []
+    check_importable: bool = False
+    obfuscate: bool = False
+    hash_module: bool = True
+    hash_assets: bool = True
+    load_timeout_s: float = 600.0
+    num_cpus: float | None = None
+    gpu_memory_bytes: int | None = None
+    num_gpus: float | None = None
+    min_replicas: int = 0
+    max_replicas: int | None = None
+    runs_per_replica: int = 1
+
+
+class AlgorithmVersion(Model):
+    """One published version: its manifest and where its content is stored.
+
+    Attributes:
+        manifest: the manifest.
+        source_sha256: hash over the author's files (path and content), which tells equal folders apart from others.
+        module_sha256: SHA-256 of the module archive, which is its key under `modules/`.
+        assets: SHA-256 of each asset by its path in the folder, which is its key under `assets/`.
+        proven: devices on which a replica has loaded it.
+        warnings: what publishing noticed and did not refuse.
+        published_at: when it was published.
+    """
+
+    manifest: Manifest
+    source_sha256: str
+    module_sha256: str
+    assets: dict[str, str]
+    proven: list[Device] = []
+    warnings: list[str] = []
+    published_at: datetime | None = None
+
+
+class AlgorithmInfo(Model):
+    """An algorithm and its versions.
+
+    Attributes:
+        name: its name.
+        current: the version that a request without one gets.
+        versions: all published versions, newest version first.
+        version: the current version in full.
+    """
+
+    name: str
+    current: str
+    versions: list[str]
+    version: AlgorithmVersion
+
+
+class PublishRequest(Model):
+    """Content of an algorithm folder, whose files are stored as blobs already.
+
+    Attributes:
+        files: SHA-256 of each file by its path in the folder (`/`-separated, relative).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    files: dict[str, str]
+
+
+class Publication(Model):
+    """How far publishing has come.
+
+    Attributes:
+        stage: what happens now, in words.
+        version: the published version, once it is.
+    """
+
+    stage: str
+    version: AlgorithmVersion | None = None
+
+
+class RunStatus(StrEnum):
+    """Where a run is: PENDING -> RUNNING -> COMPLETED | FAILED | CANCELLED."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run will not change any more."""
+        return self not in (RunStatus.PENDING, RunStatus.RUNNING)
+
+
+class RunRequest(Model):
+    """What a client asks for when it submits a run.
+
+    Attributes:
+        input_dataset_ids: datasets to work on, in order.
+        args: values of parameters; the others take their defaults.
+        device: where to run; the algorithm's default where None.
+        version: which version; the current one where None.
+        timeout_s: longest run time.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input_dataset_ids: list[str] = Field(max_length=10_000)
+    args: dict[str, Any] = {}
+    device: Device | None = None
+    version: str | None = None
+    timeout_s: float | None = None
+
+
+class RunFailure(Model):
+    """Why a run has no result.
+
+    Attributes:
+        code: `algorithm_error`, `cancelled`, `attempts_exhausted` or a problem code.
+        type: class name of the exception.
+        message: its message.
+        traceback: the traceback in the author's code, "" where none of it was involved.
+    """
+
+    code: str
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class Run(Model):
+    """One execution of one algorithm version on a list of datasets.
+
+    Attributes:
+        id: UUID version 7.
+        algorithm: the algorithm's name.
+        version: the version that was resolved when the run was accepted.
+        device: what the client asked for, None where it left that open.
+        resolved_device: where it runs.
+        status: where it is.
+        progress: 0 to 1; 1 once it has ended, whichever way.
+        message: the latest log message.
+        queue_position: runs of the same algorithm ahead of it, 0 for the next one, None once it has begun.
+        input_dataset_ids: what it works on.
+        output_dataset_ids: what it made; empty unless COMPLETED.
+        args: the args with all defaults filled in.
+        timeout_s: longest run time.
+        created_at: when it was accepted.
+        started_at: when its latest attempt began.
+        ended_at: when it ended.
+        error: why it has no result.
+        attempts: attempts begun.
+    """
+
+    id: str
+    algorithm: str
+    version: str
+    device: Device | None = None
+    resolved_device: Device
+    status: RunStatus = RunStatus.PENDING
+    progress: float = 0.0
+    message: str = ""
+    queue_position: int | None = None
+    input_dataset_ids: list[str]
+    output_dataset_ids: list[str] = []
+    args: dict[str, Any] = {}
+    timeout_s: float | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    error: RunFailure | None = None
+    attempts: int = 0
+
+
+class LogLine(Model):
+    """One line of a run's log."""
+
+    time: datetime
+    level: LogLevel
+    message: str
+
+
+class ServerInfo(Model):
+    """The server and what it can do.
+
+    Attributes:
+        name: "t3d_server".
+        version: version of the package.
+        devices: devices that the cluster has.
+        limits: the limits in force, each named with its unit.
+    """
+
+    name: str
+    version: str
+    devices: list[Device]
+    limits: dict[str, float]
+
+
+class Health(Model):
+    """Answer of `/healthz` and `/readyz`."""
+
+    status: str
+
+
+class ProblemItem(Model):
+    """One fault of a request: where it is and what it is."""
+
+    key: str
+    message: str
+
+
+class ProblemDetails(Model):
+    """An error, by RFC 9457 (`application/problem+json`).
+
+    Attributes:
+        type: "about:blank": `code` tells errors apart.
+        title: the error in a few words.
+        status: the HTTP status.
+        detail: what was wrong, where, and what to do.
+        code: stable name of the error.
+        errors: each single fault, where several were found at once.
+        traceback: the traceback of the author's code that caused it.
+    """
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[ProblemItem] = []
+    traceback: str | None = None

@@ -1,0 +1,1 @@
+"""Algorithm packages: from an author's folder to code a replica can load."""

@@ -1,0 +1,1 @@
+"""Runs: their records, their execution and their coordination, without Ray."""

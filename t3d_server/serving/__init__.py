@@ -1,0 +1,1 @@
+"""The Ray side: replicas, applications, router and coordinator actor."""

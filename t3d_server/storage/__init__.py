@@ -1,0 +1,1 @@
+"""Where bytes are kept: one interface, in memory and on S3."""

@@ -1,0 +1,85 @@
+"""What the server needs of an object store: six methods over one bucket.
+
+Implementations are safe to use from several threads and can be pickled (Ray ships them to replicas).
+Keys are `/`-separated UTF-8 paths. A put is atomic: readers see the whole object or none, and once it
+has returned the object is stored. All methods block; async code calls them in a thread.
+
+Every method raises `StoreUnavailableError` when the store cannot be reached or does not answer in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from t3d_server.errors import ObjectNotFoundError
+
+
+@dataclass(frozen=True)
+class ObjectStat:
+    """An object without its content.
+
+    Attributes:
+        key: its full key.
+        size_bytes: its length in bytes.
+    """
+
+    key: str
+    size_bytes: int
+
+
+class ObjectStore(Protocol):
+    """One bucket of an object store."""
+
+    def prepare(self) -> None:
+        """Make the bucket if it is missing, and see that an object really round-trips."""
+
+    def put(self, key: str, data: bytes | BinaryIO, *, if_absent: bool = False) -> None:
+        """Store an object, replacing what is there.
+
+        Args:
+            key: where to store it.
+            data: the content; a file is read from its position to its end, in bounded memory.
+            if_absent: store only if the key is free; of several writers exactly one wins.
+
+        Raises:
+            ObjectExistsError: `if_absent`, and the key is taken.
+        """
+
+    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Stream an object, or `length` bytes of it from `offset`, in chunks of bounded size.
+
+        The object is opened before this returns, so that errors come here and not in mid-stream;
+        closing the iterator early frees the connection. A range that reaches past the end is cut.
+
+        Raises:
+            ObjectNotFoundError: there is no such key.
+        """
+
+    def stat(self, key: str) -> ObjectStat:
+        """Size of an object.
+
+        Raises:
+            ObjectNotFoundError: there is no such key.
+        """
+
+    def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectStat]:
+        """Every object whose key starts with `prefix` and sorts after `start_after`, in key order."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; a key that is not there is no error."""
+
+
+def read(store: ObjectStore, key: str) -> bytes:
+    """The whole content of a small object."""
+    return b"".join(store.get(key))
+
+
+def exists(store: ObjectStore, key: str) -> bool:
+    """Whether the store holds `key`."""
+    try:
+        store.stat(key)
+    except ObjectNotFoundError:
+        return False
+    return True
