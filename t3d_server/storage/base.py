@@ -9,7 +9,7 @@ Every method raises `StoreUnavailableError` when the store cannot be reached or 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -47,14 +47,17 @@ class ObjectStore(Protocol):
             ObjectExistsError: `if_absent`, and the key is taken.
         """
 
-    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Generator[bytes]:
         """Stream an object, or `length` bytes of it from `offset`, in chunks of bounded size.
 
-        The object is opened before this returns, so that errors come here and not in mid-stream;
-        closing the iterator early frees the connection. A range that reaches past the end is cut.
+        The object is opened before this returns, so that a missing key shows here and not in mid-stream.
+        A range that reaches past the end is cut. Whoever stops early calls `close()` on the result,
+        which frees the connection.
 
         Raises:
             ObjectNotFoundError: there is no such key.
+            StoreUnavailableError: also from the iteration, when the stream breaks off; a short object is
+                never taken for the whole.
         """
 
     def stat(self, key: str) -> ObjectStat:
