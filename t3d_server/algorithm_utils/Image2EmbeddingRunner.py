@@ -1,0 +1,50 @@
+"""`Image2EmbeddingRunner`: an image in, a deep-learning embedding out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from t3d_server.algorithm_utils.ImageRunner import ImageRunner
+from t3d_server.algorithm_utils.io_schemas import EmbeddingSchema
+
+
+class Image2EmbeddingRunner(ImageRunner):
+    """Base of algorithms that embed images; `inference` is left to write.
+
+    Attributes:
+        input_size: (height, width) in pixels of what the network sees, to be set where images are resized;
+            None stands for the size of the images.
+    """
+
+    algorithm_type = "Image2Embedding"
+    output_schema = EmbeddingSchema
+    input_size: tuple[int, int] | None = None
+
+    def postprocess(self, inference_output: Any, args: dict[str, Any]) -> list[str]:
+        """Post the features of each input dataset.
+
+        Args:
+            inference_output: (N, D) or (N, C, h, w), or a list of N arrays (D,) or (C, h, w); floats, one for each
+                input slice.
+            args: not used.
+
+        Returns:
+            One id for each input dataset, in order: features (D,) or (C, h, w) of a single image, with a leading axis
+            Z for a stack.
+        """
+        if isinstance(inference_output, (list, tuple)) and inference_output:
+            inference_output = np.stack([self._as_array(features) for features in inference_output])
+        stack = self._stack_of(
+            inference_output, expected="an array (N, D) or (N, C, h, w), or a list of N", ndims=(2, 4)
+        )
+        return self.post_data(
+            [
+                {"features": features, "input_size": self.input_size or layout.size, "original_size": layout.size}
+                for layout, features in self._regroup(stack)
+            ]
+        )
+
+    def _as_array(self, features: Any) -> np.ndarray:
+        return self._stack_of(features, expected="features (D,) or (C, h, w) in its list", ndims=(1, 3))

@@ -1,0 +1,33 @@
+"""`Image2ImageRunner`: an image in, an image out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from t3d_server.algorithm_utils.ImageRunner import ImageRunner
+from t3d_server.algorithm_utils.io_schemas import ImageSchema
+
+
+class Image2ImageRunner(ImageRunner):
+    """Base of algorithms that turn images into images; `inference` is left to write."""
+
+    algorithm_type = "Image2Image"
+    output_schema = ImageSchema
+
+    def postprocess(self, inference_output: Any, args: dict[str, Any]) -> list[str]:
+        """Post one image or stack for each input dataset.
+
+        Args:
+            inference_output: (N, Y, X) or (N, Y, X, C), one slice for each input slice, an image dtype.
+            args: not used.
+
+        Returns:
+            One id for each input dataset, in order. Where the spatial shape is unchanged, spacing is inherited.
+        """
+        stack = self._stack_of(inference_output, expected="an array (N, Y, X) or (N, Y, X, C)", ndims=(3, 4))
+        results = []
+        for layout, image in self._regroup(stack):
+            axes = ("Z" if layout.stacked else "") + ("YXC" if stack.ndim == 4 else "YX")
+            spatial_shape = image.shape[: image.ndim - (stack.ndim == 4)]
+            results.append({"image": image, "axes": axes, **layout.inherited(spatial_shape)})
+        return self.post_data(results)

@@ -1,0 +1,143 @@
+"""`ImageRunner`: what the four image types share, from datasets to a stack of slices and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from t3d_server.algorithm_utils.io_schemas import ImageSchema
+from t3d_server.algorithm_utils.TypedRunner import TypedRunner
+from t3d_server.errors import InvalidDatasetError, Problem
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one input dataset lies in the stack that `inference` sees.
+
+    Attributes:
+        slices: how many slices it contributes.
+        stacked: whether it is a stack; a single image is not, even though it contributes one slice.
+        size: (height, width) in pixels.
+        spacing: distance of samples for each spatial axis, if known.
+        spacing_unit: its unit, if known.
+    """
+
+    slices: int
+    stacked: bool
+    size: tuple[int, int]
+    spacing: tuple[float, ...] | None
+    spacing_unit: str | None
+
+    def inherited(self, spatial_shape: tuple[int, ...]) -> dict[str, Any]:
+        """Spacing for an output of this spatial shape: that of the input, unless the shape has changed."""
+        expected = (self.slices, *self.size) if self.stacked else self.size
+        if spatial_shape != expected or self.spacing is None:
+            return {}
+        return {"spacing": self.spacing, "spacing_unit": self.spacing_unit}
+
+
+class ImageRunner(TypedRunner):
+    """Base of the runners whose input are images.
+
+    `fetch_data` remembers how the datasets that it read make up the stack, so that the default `postprocess` of the
+    types can take the result apart again, also after an author's own `preprocess`.
+    """
+
+    input_schema = ImageSchema
+    _layouts: tuple[Layout, ...] = ()
+
+    def fetch_data(self, dataset_ids: list[str], *keys: str, parallel: bool = False) -> list[dict[str, Any]]:  # type: ignore[override]
+        """Read images; see `TypedRunner.fetch_data`."""
+        datasets = super().fetch_data(dataset_ids, parallel=parallel)
+        self._layouts = tuple(_layout(dataset) for dataset in datasets)
+        return [{key: dataset.get(key) for key in keys} for dataset in datasets] if keys else datasets
+
+    def preprocess(self, input_data: dict[str, Any], args: dict[str, Any]) -> np.ndarray:
+        """Fetch the images and make one stack of their slices.
+
+        Args:
+            input_data: `{"input_dataset_ids": [id, ...]}`; datasets of one image each, or stacks.
+            args: not used.
+
+        Returns:
+            (N, Y, X) or (N, Y, X, 3), the dtype of the input; N counts the slices of all datasets, in order.
+
+        Raises:
+            InvalidDatasetError: there is no dataset, or shapes or dtypes differ.
+        """
+        ids = input_data["input_dataset_ids"]
+        if not ids:
+            raise InvalidDatasetError(f"{self.algorithm_type} needs at least one input dataset, but got none")
+        stacks = [self._to_slices(dataset) for dataset in self.fetch_data(ids)]
+        if len({(stack.shape[1:], stack.dtype) for stack in stacks}) > 1:
+            raise InvalidDatasetError(
+                "the images cannot be stacked: their slices differ in shape or dtype; run them one by one",
+                problems=[
+                    Problem(dataset_id, f"slices of shape {stack.shape[1:]}, {stack.dtype}")
+                    for dataset_id, stack in zip(ids, stacks, strict=True)
+                ],
+            )
+        return stacks[0] if len(stacks) == 1 else np.concatenate(stacks)
+
+    def _to_slices(self, dataset: dict[str, Any]) -> np.ndarray:
+        """(N, Y, X) or (N, Y, X, 3): the slices of one dataset."""
+        image: np.ndarray = dataset["image"]
+        axes = _axes(dataset)
+        if axes == "CYX":
+            image = np.moveaxis(image, 0, -1)
+        if axes.endswith("C") or axes == "CYX":
+            if image.shape[-1] == 4:
+                self.log_message("The image has an alpha channel, which is dropped.", "WARNING")
+            image = image[..., :3]
+        return image if axes.startswith("Z") else image[np.newaxis]
+
+    def _regroup(self, output: np.ndarray) -> Iterator[tuple[Layout, np.ndarray]]:
+        """Takes a stack (N, ...) apart: the part of each input dataset, without axis 0 where that is a single image."""
+        expected = sum(layout.slices for layout in self._layouts)
+        if len(output) != expected:
+            raise ValueError(
+                f"{self.algorithm_type}: `inference` must return one result for each of the {expected} input slices, "
+                f"but returned {len(output)}"
+            )
+        start = 0
+        for layout in self._layouts:
+            part = output[start : start + layout.slices]
+            start += layout.slices
+            yield layout, part if layout.stacked else part[0]
+
+    def _stack_of(self, output: Any, *, expected: str, ndims: tuple[int, ...]) -> np.ndarray:
+        """The output of `inference` as an array, after a check of its type and dimensions."""
+        if hasattr(output, "detach") and hasattr(output, "cpu"):
+            output = output.detach().cpu().numpy()
+        if not isinstance(output, np.ndarray) or output.ndim not in ndims:
+            found = f"an array {output.shape}" if isinstance(output, np.ndarray) else type(output).__name__
+            raise TypeError(f"{self.algorithm_type}: `inference` must return {expected}, but returned {found}")
+        return output
+
+
+def _axes(dataset: dict[str, Any]) -> str:
+    """Axes of the image: those the dataset tells, else by the conventions."""
+    shape = dataset["image"].shape
+    if dataset.get("axes"):
+        return str(dataset["axes"])
+    if len(shape) == 4:
+        return "ZYXC"
+    if len(shape) == 2:
+        return "YX"
+    return "YXC" if shape[-1] in (3, 4) else "CYX" if shape[0] == 3 else "ZYX"
+
+
+def _layout(dataset: dict[str, Any]) -> Layout:
+    shape = dataset["image"].shape
+    axes = _axes(dataset)
+    stacked = axes.startswith("Z")
+    return Layout(
+        slices=shape[0] if stacked else 1,
+        stacked=stacked,
+        size=(shape[axes.index("Y")], shape[axes.index("X")]),
+        spacing=dataset.get("spacing"),
+        spacing_unit=dataset.get("spacing_unit"),
+    )

@@ -1,0 +1,55 @@
+"""`TypedRunner`: base of the algorithm types, which fix the schemas of input and output."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from t3d_server.algorithm_utils.BaseRunner import BaseRunner
+from t3d_server.algorithm_utils.io_schemas import DataSchema
+
+
+class TypedRunner(BaseRunner):
+    """Base of runners whose type fixes what goes in and comes out.
+
+    A new algorithm type is a subclass that sets these three:
+
+    Attributes:
+        algorithm_type: the name of the type, as manifests give it.
+        input_schema: what each input dataset must fit.
+        output_schema: what each result must fit.
+    """
+
+    input_schema: ClassVar[type[DataSchema]]
+    output_schema: ClassVar[type[DataSchema]]
+
+    # The module spec gives typed runners these signatures, without a schema.
+    def fetch_data(self, dataset_ids: list[str], *keys: str, parallel: bool = False) -> list[dict[str, Any]]:  # type: ignore[override]
+        """Read datasets of the type's input schema.
+
+        Args:
+            dataset_ids: ids of datasets.
+            keys: if any are given, the dictionaries hold these keys only.
+            parallel: read the datasets at the same time.
+
+        Returns:
+            One dictionary per id, in order.
+
+        Raises:
+            DatasetNotFoundError: an id is unknown.
+            InvalidDatasetError: a dataset does not fit the schema.
+        """
+        return super().fetch_data(dataset_ids, self.input_schema, *keys, parallel=parallel)
+
+    def post_data(self, output: list[dict[str, Any]]) -> list[str]:  # type: ignore[override]
+        """Store results of the type's output schema.
+
+        Args:
+            output: one dictionary for each dataset.
+
+        Returns:
+            The ids of the datasets, in order.
+
+        Raises:
+            InvalidDatasetError: a result does not fit the schema; none of them is stored.
+        """
+        return super().post_data(output, self.output_schema)

@@ -1,0 +1,207 @@
+"""Schemas of datasets: what runners fetch and post."""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+
+IMAGE_DTYPES = ("uint8", "int16", "uint16", "int32", "float16", "float32", "float64")
+"""dtypes that an image may have."""
+
+
+def _check_image(image: np.ndarray) -> np.ndarray:
+    if image.dtype.name not in IMAGE_DTYPES:
+        raise ValueError(f"dtype {image.dtype} is not an image dtype; allowed are {', '.join(IMAGE_DTYPES)}")
+    if not 2 <= image.ndim <= 4:
+        raise ValueError(f"shape {image.shape} is no image: (Y, X), (Y, X, C), (Z, Y, X) or (Z, Y, X, C) is allowed")
+    if image.ndim == 4 and image.shape[-1] not in (3, 4):
+        raise ValueError(f"shape {image.shape}: a stack of colour images has 3 or 4 channels in its last axis")
+    return image
+
+
+def _check_volume(volume: np.ndarray) -> np.ndarray:
+    if volume.dtype.name not in IMAGE_DTYPES:
+        raise ValueError(f"dtype {volume.dtype} is not an image dtype; allowed are {', '.join(IMAGE_DTYPES)}")
+    if volume.ndim != 3:
+        raise ValueError(f"shape {volume.shape} is no volume: (Z, Y, X) is allowed")
+    return volume
+
+
+def _check_mask(mask: np.ndarray) -> np.ndarray:
+    if mask.dtype == bool:
+        return mask.view(np.uint8) if mask.flags.c_contiguous else mask.astype(np.uint8)
+    if not np.issubdtype(mask.dtype, np.integer):
+        raise ValueError(f"dtype {mask.dtype} is no mask: integers with 0 as background, or bool, are allowed")
+    return mask
+
+
+def _check_points(points: np.ndarray) -> np.ndarray:
+    if points.ndim != 2:
+        raise ValueError(f"shape {points.shape} are no points: (N, ndim) is allowed")
+    return points.astype(np.float64, copy=False)
+
+
+def _check_features(features: np.ndarray) -> np.ndarray:
+    if not np.issubdtype(features.dtype, np.floating):
+        raise ValueError(f"dtype {features.dtype} are no features: floats are allowed")
+    return features.astype(np.float32, copy=False)
+
+
+def _check_matrix(matrix: np.ndarray) -> np.ndarray:
+    if matrix.shape != (3, 3):
+        raise ValueError(f"shape {matrix.shape} is no homogeneous 2-D matrix: (3, 3) is allowed")
+    return matrix.astype(np.float64, copy=False)
+
+
+Image = Annotated[np.ndarray, AfterValidator(_check_image)]
+Mask = Annotated[np.ndarray, AfterValidator(_check_mask)]
+Points = Annotated[np.ndarray, AfterValidator(_check_points)]
+Matrix = Annotated[np.ndarray, AfterValidator(_check_matrix)]
+Features = Annotated[np.ndarray, AfterValidator(_check_features)]
+Volume = Annotated[np.ndarray, AfterValidator(_check_volume)]
+
+
+def _takes_array(annotation: Any) -> bool:
+    """Whether np.ndarray is the annotation, or a part of its union."""
+    origin = typing.get_origin(annotation)
+    if origin is Annotated or origin is typing.Union or origin is types.UnionType:
+        return any(_takes_array(part) for part in typing.get_args(annotation))
+    return annotation is np.ndarray or origin is np.ndarray
+
+
+def _to_array(value: Any) -> Any:
+    """Torch tensors (on any device) and sequences as an array; other values as they are."""
+    if hasattr(value, "detach") and hasattr(value, "cpu"):
+        return value.detach().cpu().numpy()
+    if isinstance(value, (list, tuple)) and value:
+        return np.stack([_to_array(item) for item in value])
+    return np.asarray(value) if isinstance(value, (int, float, list, tuple)) else value
+
+
+class DataSchema(BaseModel):
+    """Base of all schemas of datasets.
+
+    Fields annotated `np.ndarray` take arrays, torch tensors and lists of equal-shaped ones; tuples and lists that
+    are stored as 1-D arrays come back as what the annotation says. Keys that the schema does not name survive.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="allow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _convert(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        converted = dict(values)
+        for name, field in cls.model_fields.items():
+            value = values.get(name)
+            if _takes_array(field.annotation):
+                converted[name] = _to_array(value)
+            elif isinstance(value, (np.ndarray, np.generic)):
+                converted[name] = value.tolist()
+            if value is None and not field.is_required():
+                converted.pop(name, None)
+        return converted
+
+    def to_values(self) -> dict[str, Any]:
+        """The fields and the extra keys as a dictionary, arrays uncopied."""
+        return dict(self)
+
+
+class GenericSchema(DataSchema):
+    """Any array.
+
+    Attributes:
+        data: any shape and numeric dtype.
+    """
+
+    data: np.ndarray
+
+
+class ImageSchema(DataSchema):
+    """An image or a stack of images.
+
+    Attributes:
+        image: (Y, X), (Y, X, C), (C, Y, X), (Z, Y, X) or (Z, Y, X, C), as `axes` tells; C is 3 or 4.
+        mask: integers, spatial shape of the image; 0 is background.
+        points: float64 (N, ndim), in axis order; integers are pixel centres.
+        spacing: distance of neighbouring samples for each spatial axis, in axis order.
+        spacing_unit: unit of `spacing`, "um" where it is left out.
+        axes: "YX", "YXC", "CYX", "ZYX" or "ZYXC".
+    """
+
+    image: Image
+    mask: Mask | None = None
+    points: Points | None = None
+    spacing: tuple[float, ...] | None = None
+    spacing_unit: str | None = None
+    axes: str | None = None
+
+
+class MaskSchema(DataSchema):
+    """A mask.
+
+    Attributes:
+        mask: integers or bool (stored as uint8 0 and 1), spatial shape of the image; 0 is background.
+    """
+
+    mask: Mask
+
+
+class SegmentationSchema(MaskSchema):
+    """A segmentation: a mask whose values number the objects."""
+
+
+class EmbeddingSchema(DataSchema):
+    """A deep-learning embedding of an image.
+
+    Attributes:
+        features: float32 (D,) or (C, h, w); a stack of Z images has a leading axis Z.
+        input_size: (height, width) in pixels of what the network saw.
+        original_size: (height, width) in pixels of the image.
+    """
+
+    features: Features
+    input_size: tuple[int, ...]
+    original_size: tuple[int, ...]
+
+
+class AlignmentSchema(DataSchema):
+    """How one image lies on the one before it.
+
+    Attributes:
+        transform_matrix: float64 (3, 3), homogeneous, acts on (x, y) pixel-centre coordinates and maps this image
+            onto the one before.
+        translation_matrix: float64 (3, 3), the translation in it.
+        points1: float64 (N, 2), (x, y) of matched points in the image before.
+        points2: float64 (N, 2), (x, y) of the same points in this image.
+        confidence: how sure the algorithm is, 0 to 1.
+    """
+
+    transform_matrix: Matrix
+    translation_matrix: Matrix | None = None
+    points1: Points | None = None
+    points2: Points | None = None
+    confidence: float | None = None
+
+
+class VolumeSchema(DataSchema):
+    """A volume.
+
+    Attributes:
+        volume: (Z, Y, X), an image dtype.
+        mask: integers, shape of the volume; 0 is background.
+        points: float64 (N, 3), in axis order.
+        spacing: distance of neighbouring samples along Z, Y and X.
+        spacing_unit: unit of `spacing`, "um" where it is left out.
+    """
+
+    volume: Volume
+    mask: Mask | None = None
+    points: Points | None = None
+    spacing: tuple[float, float, float] | None = None
+    spacing_unit: str | None = None
