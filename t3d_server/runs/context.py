@@ -1,0 +1,192 @@
+"""What a runner may touch: while it loads its assets, and during one run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, get_args
+
+from pydantic import ValidationError
+
+from t3d_server.algorithm_utils.io_schemas import DataSchema
+from t3d_server.errors import InvalidDatasetError, Problem, RunCancelled
+from t3d_server.models import DatasetInfo, LogLevel, LogLine, utc_now
+from t3d_server.packages.loader import Package
+
+PARALLEL_READS = 8
+
+
+class Datasets(Protocol):
+    """The datasets a run reads and writes."""
+
+    def read(self, dataset_id: str) -> dict[str, Any]:
+        """All keys of a dataset."""
+
+    def add(self, values: dict[str, Any]) -> DatasetInfo:
+        """Store a dataset."""
+
+    def delete(self, dataset_id: str) -> None:
+        """Remove a dataset."""
+
+
+class Listener(Protocol):
+    """Who hears the news of a run."""
+
+    def log(self, line: LogLine) -> None:
+        """A new line of the log."""
+
+    def progress(self, fraction: float) -> None:
+        """How far the run is, 0 to 1."""
+
+    def cancelled(self) -> bool:
+        """Whether the run is to stop."""
+
+
+class LoadContext:
+    """What a runner may touch while it loads its assets: its own files, and the log."""
+
+    run_id = ""
+
+    def __init__(self, package: Package, log: Callable[[LogLine], None]) -> None:
+        self._package = package
+        self._log = log
+
+    def asset(self, path: str) -> Path:
+        """Local file that holds an asset."""
+        return self._package.asset(path)
+
+    def log(self, message: str, level: str) -> None:
+        """Add a line to the replica's log."""
+        self._log(_line(message, level))
+
+    def fetch(self, dataset_ids: list[str], schema: type[DataSchema], *, parallel: bool) -> list[dict[str, Any]]:
+        """Not possible: see the error."""
+        raise RuntimeError("fetch_data is not possible in load_assets: datasets belong to a run; call it in preprocess")
+
+    def post(self, results: list[dict[str, Any]], schema: type[DataSchema]) -> list[str]:
+        """Not possible: see the error."""
+        raise RuntimeError("post_data is not possible in load_assets: results belong to a run; call it in postprocess")
+
+    def progress(self, fraction: float) -> None:
+        """Loading has no progress."""
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Not possible: see the error."""
+        raise RuntimeError("run is not possible in load_assets")
+        yield
+
+
+class RunContext:
+    """What a runner may touch during one run. Every call stops a cancelled run.
+
+    Attributes:
+        run_id: id of the run.
+        posted: ids of the datasets posted so far.
+        phase_times_s: how long each finished phase took.
+    """
+
+    def __init__(self, run_id: str, package: Package, datasets: Datasets, listener: Listener) -> None:
+        self.run_id = run_id
+        self.posted: list[str] = []
+        self.phase_times_s: dict[str, float] = {}
+        self.stopped = False
+        self._package = package
+        self._datasets = datasets
+        self._listener = listener
+        self._ended = False
+        self._clamped = False
+
+    def asset(self, path: str) -> Path:
+        """Local file that holds an asset."""
+        self._check()
+        return self._package.asset(path)
+
+    def fetch(self, dataset_ids: list[str], schema: type[DataSchema], *, parallel: bool) -> list[dict[str, Any]]:
+        """Read datasets and validate them; see `BaseRunner.fetch_data`."""
+        self._check()
+        if isinstance(dataset_ids, str) or not all(isinstance(item, str) for item in dataset_ids):
+            raise TypeError(f"fetch_data takes a list of dataset ids, but got {dataset_ids!r}")
+        if parallel and len(dataset_ids) > 1:
+            with ThreadPoolExecutor(min(PARALLEL_READS, len(dataset_ids))) as pool:
+                return list(pool.map(lambda item: self._read(item, schema), dataset_ids))
+        return [self._read(item, schema) for item in dataset_ids]
+
+    def post(self, results: list[dict[str, Any]], schema: type[DataSchema]) -> list[str]:
+        """Validate results and store them, all or none; see `BaseRunner.post_data`."""
+        self._check()
+        if not isinstance(results, (list, tuple)):
+            raise TypeError(f"post_data takes a list of dictionaries, but got {type(results).__name__}")
+        validated = [_validate(result, schema, f"result {index}") for index, result in enumerate(results)]
+        ids = []
+        for values in validated:
+            ids.append(self._datasets.add(values).id)
+            self.posted.append(ids[-1])
+        return ids
+
+    def log(self, message: str, level: str) -> None:
+        """Add a line to the run's log."""
+        self._check()
+        self._listener.log(_line(message, level))
+
+    def progress(self, fraction: float) -> None:
+        """Tell how far the run is; values outside 0 to 1 are clamped, with one warning."""
+        self._check()
+        clamped = 0.0 if math.isnan(fraction) else min(1.0, max(0.0, float(fraction)))
+        if clamped != fraction and not self._clamped:
+            self._clamped = True
+            self._listener.log(_line(f"set_progress({fraction}) is outside of 0 to 1 and was clamped", "WARNING"))
+        self._listener.progress(clamped)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Times a phase of the run."""
+        self._check()
+        began = time.perf_counter()
+        yield
+        self.phase_times_s[name] = time.perf_counter() - began
+
+    def close(self) -> None:
+        """End the run: a thread that the author's code left behind cannot reach it any more."""
+        self._ended = True
+
+    def keep(self, dataset_ids: list[str]) -> None:
+        """Remove what was posted, but for these."""
+        for dataset_id in self.posted:
+            if dataset_id not in dataset_ids:
+                self._datasets.delete(dataset_id)
+
+    def _check(self) -> None:
+        if self._ended:
+            raise RuntimeError(f"run {self.run_id} has ended: a thread that outlives its run cannot call the server")
+        if self._listener.cancelled():
+            self.stopped = True
+            raise RunCancelled
+
+    def _read(self, dataset_id: str, schema: type[DataSchema]) -> dict[str, Any]:
+        return _validate(self._datasets.read(dataset_id), schema, f"dataset {dataset_id}")
+
+
+def _validate(values: Any, schema: type[DataSchema], what: str) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise InvalidDatasetError(f"{what}: a dictionary is expected, but got {type(values).__name__}")
+    try:
+        return schema.model_validate(values).to_values()
+    except ValidationError as error:
+        raise InvalidDatasetError(
+            f"{what} does not fit {schema.__name__}; it has {', '.join(map(str, values)) or 'no keys'}",
+            problems=[
+                Problem(".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, "))
+                for fault in error.errors(include_input=False, include_url=False, include_context=False)
+            ],
+        ) from None
+
+
+def _line(message: str, level: str) -> LogLine:
+    if level not in get_args(LogLevel):
+        raise ValueError(f"logging_level {level!r} is unknown; allowed are {', '.join(get_args(LogLevel))}")
+    return LogLine(time=utc_now(), level=level, message=str(message))

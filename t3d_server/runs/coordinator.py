@@ -1,0 +1,375 @@
+"""The coordinator's logic: queues runs, grants attempts, keeps their live state; knows no Ray.
+
+Everything runs on one event loop; only the store is called in threads. A run's record is written before the client
+hears of it, and its outcome before anyone is told that it has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from t3d_server.errors import RunNotFoundError, StoreUnavailableError, VersionNotFoundError
+from t3d_server.models import (
+    AlgorithmVersion,
+    Device,
+    LogLine,
+    Manifest,
+    Run,
+    RunFailure,
+    RunRequest,
+    RunStatus,
+    utc_now,
+)
+from t3d_server.runs.acceptance import accept
+from t3d_server.runs.executor import Outcome
+from t3d_server.runs.records import RunRecords
+
+MAX_ATTEMPTS = 3
+ENDED_RUNS_IN_MEMORY = 1000
+LOG_LINES_PER_RUN = 10_000
+STORE_RETRY_S = 1.0
+
+
+class Lane(NamedTuple):
+    """What shares a queue: the runs of one version on one device."""
+
+    algorithm: str
+    version: str
+    device: Device
+
+
+class Dispatcher(Protocol):
+    """Hands attempts to replicas."""
+
+    async def execute(self, lane: Lane, run_id: str, attempt: int) -> None:
+        """Have a replica of the lane work on an attempt; returns, or raises, when that call has ended.
+
+        The replica asks for the attempt by `Coordinator.begin` and delivers its outcome by `Coordinator.finish`: the
+        end of the call says only that nothing more will come of it.
+        """
+
+
+class Catalog(Protocol):
+    """Finds published versions, without input or output."""
+
+    def find(self, name: str, version: str | None = None) -> AlgorithmVersion:
+        """The version, or the current one."""
+
+
+@dataclass
+class _Queue:
+    waiting: deque[str] = field(default_factory=deque)
+    calls: int = 0
+    slots: int = 1
+
+
+@dataclass
+class _Entry:
+    """Live state of a run."""
+
+    run: Run
+    manifest: Manifest
+    lines: deque[LogLine] = field(default_factory=lambda: deque(maxlen=LOG_LINES_PER_RUN))
+    cancelling: bool = False
+    ending: asyncio.Task[None] | None = None
+    call: asyncio.Task[None] | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def lane(self) -> Lane:
+        return Lane(self.run.algorithm, self.run.version, self.run.resolved_device)
+
+    def update(self, **fields: Any) -> None:
+        self.replace(self.run.model_copy(update=fields))
+
+    def replace(self, run: Run) -> None:
+        self.run = run
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+class Coordinator:
+    """Owns the live state of all runs.
+
+    Args:
+        records: the durable records.
+        catalog: finds published versions.
+        dispatcher: hands attempts to replicas.
+        devices: tells which devices the cluster has.
+        slots: how many calls of a manifest's replicas may be open at a time, on a device.
+    """
+
+    def __init__(
+        self,
+        records: RunRecords,
+        catalog: Catalog,
+        dispatcher: Dispatcher,
+        devices: Callable[[], Collection[Device]],
+        slots: Callable[[Manifest, Device], int],
+    ) -> None:
+        self._records = records
+        self._catalog = catalog
+        self._dispatcher = dispatcher
+        self._devices = devices
+        self._slots = slots
+        self._live: dict[str, _Entry] = {}
+        self._ended: OrderedDict[str, _Entry] = OrderedDict()
+        self._queues: dict[Lane, _Queue] = {}
+        self._closed: set[tuple[str, str]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def recover(self) -> None:
+        """Take up the runs that had not ended when the coordinator last stopped.
+
+        Each counts as a lost attempt, so that a run that brings the server down is not repeated for ever.
+        """
+        for run in await asyncio.to_thread(lambda: list(self._records.open_runs())):
+            if await asyncio.to_thread(self._records.has_ended, run.id):
+                ended = await asyncio.to_thread(self._records.find, run.id)
+                lines = await asyncio.to_thread(self._records.log, run.id)
+                await asyncio.to_thread(self._records.end, ended, lines)
+                continue
+            manifest = self._catalog.find(run.algorithm, run.version).manifest
+            entry = self._live[run.id] = _Entry(run.model_copy(update={"attempts": run.attempts + 1}), manifest)
+            await asyncio.to_thread(self._records.accept, entry.run)
+            await self._again(entry)
+
+    async def submit(self, algorithm: str, request: RunRequest) -> Run:
+        """Accept a run; from the moment this returns it will reach an end.
+
+        Raises:
+            AlgorithmNotFoundError, VersionNotFoundError: there is no such algorithm or version.
+            InvalidRequestError, InvalidArgsError, DeviceNotSupportedError: see `accept`.
+            StoreUnavailableError: the run could not be recorded and was not accepted.
+        """
+        manifest = self._catalog.find(algorithm, request.version).manifest
+        if (manifest.name, manifest.version) in self._closed:
+            raise VersionNotFoundError(f"{manifest.name} {manifest.version} is being removed")
+        run, warnings = accept(manifest, request, self._devices())
+        await asyncio.to_thread(self._records.accept, run)
+        entry = self._live[run.id] = _Entry(run, manifest)
+        entry.lines.extend(LogLine(time=utc_now(), level="WARNING", message=warning) for warning in warnings)
+        self._enqueue(entry)
+        return self._view(entry)
+
+    def begin(self, run_id: str, attempt: int) -> Run | None:
+        """A replica asks to begin an attempt.
+
+        Returns:
+            The run, or None if there is nothing to do any more.
+        """
+        entry = self._current(run_id, attempt)
+        if entry is None or entry.cancelling:
+            return None
+        entry.update(status=RunStatus.RUNNING, started_at=utc_now())
+        return entry.run
+
+    def report(self, run_id: str, attempt: int, progress: float | None, lines: Iterable[LogLine]) -> bool:
+        """A replica tells how far an attempt is.
+
+        Returns:
+            Whether it is to go on.
+        """
+        entry = self._current(run_id, attempt)
+        if entry is None:
+            return False
+        news: dict[str, Any] = {} if progress is None else {"progress": progress}
+        for line in lines:
+            entry.lines.append(line)
+            news["message"] = line.message
+        if news:
+            entry.update(**news)
+        return not entry.cancelling
+
+    async def finish(self, run_id: str, attempt: int, outcome: Outcome) -> None:
+        """A replica delivers the outcome of an attempt; returns once it is stored. Delivering it again is harmless."""
+        entry = self._current(run_id, attempt)
+        if entry is not None:
+            await self._end(
+                entry, outcome.status, output_dataset_ids=list(outcome.output_dataset_ids), error=outcome.error
+            )
+
+    async def cancel(self, run_id: str) -> Run:
+        """Cancel a run: a queued one at once, a running one at its next call back; an ended one stays as it is.
+
+        Raises:
+            RunNotFoundError: there is no live run with this id.
+        """
+        entry = self._entry(run_id)
+        if entry.run.status is RunStatus.PENDING:
+            failure = RunFailure(code="cancelled", type="RunCancelled", message="the run was cancelled in the queue")
+            entry.cancelling = True
+            # Not for ever: while the store is down, the run stays in the queue's way and ends as soon as it can.
+            await asyncio.wait([asyncio.ensure_future(self._end(entry, RunStatus.CANCELLED, error=failure))], timeout=5)
+        elif entry.run.status is RunStatus.RUNNING:
+            entry.cancelling = True
+        return self._view(entry)
+
+    async def get(self, run_id: str, wait_s: float = 0.0) -> Run:
+        """A run that is live or has ended lately.
+
+        Args:
+            run_id: its id.
+            wait_s: wait up to this long for it to end.
+
+        Raises:
+            RunNotFoundError: it is neither.
+        """
+        entry = self._entry(run_id)
+        deadline = asyncio.get_running_loop().time() + wait_s
+        while not entry.run.status.ended:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
+            try:
+                await asyncio.wait_for(entry.changed.wait(), left)
+            except TimeoutError:
+                break
+        return self._view(entry)
+
+    def log(self, run_id: str) -> list[LogLine]:
+        """The log so far of a run that is live or has ended lately.
+
+        Raises:
+            RunNotFoundError: it is neither.
+        """
+        return list(self._entry(run_id).lines)
+
+    def live_runs(self) -> list[Run]:
+        """Runs that have not ended, newest first."""
+        return [self._view(entry) for entry in sorted(self._live.values(), key=lambda e: e.run.id, reverse=True)]
+
+    async def fail_waiting(self, lane: Lane, failure: RunFailure) -> None:
+        """End every run of a lane that no replica has begun: its replicas cannot load."""
+        for entry in list(self._live.values()):
+            if entry.lane == lane and entry.run.status is RunStatus.PENDING:
+                await self._fail(entry, failure)
+
+    async def drain(self, algorithm: str, version: str, *, cancel: bool) -> None:
+        """Take no new runs of a version, and wait until it has no live one.
+
+        Args:
+            algorithm: its name.
+            version: its version.
+            cancel: cancel the runs instead of letting them finish.
+        """
+        self._closed.add((algorithm, version))
+        for entry in list(self._live.values()):
+            if (entry.run.algorithm, entry.run.version) != (algorithm, version):
+                continue
+            if cancel:
+                await self.cancel(entry.run.id)
+            while not entry.run.status.ended:
+                await entry.changed.wait()
+
+    def reopen(self, algorithm: str, version: str) -> None:
+        """Take runs of a version again that was drained."""
+        self._closed.discard((algorithm, version))
+
+    def _entry(self, run_id: str) -> _Entry:
+        entry = self._live.get(run_id) or self._ended.get(run_id)
+        if entry is None:
+            raise RunNotFoundError(f"run {run_id!r} is not live")
+        return entry
+
+    def _current(self, run_id: str, attempt: int) -> _Entry | None:
+        """The run, if this is its present attempt and it has not ended."""
+        entry = self._live.get(run_id)
+        return entry if entry is not None and entry.run.attempts == attempt and entry.ending is None else None
+
+    def _view(self, entry: _Entry) -> Run:
+        """The run as clients see it."""
+        if entry.run.status is not RunStatus.PENDING:
+            return entry.run
+        queue = self._queues[entry.lane]
+        position = queue.waiting.index(entry.run.id) if entry.run.id in queue.waiting else 0
+        return entry.run.model_copy(update={"queue_position": position})
+
+    def _enqueue(self, entry: _Entry) -> None:
+        queue = self._queues.setdefault(entry.lane, _Queue())
+        queue.slots = self._slots(entry.manifest, entry.run.resolved_device)
+        queue.waiting.append(entry.run.id)
+        self._fill(entry.lane)
+
+    def _fill(self, lane: Lane) -> None:
+        """Open calls while there are slots; the rest waits here, so that it can be cancelled and counted."""
+        queue = self._queues[lane]
+        while queue.waiting and queue.calls < queue.slots:
+            entry = self._live[queue.waiting.popleft()]
+            queue.calls += 1
+            entry.update(attempts=entry.run.attempts + 1)
+            entry.call = self._spawn(self._call(entry))
+
+    async def _call(self, entry: _Entry) -> None:
+        """One call of a replica, from dispatch to whatever becomes of it."""
+        lane, attempt = entry.lane, entry.run.attempts
+        lost = "the replica returned without an outcome"
+        try:
+            await self._dispatcher.execute(lane, entry.run.id, attempt)
+        except asyncio.CancelledError:
+            pass  # the run was ended meanwhile, by `_end`
+        except Exception as error:  # noqa: BLE001  # whatever ended the call: the attempt is lost
+            lost = f"{type(error).__name__}: {error}"
+        finally:
+            self._queues[lane].calls -= 1
+            entry.call = None
+        if self._current(entry.run.id, attempt) is not None:
+            message = f"attempt {attempt} was lost: {lost}"
+            entry.lines.append(LogLine(time=utc_now(), level="WARNING", message=message))
+            await self._again(entry)
+        self._fill(lane)
+
+    async def _again(self, entry: _Entry) -> None:
+        """Queue a run whose attempt was lost, or end it if that was the last one."""
+        if entry.cancelling:
+            failure = RunFailure(code="cancelled", type="RunCancelled", message="the run was cancelled")
+            await self._end(entry, RunStatus.CANCELLED, error=failure)
+        elif entry.run.attempts >= MAX_ATTEMPTS:
+            message = f"all {MAX_ATTEMPTS} attempts were lost: the replica died each time; see the run's log"
+            await self._fail(entry, RunFailure(code="attempts_exhausted", type="AttemptsExhausted", message=message))
+        else:
+            entry.update(status=RunStatus.PENDING, progress=0.0, started_at=None)
+            self._enqueue(entry)
+
+    async def _fail(self, entry: _Entry, failure: RunFailure) -> None:
+        await self._end(entry, RunStatus.FAILED, error=failure)
+
+    async def _end(self, entry: _Entry, status: RunStatus, **fields: Any) -> None:
+        """End a run: store its outcome, then tell. Whoever comes second waits for the first."""
+        if entry.ending is None:
+            entry.ending = self._spawn(self._store_end(entry, {"status": status, **fields}))
+        await asyncio.shield(entry.ending)
+
+    async def _store_end(self, entry: _Entry, fields: dict[str, Any]) -> None:
+        run = entry.run.model_copy(update={**fields, "progress": 1.0, "ended_at": utc_now()})
+        queue = self._queues.get(entry.lane)
+        if queue is not None and run.id in queue.waiting:
+            queue.waiting.remove(run.id)
+        if entry.run.status is RunStatus.PENDING and entry.call is not None:
+            entry.call.cancel()  # it still waits for a replica
+        lines = list(entry.lines)
+        await _until_stored(lambda: asyncio.to_thread(self._records.end, run, lines))
+        del self._live[run.id]
+        self._ended[run.id] = entry
+        while len(self._ended) > ENDED_RUNS_IN_MEMORY:
+            self._ended.popitem(last=False)
+        entry.replace(run)
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def _until_stored(write: Callable[[], Awaitable[None]]) -> None:
+    """An outcome must not be lost: while the store is down, try again."""
+    while True:
+        try:
+            return await write()
+        except StoreUnavailableError:
+            await asyncio.sleep(STORE_RETRY_S)

@@ -1,0 +1,144 @@
+"""Executes one run of a loaded algorithm; knows neither Ray nor HTTP."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from t3d_server.algorithm_utils.BaseRunner import BaseRunner
+from t3d_server.errors import LoadFailedError, RunCancelled, T3dError
+from t3d_server.models import Device, LogLine, Manifest, Run, RunFailure, RunStatus
+from t3d_server.packages.loader import LoadedModule, Package, format_author_traceback, import_runner, resolve_type
+from t3d_server.runs.context import Datasets, Listener, LoadContext, RunContext
+
+
+@dataclass(frozen=True)
+class LoadedAlgorithm:
+    """An algorithm whose runner is ready to work.
+
+    Attributes:
+        manifest: its manifest, the algorithm type resolved.
+        package: its files.
+        module: the imported code.
+        runner: the runner, its assets loaded.
+    """
+
+    manifest: Manifest
+    package: Package
+    module: LoadedModule
+    runner: BaseRunner
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt at a run ended.
+
+    Attributes:
+        status: COMPLETED, FAILED or CANCELLED.
+        output_dataset_ids: what it made; empty unless COMPLETED.
+        error: why it has no result.
+        phase_times_s: how long each finished phase took.
+    """
+
+    status: RunStatus
+    output_dataset_ids: tuple[str, ...] = ()
+    error: RunFailure | None = None
+    phase_times_s: dict[str, float] | None = None
+
+
+def load(package: Package, manifest: Manifest, device: Device, log: Callable[[LogLine], None]) -> LoadedAlgorithm:
+    """Import a package and load its assets.
+
+    Args:
+        package: its files.
+        manifest: its manifest.
+        device: where it is to work.
+        log: hears what `load_assets` logs.
+
+    Raises:
+        ImportFailedError: the code cannot be imported.
+        InvalidPackageError: there is no `Runner`, or it is of another type than the manifest says.
+        LoadFailedError: `load_assets` raised.
+    """
+    module = import_runner(package)
+    manifest = resolve_type(manifest, module.runner_class)
+    context = LoadContext(package, log)
+    for warning in module.warnings:
+        context.log(warning, "WARNING")
+    try:
+        with module.active():
+            runner = module.runner_class.create(context, "cuda" if device == "gpu" else "cpu")
+    except (Exception, SystemExit) as error:
+        raise LoadFailedError(
+            f"{manifest.name} {manifest.version} could not load on {device}: {_describe(error)}",
+            traceback=format_author_traceback(error, package.folder),
+        ) from error
+    return LoadedAlgorithm(manifest, package, module, runner)
+
+
+def execute(algorithm: LoadedAlgorithm, run: Run, datasets: Datasets, listener: Listener) -> Outcome:
+    """Execute one run.
+
+    The author's code runs in the calling thread, on a shallow copy of the runner. Whatever it does, this returns an
+    outcome; unless that is COMPLETED, nothing that the run posted is left.
+
+    Args:
+        algorithm: the loaded algorithm.
+        run: what to do; its args are complete.
+        datasets: where to read and post.
+        listener: hears of progress and log lines, and tells whether the run is cancelled.
+
+    Returns:
+        How it ended.
+    """
+    context = RunContext(run.id, algorithm.package, datasets, listener)
+    try:
+        with algorithm.module.active():
+            runner = copy.copy(algorithm.runner)
+            runner.attach(context)
+            result = runner.run({"input_dataset_ids": list(run.input_dataset_ids)}, copy.deepcopy(run.args))
+        output_ids = _checked_ids(result, context.posted)
+        context.keep(output_ids)
+    except BaseException as error:  # noqa: BLE001  # sys.exit and the like must not take the replica with them
+        context.close()
+        return _failure(error, algorithm, context)
+    context.close()
+    return Outcome(RunStatus.COMPLETED, tuple(output_ids), phase_times_s=context.phase_times_s)
+
+
+def _failure(error: BaseException, algorithm: LoadedAlgorithm, context: RunContext) -> Outcome:
+    """The outcome of a run that raised, after what it posted is removed."""
+    try:
+        context.keep([])
+    except T3dError as unremoved:
+        error.add_note(f"what the run had posted could not be removed: {unremoved}")
+    if context.stopped or isinstance(error, RunCancelled):
+        failure = RunFailure(code="cancelled", type="RunCancelled", message="the run was cancelled")
+        return Outcome(RunStatus.CANCELLED, error=failure, phase_times_s=context.phase_times_s)
+    failure = RunFailure(
+        code=error.code if isinstance(error, T3dError) else "algorithm_error",
+        type=type(error).__name__,
+        message=str(error),
+        traceback=format_author_traceback(error, algorithm.package.folder),
+    )
+    return Outcome(RunStatus.FAILED, error=failure, phase_times_s=context.phase_times_s)
+
+
+def _checked_ids(result: Any, posted: list[str]) -> list[str]:
+    if not isinstance(result, (list, tuple)) or not all(isinstance(item, str) for item in result):
+        raise TypeError(f"postprocess must return the list of ids that post_data gave, but returned {_shorten(result)}")
+    unknown = [item for item in result if item not in posted]
+    if unknown:
+        raise ValueError(f"postprocess returned ids that this run did not post: {', '.join(unknown)}")
+    return list(result)
+
+
+def _shorten(value: Any) -> str:
+    text = f"{type(value).__name__} {value!r}"
+    return text if len(text) <= 200 else text[:200] + "…"
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

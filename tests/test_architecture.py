@@ -1,0 +1,98 @@
+"""Imports run one way, libraries are fenced in, and light packages stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "t3d_server"
+
+MAY_IMPORT = {
+    "errors": set(),
+    "ids": set(),
+    "models": {"errors"},
+    "algorithm_utils": {"models", "errors"},
+    "storage": {"models", "errors"},
+    "datasets": {"storage", "algorithm_utils", "models", "errors", "ids"},
+    "packages": {"storage", "algorithm_utils", "models", "errors", "ids"},
+    "runs": {"datasets", "packages", "storage", "algorithm_utils", "models", "errors", "ids"},
+    "api": {"runs", "datasets", "packages", "storage", "models", "errors", "ids"},
+    "serving": {"api", "runs", "datasets", "packages", "storage", "algorithm_utils", "models", "errors", "ids"},
+    "settings": {"errors"},
+    "discovery": {"errors"},
+    "client": {"discovery", "datasets", "models", "errors", "ids"},
+    "main": {"settings", "serving", "api", "runs", "datasets", "packages", "storage", "models", "errors", "discovery"},
+    "local": {"runs", "datasets", "packages", "storage", "algorithm_utils", "models", "errors", "ids"},
+    "cli": None,  # the top: anything
+}
+"""What each part of the package may import of it."""
+
+FENCES = {
+    "ray": {"serving", "main.py"},
+    "fastapi": {"api"},
+    "starlette": {"api"},
+    "minio": {"storage/s3.py"},
+    "urllib3": {"storage/s3.py"},
+    "h5py": {"datasets/hdf5.py"},
+    "tifffile": {"datasets/formats.py", "datasets/tiff.py"},
+    "PIL": {"datasets/formats.py", "datasets/pictures.py", "local.py"},
+    "python_minifier": {"packages/builder.py", "packages/minify.py"},
+    "requests": {"client.py"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "pydantic_settings": {"settings.py"},
+    "uuid_utils": {"ids.py"},
+}
+"""Where each library may be imported."""
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def part_of(path: Path) -> str:
+    """The layer of a file: its sub-package, or its own name."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way_and_libraries_stay_behind_their_fences(path: Path) -> None:
+    part = part_of(path)
+    faults = []
+    for module in imports(path):
+        top, _, rest = module.partition(".")
+        if top == "t3d_server" and part != "__init__":
+            target = rest.partition(".")[0]
+            allowed = MAY_IMPORT[part]
+            if target and target != part and allowed is not None and target not in allowed:
+                faults.append(f"{part} must not import {target}")
+        relative = str(path.relative_to(ROOT))
+        if top in FENCES and not any(relative == place or relative.startswith(f"{place}/") for place in FENCES[top]):
+            faults.append(f"{top} belongs in {', '.join(sorted(FENCES[top]))}")
+    assert not faults
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("t3d_server.algorithm_utils", ["ray", "minio", "fastapi", "h5py", "torch", "requests"]),
+        ("t3d_server.client", ["ray", "fastapi", "torch", "minio"]),
+        ("t3d_server", ["ray", "requests", "numpy"]),
+    ],
+)
+def test_importing_a_light_module_loads_nothing_heavy(module: str, heavy: list[str]) -> None:
+    code = f"import sys, {module}; print(*[name for name in {heavy!r} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
