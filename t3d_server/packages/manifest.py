@@ -1,0 +1,238 @@
+"""`pyproject.toml` of an algorithm folder, read and validated."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, get_args
+
+import tomli
+from packaging.requirements import InvalidRequirement, Requirement
+
+from t3d_server.errors import InvalidPackageError, Problem
+from t3d_server.models import Device, Manifest, Parameter
+from t3d_server.packages.parameters import parse_parameter
+from t3d_server.packages.wording import did_you_mean, found
+
+_NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,64}")
+_VERSION = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(B|[KMGT]i?B)")
+_DEVICES: tuple[Device, ...] = get_args(Device)
+_NOT_IN_SECTION = {"name", "version", "dependencies", "gpu_memory_bytes"}
+_KEYS = [*(field for field in Manifest.model_fields if field not in _NOT_IN_SECTION), "gpu_memory", "timeout_s"]
+
+
+def parse_manifest(text: str, *, tags: Mapping[str, Collection[str]]) -> tuple[Manifest, list[str]]:
+    """Read a manifest.
+
+    Args:
+        text: content of `pyproject.toml`.
+        tags: the tags of each algorithm type.
+
+    Returns:
+        The manifest, and warnings about what was accepted all the same. `algorithm_type` is None where the
+        manifest names none: then its tags are yet to be checked, by `check_tags`.
+
+    Raises:
+        InvalidPackageError: it is no TOML, or breaks a rule; it lists every problem.
+    """
+    try:
+        content = tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        raise InvalidPackageError(
+            "pyproject.toml is no valid TOML.", problems=[Problem(f"pyproject.toml:{error.lineno}", str(error))]
+        ) from error
+    problems: list[Problem] = []
+    warnings: list[str] = []
+    values = _read_project(_Table(content.get("project", {}), "project", problems))
+    tool = _Table(content.get("tool", {}), "tool", problems)
+    if "t3dserver" not in tool.content:
+        warnings += [f"tool.{key}: ignored{hint}" for key in tool.content if (hint := did_you_mean(key, ["t3dserver"]))]
+    section = _Table(tool.content.get("t3dserver", {}), "tool.t3dserver", problems)
+    warnings += [
+        f"{section.key}.{key}: unknown and ignored{did_you_mean(key, _KEYS)}" for key in section.unknown(_KEYS)
+    ]
+    values |= _read_section(section, warnings)
+    if "algorithm_type" in values:
+        try:
+            warnings += check_tags(values["algorithm_type"], values.get("tags", []), known=tags)
+        except InvalidPackageError as error:
+            problems += error.problems
+    if problems:
+        raise InvalidPackageError("pyproject.toml breaks the rules of algorithm modules.", problems=problems)
+    return Manifest(**values), warnings
+
+
+def check_tags(algorithm_type: str, tags: Collection[str], *, known: Mapping[str, Collection[str]]) -> list[str]:
+    """Check tags against those of the algorithm type.
+
+    Args:
+        algorithm_type: the algorithm's type.
+        tags: its tags.
+        known: the tags of each algorithm type.
+
+    Returns:
+        A warning for each tag that nobody knows.
+
+    Raises:
+        InvalidPackageError: a tag belongs to another type: clients would expect other data.
+    """
+    own = known.get(algorithm_type, ())
+    problems = []
+    warnings = []
+    for index, tag in enumerate(tags):
+        key = f"tool.t3dserver.tags[{index}]"
+        owners = [name for name, its_tags in known.items() if tag in its_tags]
+        if owners and tag not in own:
+            allowed = f"the tags of {algorithm_type!r} are: {', '.join(own) or 'none'}"
+            problems.append(Problem(key, f"found {tag!r}, a tag of {' and '.join(owners)}; {allowed}"))
+        elif not owners:
+            warnings.append(f"{key}: {tag!r} is no known tag of {algorithm_type!r}{did_you_mean(tag, own)}")
+    if problems:
+        raise InvalidPackageError("Tags of another algorithm type.", problems=problems)
+    return warnings
+
+
+class _Table:
+    """A TOML table whose faults are collected."""
+
+    def __init__(self, content: Any, key: str, problems: list[Problem]) -> None:
+        self.key = key
+        self._problems = problems
+        self.content: dict[str, Any] = content if isinstance(content, dict) else {}
+        if not isinstance(content, dict):
+            problems.append(Problem(key, f"found {found(content)}, allowed is a table, [{key}]"))
+
+    def unknown(self, known: Collection[str]) -> list[str]:
+        return [key for key in self.content if key not in known]
+
+    def problem(self, field: str, message: str) -> None:
+        self._problems.append(Problem(f"{self.key}.{field}", message))
+
+    def read(self, into: dict[str, Any], field: str, fits: Callable[[Any], bool], allowed: str) -> None:
+        """Copies a value if it is there and fits; otherwise the default of `Manifest` holds."""
+        if field in self.content:
+            value = self.content[field]
+            if fits(value):
+                into[field] = value
+            else:
+                self.problem(field, f"found {found(value)}, allowed is {allowed}")
+
+    def parameters(self, field: str, warnings: list[str]) -> list[Parameter]:
+        entries = self.content[field]
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            self.problem(field, f"found {found(entries)}, allowed is a list of tables")
+            return []
+        parameters: dict[str, Parameter] = {}
+        for index, entry in enumerate(entries):
+            key = f"{self.key}.{field}[{index}]"
+            parameter = parse_parameter(entry, key, self._problems, warnings)
+            if parameter and parameter.name in parameters:
+                self._problems.append(Problem(f"{key}.name", f"{parameter.name!r} is the name of an earlier parameter"))
+            elif parameter:
+                parameters[parameter.name] = parameter
+        return list(parameters.values())
+
+
+def _read_project(project: _Table) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    project.read(
+        values,
+        "name",
+        lambda value: isinstance(value, str) and _NAME.fullmatch(value) is not None,
+        "1 to 64 of the characters A-Z a-z 0-9 . _ - (not dots alone)",
+    )
+    project.read(
+        values,
+        "version",
+        lambda value: isinstance(value, str) and _VERSION.fullmatch(value) is not None,
+        'three whole numbers, "major.minor.patch", such as "1.0.0"',
+    )
+    project.read(values, "dependencies", _strings, "a list of requirements")
+    for field in ("name", "version"):
+        if field not in project.content:
+            project.problem(field, "is missing")
+    for index, text in enumerate(values.get("dependencies", [])):
+        try:
+            Requirement(text)
+        except InvalidRequirement as error:
+            reason = str(error).splitlines()[0]
+            project.problem(f"dependencies[{index}]", f"found {text!r}, allowed is a requirement (PEP 508): {reason}")
+    return values
+
+
+def _read_section(section: _Table, warnings: list[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    section.read(values, "algorithm_type", lambda value: isinstance(value, str) and value != "", "a string")
+    section.read(values, "tags", _strings, "a list of strings")
+    section.read(values, "description", lambda value: isinstance(value, str), "a string")
+    for field in ("check_importable", "obfuscate", "hash_module", "hash_assets"):
+        section.read(values, field, lambda value: isinstance(value, bool), "true or false")
+    section.read(values, "load_timeout_s", lambda value: _number(value) and value > 0, "a number of seconds above 0")
+    section.read(values, "num_cpus", lambda value: _number(value) and value >= 0, "a number, 0 or more")
+    section.read(values, "num_gpus", _is_gpu_share, "a number above 0; above 1, a whole one")
+    section.read(values, "min_replicas", lambda value: type(value) is int and value >= 0, "an integer, 0 or more")
+    section.read(values, "max_replicas", lambda value: type(value) is int and value >= 1, "an integer, 1 or more")
+    section.read(values, "runs_per_replica", lambda value: type(value) is int and value >= 1, "an integer, 1 or more")
+    if values.get("min_replicas", 0) > values.get("max_replicas", math.inf):
+        section.problem("min_replicas", f"{values['min_replicas']} is more than max_replicas, {values['max_replicas']}")
+    if "timeout_s" in section.content:
+        section.problem("timeout_s", "run time limits are not enforced by this version; remove it")
+    if "additional_parameters" in section.content:
+        values["additional_parameters"] = section.parameters("additional_parameters", warnings)
+    _read_devices(section, values, warnings)
+    _read_gpu_memory(section, values, warnings)
+    return values
+
+
+def _read_devices(section: _Table, values: dict[str, Any], warnings: list[str]) -> None:
+    section.read(
+        values,
+        "supported_devices",
+        lambda value: _strings(value) and len(value) > 0 and set(value) <= set(_DEVICES),
+        '["cpu"], ["gpu"] or ["cpu", "gpu"]',
+    )
+    section.read(values, "default_device", lambda value: value in _DEVICES, '"cpu" or "gpu"')
+    supported = values["supported_devices"] = list(dict.fromkeys(values.get("supported_devices", ["cpu"])))
+    fallback = "cpu" if "cpu" in supported else "gpu"
+    default = values.setdefault("default_device", fallback)
+    if default not in supported:
+        warnings.append(
+            f"{section.key}.default_device: {default!r} is not one of supported_devices ({', '.join(supported)}); "
+            f"it runs on {fallback!r} by default"
+        )
+        values["default_device"] = fallback
+
+
+def _read_gpu_memory(section: _Table, values: dict[str, Any], warnings: list[str]) -> None:
+    given = [field for field in ("gpu_memory", "num_gpus") if field in section.content]
+    if len(given) == 2:
+        section.problem("gpu_memory", "is given beside num_gpus; both decide the share of a GPU, remove one of them")
+    if given and "gpu" not in values["supported_devices"]:
+        warnings.append(f'{section.key}.{given[0]}: has no effect, as supported_devices does not hold "gpu"')
+    if "gpu_memory" in given:
+        size = section.content["gpu_memory"]
+        match = _SIZE.fullmatch(size) if isinstance(size, str) else None
+        size_bytes = int(float(match[1]) * _unit_bytes(match[2])) if match else 0
+        if size_bytes > 0:
+            values["gpu_memory_bytes"] = size_bytes
+        else:
+            section.problem("gpu_memory", f'found {found(size)}, allowed is a size with its unit, such as "6GiB"')
+
+
+def _unit_bytes(unit: str) -> int:
+    step = 1024 if "i" in unit else 1000
+    return int(step ** " KMGT".index(unit[0])) if unit != "B" else 1
+
+
+def _strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_gpu_share(value: Any) -> bool:
+    return _number(value) and value > 0 and (value <= 1 or value == int(value))

@@ -1,0 +1,29 @@
+"""How messages about an author's or a client's input are worded."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_KINDS = {str: "string", bool: "boolean", int: "integer", float: "float", list: "list", dict: "table"}
+_LONGEST = 60
+
+
+def found(value: Any) -> str:
+    """A value and its kind, short enough for a line: `5 (integer)`."""
+    if value is None:
+        return "nothing (null)"
+    kind = next((name for base, name in _KINDS.items() if type(value) is base), type(value).__name__)
+    if isinstance(value, Mapping):
+        return f"a {kind}"
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return f"{text if len(text) <= _LONGEST else text[: _LONGEST - 3] + '...'} ({kind})"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or "" where nothing known is close to `word`."""
+    # Authors and clients get the case wrong more often than the letters.
+    by_folded = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), by_folded, n=1)
+    return f"; did you mean {by_folded[close[0]]!r}?" if close else ""
