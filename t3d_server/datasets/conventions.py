@@ -1,0 +1,164 @@
+"""What the keys `image`, `mask`, `axes` and `spacing` of a dataset have to hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from t3d_server.algorithm_utils.io_schemas import IMAGE_DTYPES
+from t3d_server.errors import InvalidDatasetError, Problem
+
+AXES = ("YX", "YXC", "CYX", "ZYX", "ZYXC")
+DEFAULT_SPACING_UNIT = "um"
+MAX_KEYS = 4096
+MAX_KEY_BYTES = 255
+MAX_TEXT_BYTES = 1024**2
+MAX_TEXT_ITEMS = 65_536
+
+
+class ArrayLike(Protocol):
+    """Anything with a shape and a numpy dtype."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Type of the elements."""
+
+
+def resolve_axes(shape: Sequence[int], axes: str | None = None) -> str:
+    """Axes of an image.
+
+    Args:
+        shape: shape of the image.
+        axes: what its sender said, upper or lower case; None goes by the shape alone: a trailing 3 or 4 of three
+            axes is YXC, else a leading 3 is CYX, else three axes are ZYX.
+
+    Returns:
+        One of "YX", "YXC", "CYX", "ZYX", "ZYXC".
+
+    Raises:
+        InvalidDatasetError: no such axes, they do not fit the shape, or the shape is none of an image.
+    """
+    shape = tuple(shape)
+    if axes is not None:
+        return _fitting(axes.upper(), shape)
+    if len(shape) == 2:
+        return "YX"
+    if len(shape) == 3:
+        return "YXC" if shape[2] in (3, 4) else "CYX" if shape[0] == 3 else "ZYX"
+    if len(shape) == 4 and shape[3] in (3, 4):
+        return "ZYXC"
+    raise InvalidDatasetError(
+        f"shape {shape} is none of an image: (Y, X), (Y, X, 3 or 4), (Z, Y, X), (Z, Y, X, 3 or 4)"
+    )
+
+
+def _fitting(axes: str, shape: tuple[int, ...]) -> str:
+    if axes not in AXES:
+        raise InvalidDatasetError(f"axes {axes!r} are not supported; allowed are {', '.join(AXES)}")
+    if len(axes) != len(shape):
+        raise InvalidDatasetError(f"axes {axes!r} do not fit shape {shape}: {len(axes)} axes, {len(shape)} dimensions")
+    channels = shape[axes.index("C")] if "C" in axes else 3
+    if channels not in (3, 4):
+        raise InvalidDatasetError(f"axes {axes!r} do not fit shape {shape}: colour has 3 or 4 channels, not {channels}")
+    return axes
+
+
+def spatial_shape(shape: Sequence[int], axes: str) -> tuple[int, ...]:
+    """Lengths of the axes of `axes` other than C, in axis order."""
+    return tuple(length for length, axis in zip(shape, axes, strict=True) if axis != "C")
+
+
+def check_spacing(spacing: object, axes: str | None = None) -> tuple[float, ...]:
+    """Spacing as plain floats.
+
+    Args:
+        spacing: distances of neighbouring samples, one for each spatial axis of `axes`, in axis order.
+        axes: axes of the image; None, where there is no image, leaves the count open.
+
+    Raises:
+        InvalidDatasetError: not numbers, not positive and finite, or not one for each spatial axis.
+    """
+    try:
+        values = np.asarray(spacing, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InvalidDatasetError(f"spacing is a list of numbers, not {spacing!r}") from None
+    if values.ndim != 1:
+        raise InvalidDatasetError(
+            f"spacing is a list of numbers, one for each spatial axis; it has shape {values.shape}"
+        )
+    floats = tuple(values.tolist())
+    if not floats or not all(math.isfinite(value) and value > 0 for value in floats):
+        raise InvalidDatasetError(f"spacing has to be a few positive and finite numbers, not {floats}")
+    if axes is not None:
+        spatial = axes.replace("C", "")
+        if len(floats) != len(spatial):
+            raise InvalidDatasetError(
+                f"spacing {floats} does not fit axes {axes!r}: give {len(spatial)} numbers, for {', '.join(spatial)}"
+            )
+    return floats
+
+
+def check(
+    arrays: Mapping[str, ArrayLike], values: Mapping[str, object], problems: list[Problem], *, axes: str | None = None
+) -> tuple[str | None, tuple[float, ...] | None]:
+    """Hold a dataset against the conventions of its well-known keys.
+
+    Args:
+        arrays: every array by key.
+        values: every other value by key, and the value of `spacing`, whatever it is.
+        problems: takes what is wrong, under the key it concerns.
+        axes: axes that are stored with the image; they go before a key `axes`.
+
+    Returns:
+        Axes and spacing as they are to be understood, each None where absent or wrong.
+    """
+    resolved = spacing = None
+    for key in ("image", "mask"):
+        if key in values:
+            problems.append(Problem(key, f"has to be an array, not {values[key]!r:.80}"))
+    for key in ("axes", "spacing_unit"):
+        if key in arrays or not isinstance(values.get(key, ""), str):
+            problems.append(Problem(key, "has to be text"))
+    image, mask = arrays.get("image"), arrays.get("mask")
+    if image is not None:
+        if image.dtype.name not in IMAGE_DTYPES:
+            problems.append(Problem("image", f"dtype {image.dtype.name} is none of {', '.join(IMAGE_DTYPES)}"))
+        said = axes if axes is not None else values.get("axes")
+        try:
+            resolved = resolve_axes(image.shape, said if isinstance(said, str) else None)
+        except InvalidDatasetError as error:
+            problems.append(Problem("image", error.message))
+    if mask is not None and mask.dtype.kind not in "biu":
+        problems.append(Problem("mask", f"dtype {mask.dtype.name} holds no labels; send integers or bool"))
+    if mask is not None and image is not None and resolved is not None:
+        expected = spatial_shape(image.shape, resolved)
+        if mask.shape != expected:
+            problems.append(Problem("mask", f"shape {mask.shape} is not the image's spatial shape {expected}"))
+    if "spacing" in values:
+        try:
+            spacing = check_spacing(values["spacing"], resolved)
+        except InvalidDatasetError as error:
+            problems.append(Problem("spacing", error.message))
+    return resolved, spacing
+
+
+def check_key(key: object) -> str | None:
+    """What is wrong with a key, None where it can be one."""
+    if not isinstance(key, str):
+        return f"a key is text, not {type(key).__name__}"
+    if not key:
+        return "a key must not be empty"
+    if "/" in key or "\0" in key or key == ".":
+        return "a key holds no '/' and no NUL and is not '.': datasets are flat, name it otherwise"
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        return "a key has to be valid Unicode text"
+    return f"a key has at most {MAX_KEY_BYTES} bytes, not {size}" if size > MAX_KEY_BYTES else None

@@ -1,0 +1,276 @@
+"""The datasets in the object store: one HDF5 file each, immutable, addressed by id."""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from t3d_server.datasets import formats, hdf5
+from t3d_server.errors import DatasetNotFoundError, InvalidRequestError, ObjectNotFoundError
+from t3d_server.ids import is_id, new_id, time_of
+from t3d_server.models import DatasetInfo
+from t3d_server.storage.base import ObjectStore
+
+_CACHED_INFOS = 512
+_BLOCK_BYTES = 64 * 1024
+_CHUNK_BYTES = 1024**2
+
+
+class DatasetStore:
+    """Stores, describes and reads datasets; safe to use from several threads, and can be pickled.
+
+    Args:
+        store: where the files are kept, as `datasets/<id>.h5`.
+        scratch: folder for temporary files; made when it is first needed, and left empty.
+        max_dataset_bytes: largest size of a dataset, as a file and unpacked.
+    """
+
+    def __init__(self, store: ObjectStore, *, scratch: Path, max_dataset_bytes: int) -> None:
+        self._store = store
+        self._scratch = scratch
+        self._max_bytes = max_dataset_bytes
+        # Datasets never change and ids are never used again, so that nothing here grows stale.
+        self._contents = lru_cache(_CACHED_INFOS)(self._inspect_stored)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rebuild = partial(DatasetStore, scratch=self._scratch, max_dataset_bytes=self._max_bytes)
+        return rebuild, (self._store,)
+
+    def add_upload(
+        self,
+        source: Path,
+        content_type: str,
+        *,
+        key: str = "image",
+        axes: str | None = None,
+        spacing: Sequence[float] | None = None,
+        spacing_unit: str | None = None,
+    ) -> DatasetInfo:
+        """Store an uploaded file as a new dataset; options and errors are those of `formats.convert`."""
+        with self._temporary() as path:
+            formats.convert(
+                source,
+                content_type,
+                path,
+                key=key,
+                axes=axes,
+                spacing=spacing,
+                spacing_unit=spacing_unit,
+                max_bytes=self._max_bytes,
+            )
+            return self._put(path)
+
+    def add(self, values: Mapping[str, Any]) -> DatasetInfo:
+        """Store values as a new dataset.
+
+        Args:
+            values: arrays, numbers and text by key, as `hdf5.write` takes them.
+
+        Raises:
+            InvalidDatasetError: naming every key that cannot be stored.
+            PayloadTooLargeError: more than the limit.
+        """
+        with self._temporary() as path:
+            hdf5.write(path, values)
+            return self._put(path)
+
+    def info(self, dataset_id: str) -> DatasetInfo:
+        """What a dataset holds; reads a few kilobytes of it.
+
+        Raises:
+            DatasetNotFoundError: there is no such dataset.
+        """
+        return _info(dataset_id, self.size(dataset_id), self._contents(dataset_id))
+
+    def size(self, dataset_id: str) -> int:
+        """Size of the file in bytes.
+
+        Raises:
+            DatasetNotFoundError: there is no such dataset.
+        """
+        with _named(dataset_id):
+            return self._store.stat(_key(dataset_id)).size_bytes
+
+    def open(self, dataset_id: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Stream the file, or `length` bytes of it from `offset`.
+
+        Raises:
+            DatasetNotFoundError: there is no such dataset; told before the first chunk.
+        """
+        with _named(dataset_id):
+            return self._store.get(_key(dataset_id), offset=offset, length=length)
+
+    def open_array(self, dataset_id: str, name: str, media_type: str) -> Iterator[bytes]:
+        """Stream one array in a format for other programs.
+
+        Args:
+            dataset_id: the dataset.
+            name: key of the array.
+            media_type: one of `formats.WRITABLE`.
+
+        Raises:
+            DatasetNotFoundError: there is no such dataset.
+            InvalidRequestError: it has no such array.
+            UnsupportedMediaTypeError: the format cannot hold this array.
+        """
+        self.size(dataset_id)
+        contents = self._contents(dataset_id)
+        array = contents.arrays.get(name)
+        if array is None:
+            there = ", ".join(contents.arrays) or "none"
+            raise InvalidRequestError(f"dataset {dataset_id} has no array {name!r}; its arrays: {there}")
+        if media_type == formats.NPY and name in contents.offsets:
+            dtype = np.dtype(array.dtype)
+            length = int(np.prod(array.shape, dtype=np.int64)) * dtype.itemsize
+            body = self.open(dataset_id, contents.offsets[name], length)
+            return _chain(formats.npy_header(array.shape, dtype), body)
+        return self._encoded(dataset_id, name, media_type, contents)
+
+    def read(self, dataset_id: str, keys: Sequence[str] = ()) -> dict[str, Any]:
+        """Read a dataset through a file that is gone when this returns; large arrays are mapped, not copied.
+
+        Args:
+            dataset_id: the dataset.
+            keys: what to read; everything where empty.
+
+        Returns:
+            As `hdf5.read`.
+
+        Raises:
+            DatasetNotFoundError: there is no such dataset.
+        """
+        with self._temporary() as path:
+            with path.open("wb") as file:
+                for chunk in self.open(dataset_id):
+                    file.write(chunk)
+            return hdf5.read(path, keys)
+
+    def delete(self, dataset_id: str) -> None:
+        """Remove a dataset.
+
+        Raises:
+            DatasetNotFoundError: there is no such dataset.
+        """
+        self.size(dataset_id)
+        self._store.delete(_key(dataset_id))
+
+    @contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+            yield Path(folder) / "dataset.h5"
+
+    def _put(self, path: Path) -> DatasetInfo:
+        contents = hdf5.inspect(path, max_bytes=self._max_bytes)
+        dataset_id = new_id()
+        with path.open("rb") as file:
+            self._store.put(_key(dataset_id), file)
+        return _info(dataset_id, path.stat().st_size, contents)
+
+    def _inspect_stored(self, dataset_id: str) -> hdf5.Contents:
+        size = self.size(dataset_id)
+        file = io.BufferedReader(_StoredFile(self._store, _key(dataset_id), size), _BLOCK_BYTES)
+        # The limit is for what comes in; what is stored stays readable when it is lowered.
+        return hdf5.inspect(file, max_bytes=sys.maxsize)
+
+    def _encoded(self, dataset_id: str, name: str, media_type: str, contents: hdf5.Contents) -> Iterator[bytes]:
+        array = self.read(dataset_id, [name])[name]
+        is_image = name == "image"
+        spatial = len((contents.axes or "").replace("C", ""))
+        spaced = is_image or (contents.axes is not None and array.ndim == spatial)
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        file = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115 - the iterator below closes it
+        try:
+            formats.encode_array(
+                array,
+                media_type,
+                file,
+                axes=contents.axes if is_image else None,
+                spacing=contents.spacing if spaced else None,
+                spacing_unit=contents.spacing_unit,
+            )
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return _drain(file)
+
+
+class _StoredFile(io.RawIOBase):
+    """A stored object as a file that is read by ranges."""
+
+    def __init__(self, store: ObjectStore, key: str, size: int) -> None:
+        self._store = store
+        self._object = key
+        self._size = size
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        length = min(len(buffer), self._size - self._at)
+        if length <= 0:
+            return 0
+        block = b"".join(self._store.get(self._object, offset=self._at, length=length))
+        buffer[: len(block)] = block
+        self._at += len(block)
+        return len(block)
+
+
+def _key(dataset_id: str) -> str:
+    return f"datasets/{dataset_id}.h5"
+
+
+@contextmanager
+def _named(dataset_id: str) -> Iterator[None]:
+    """Refuses what is no id, and names the dataset where its object is missing."""
+    missing = f"there is no dataset {dataset_id!r}"
+    if not is_id(dataset_id):
+        raise DatasetNotFoundError(f"{missing}: that is no dataset id")
+    try:
+        yield
+    except ObjectNotFoundError as error:
+        raise DatasetNotFoundError(missing) from error
+
+
+def _info(dataset_id: str, size_bytes: int, contents: hdf5.Contents) -> DatasetInfo:
+    return DatasetInfo(
+        id=dataset_id,
+        size_bytes=size_bytes,
+        created_at=time_of(dataset_id),
+        arrays=contents.arrays,
+        values=contents.values,
+        axes=contents.axes,
+        spacing=contents.spacing,
+        spacing_unit=contents.spacing_unit,
+    )
+
+
+def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _drain(file: Any) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
