@@ -15,8 +15,8 @@ from t3d_server.models import Device, Manifest, Parameter
 from t3d_server.packages.parameters import parse_parameter
 from t3d_server.packages.wording import did_you_mean, found
 
-_NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,64}")
-_VERSION = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
+NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,64}")
+VERSION = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(B|[KMGT]i?B)")
 _DEVICES: tuple[Device, ...] = get_args(Device)
 _NOT_IN_SECTION = {"name", "version", "dependencies", "gpu_memory_bytes"}
@@ -140,13 +140,13 @@ def _read_project(project: _Table) -> dict[str, Any]:
     project.read(
         values,
         "name",
-        lambda value: isinstance(value, str) and _NAME.fullmatch(value) is not None,
+        lambda value: isinstance(value, str) and NAME.fullmatch(value) is not None,
         "1 to 64 of the characters A-Z a-z 0-9 . _ - (not dots alone)",
     )
     project.read(
         values,
         "version",
-        lambda value: isinstance(value, str) and _VERSION.fullmatch(value) is not None,
+        lambda value: isinstance(value, str) and VERSION.fullmatch(value) is not None,
         'three whole numbers, "major.minor.patch", such as "1.0.0"',
     )
     project.read(values, "dependencies", _strings, "a list of requirements")

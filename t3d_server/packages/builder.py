@@ -1,0 +1,151 @@
+"""Builds the package of an algorithm: module archive, assets and manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from t3d_server.errors import InvalidPackageError, Problem
+from t3d_server.models import AlgorithmVersion, Manifest
+from t3d_server.packages.archive import pack
+from t3d_server.packages.folder import scan
+from t3d_server.packages.manifest import parse_manifest
+from t3d_server.packages.minify import minify
+from t3d_server.packages.static_check import check_code
+from t3d_server.storage.base import ObjectStore, exists
+
+
+@dataclass(frozen=True)
+class BuiltPackage:
+    """A package that is not stored yet.
+
+    Attributes:
+        manifest: the manifest.
+        source_sha256: hash over the author's files, see `source_hash`.
+        module: the module archive, a zip of every `.py` file.
+        module_sha256: its SHA-256.
+        assets: every other file, by its path in the folder.
+        asset_sha256: their SHA-256.
+        warnings: what was noticed and not refused.
+    """
+
+    manifest: Manifest
+    source_sha256: str
+    module: bytes
+    module_sha256: str
+    assets: dict[str, Path]
+    asset_sha256: dict[str, str]
+    warnings: list[str]
+
+
+def build(folder: Path, *, tags: Mapping[str, Collection[str]]) -> BuiltPackage:
+    """Check an algorithm folder and build its package. Runs none of its code.
+
+    Args:
+        folder: the author's folder.
+        tags: the tags of each algorithm type.
+
+    Raises:
+        InvalidPackageError: the folder breaks rules; it lists every problem.
+        PayloadTooLargeError: the folder is over a limit of `scan`.
+    """
+    files, warnings = scan(folder)
+    code = {path: file.read_bytes() for path, file in files.items() if path.endswith(".py")}
+    problems, more = check_code(code)
+    warnings += more
+    try:
+        manifest, more = _read_manifest(folder, tags)
+    except InvalidPackageError as error:
+        raise InvalidPackageError(error.message, problems=[*error.problems, *problems]) from error
+    if problems:
+        raise InvalidPackageError(f"The code of {manifest.name} cannot work.", problems=problems)
+    warnings += [*more, *_missing(manifest.dependencies), *_compiled(files)]
+    module = pack(minify(code) if manifest.obfuscate else code)
+    assets = {path: file for path, file in files.items() if path not in code}
+    asset_sha256 = {path: _sha256(file) for path, file in assets.items()}
+    code_sha256 = {path: hashlib.sha256(content).hexdigest() for path, content in code.items()}
+    return BuiltPackage(
+        manifest=manifest,
+        source_sha256=source_hash(asset_sha256 | code_sha256),
+        module=module,
+        module_sha256=hashlib.sha256(module).hexdigest(),
+        assets=assets,
+        asset_sha256=asset_sha256,
+        warnings=warnings,
+    )
+
+
+def source_hash(files: Mapping[str, str]) -> str:
+    """One hash over an algorithm folder, the same wherever it is computed.
+
+    Args:
+        files: SHA-256 of each file by its path in the folder.
+    """
+    lines = (f"{sha256}  {path}\n" for path, sha256 in sorted(files.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def store_package(store: ObjectStore, built: BuiltPackage) -> AlgorithmVersion:
+    """Store the module archive and the assets, as far as the store lacks them.
+
+    Returns:
+        The record to publish; it is not stored by this.
+    """
+    module_key = f"modules/{built.module_sha256}.zip"
+    if not exists(store, module_key):
+        store.put(module_key, built.module)
+    for path, sha256 in built.asset_sha256.items():
+        if not exists(store, f"assets/{sha256}"):
+            with built.assets[path].open("rb") as file:
+                store.put(f"assets/{sha256}", file)
+    return AlgorithmVersion(
+        manifest=built.manifest,
+        source_sha256=built.source_sha256,
+        module_sha256=built.module_sha256,
+        assets=built.asset_sha256,
+        warnings=built.warnings,
+    )
+
+
+def _read_manifest(folder: Path, tags: Mapping[str, Collection[str]]) -> tuple[Manifest, list[str]]:
+    try:
+        # An editor's byte order mark is no TOML.
+        text = (folder / "pyproject.toml").read_text("utf-8-sig")
+    except FileNotFoundError:
+        problem = Problem("pyproject.toml", 'is missing; it needs [project] with name and version = "1.0.0"')
+        raise InvalidPackageError(f"{folder} is no algorithm folder.", problems=[problem]) from None
+    except UnicodeDecodeError as error:
+        problem = Problem("pyproject.toml", f"is no UTF-8 text: {error}")
+        raise InvalidPackageError(f"{folder} is no algorithm folder.", problems=[problem]) from error
+    return parse_manifest(text, tags=tags)
+
+
+def _missing(dependencies: Collection[str]) -> Iterator[str]:
+    for index, text in enumerate(dependencies):
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue
+        key = f"project.dependencies[{index}]"
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            yield f"{key}: {text} is not installed where the server runs"
+        else:
+            if not requirement.specifier.contains(version, prereleases=True):
+                yield f"{key}: {text} is asked for, but {requirement.name} {version} is installed where the server runs"
+
+
+def _compiled(files: Collection[str]) -> Iterator[str]:
+    for path in files:
+        if path.endswith((".so", ".pyd", ".pyx")):
+            yield f"{path}: only .py files can be imported; this is an asset. Install compiled code as a dependency"
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,0 +1,183 @@
+"""An author's folder: which files belong to it, and how it is put together again from blobs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from t3d_server.errors import InvalidPackageError, ObjectNotFoundError, PayloadTooLargeError, Problem
+from t3d_server.packages.wording import did_you_mean
+from t3d_server.storage.base import ObjectStore
+
+MAX_FILES = 100_000
+MAX_BYTES = 32 * 1024**3
+_TRANSFERS = 8
+_LONGEST_NAME_BYTES = 255
+# Control characters, bytes that are no UTF-8, backslashes, drive letters.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\\]|^[A-Za-z]:")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+# Left out without a word: everyone has them, and nobody means them.
+_DROPPINGS = re.compile(r"\.(git.*|hg|svn|venv|idea|vscode|DS_Store|ipynb_checkpoints|.*_cache|env|python-version)")
+
+
+def scan(folder: Path, *, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES) -> tuple[dict[str, Path], list[str]]:
+    """Find the files of an algorithm folder.
+
+    Left out are caches and compiled files (`__pycache__`, `*.pyc`), virtual environments, entries whose name
+    begins with a dot, and links; the latter two with a warning.
+
+    Args:
+        folder: the author's folder.
+        max_files: most files it may hold.
+        max_bytes: most bytes they may have together.
+
+    Returns:
+        Each file by its `/`-separated path in the folder, sorted; and the warnings.
+
+    Raises:
+        InvalidPackageError: it is no folder, has no `Runner.py`, or holds names that cannot be stored.
+        PayloadTooLargeError: it is over a limit.
+    """
+    if not folder.is_dir():
+        raise InvalidPackageError(f"{folder} is no folder.")
+    warnings: list[str] = []
+    files: dict[str, Path] = {}
+    size_bytes = 0
+    for path in _walk(folder, folder, warnings):
+        files[path.relative_to(folder).as_posix()] = path
+        size_bytes += path.stat().st_size
+        if len(files) > max_files or size_bytes > max_bytes:
+            raise PayloadTooLargeError(
+                f"{folder} is over the limit of {max_files} files with {max_bytes} bytes together; "
+                "keep data that the algorithm does not need elsewhere."
+            )
+    if "Runner.py" not in files:
+        hint = did_you_mean("Runner.py", [name for name in files if "/" not in name])
+        problems = [Problem("Runner.py", f"is missing{hint}"), *(Problem("left out", text) for text in warnings)]
+        raise InvalidPackageError(f"{folder} is no algorithm folder.", problems=problems)
+    if problems := check_paths(files):
+        raise InvalidPackageError(f"{folder} holds names that cannot be stored.", problems=problems)
+    return dict(sorted(files.items())), warnings
+
+
+def check_paths(paths: Collection[str]) -> list[Problem]:
+    """What keeps these paths from being files of one folder, on every operating system.
+
+    Args:
+        paths: `/`-separated paths that ought to be relative to the folder.
+
+    Returns:
+        A problem for each path that leaves the folder, cannot be a file name, or is taken by another one.
+    """
+    problems = []
+    taken: dict[str, str] = {}
+    for path in paths:
+        parts = path.split("/")
+        if _UNSAFE.search(path):
+            problems.append(Problem(ascii(path), "holds a backslash, a drive letter or characters that are no text"))
+        elif any(part in ("", ".", "..") for part in parts):
+            problems.append(Problem(ascii(path), "is not a plain path inside the folder"))
+        elif any(len(part.encode()) > _LONGEST_NAME_BYTES for part in parts):
+            problems.append(Problem(ascii(path), f"has a name of more than {_LONGEST_NAME_BYTES} bytes"))
+        elif (other := taken.setdefault(_folded(path), path)) != path:
+            problems.append(Problem(ascii(path), f"is the same file as {other!r} where case is ignored"))
+    for path in paths:
+        parents = path.split("/")[:-1]
+        for depth in range(1, len(parents) + 1):
+            other = taken.get(_folded("/".join(parents[:depth])), "")
+            if other:
+                problems.append(Problem(ascii(path), f"lies below {other!r}, which is a file"))
+    return problems
+
+
+def materialise(
+    store: ObjectStore,
+    files: Mapping[str, str],
+    folder: Path,
+    *,
+    max_files: int = MAX_FILES,
+    max_bytes: int = MAX_BYTES,
+) -> None:
+    """Put a folder together from `blobs/<sha256>`. On errors, what was written is left to the caller.
+
+    Args:
+        store: holds the blobs.
+        files: SHA-256 of each file by its path in the folder.
+        folder: where to write; empty or not there yet.
+        max_files: most files.
+        max_bytes: most bytes they may have together, checked before anything is downloaded.
+
+    Raises:
+        InvalidPackageError: a path is unsafe, a blob is missing or holds other content than its name says.
+        PayloadTooLargeError: it is over a limit.
+    """
+    if len(files) > max_files:
+        raise PayloadTooLargeError(f"{len(files)} files are over the limit of {max_files}.")
+    problems = check_paths(files)
+    problems += [
+        Problem(ascii(path), f"{sha256!r} is no SHA-256 in lower-case hexadecimal digits")
+        for path, sha256 in files.items()
+        if not _SHA256.fullmatch(sha256)
+    ]
+    if problems:
+        raise InvalidPackageError("These files cannot be an algorithm folder.", problems=problems)
+
+    def size_of(sha256: str) -> int | None:
+        try:
+            return store.stat(f"blobs/{sha256}").size_bytes
+        except ObjectNotFoundError:
+            return None
+
+    with ThreadPoolExecutor(_TRANSFERS) as pool:
+        hashes = sorted(set(files.values()))
+        sizes = dict(zip(hashes, pool.map(size_of, hashes), strict=True))
+        missing = [
+            Problem(path, f"blobs/{sha256} is not stored") for path, sha256 in files.items() if sizes[sha256] is None
+        ]
+        if missing:
+            raise InvalidPackageError("Upload the missing blobs, then publish again.", problems=missing)
+        size_bytes = sum(sizes[sha256] or 0 for sha256 in files.values())
+        if size_bytes > max_bytes:
+            raise PayloadTooLargeError(f"{size_bytes} bytes of files are over the limit of {max_bytes}.")
+        folder.mkdir(parents=True, exist_ok=True)
+        list(pool.map(lambda item: _write(store, item[1], folder / item[0]), files.items()))
+
+
+def _write(store: ObjectStore, sha256: str, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with target.open("xb") as file:
+        for chunk in store.get(f"blobs/{sha256}"):
+            digest.update(chunk)
+            file.write(chunk)
+    if digest.hexdigest() != sha256:
+        raise InvalidPackageError(f"blobs/{sha256} holds other content than its name says; upload it again.")
+
+
+def _walk(folder: Path, root: Path, warnings: list[str]) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            path = Path(entry.path)
+            name = path.relative_to(root).as_posix()
+            if entry.name == "__pycache__" or entry.name.endswith(".pyc") or _DROPPINGS.fullmatch(entry.name):
+                continue
+            if entry.is_symlink():
+                warnings.append(f"{name}: a link, left out; put the file itself there")
+            elif entry.name.startswith("."):
+                warnings.append(f"{name}: left out, as its name begins with a dot")
+            elif entry.is_dir():
+                if not (path / "pyvenv.cfg").exists():
+                    yield from _walk(path, root, warnings)
+            elif entry.is_file():
+                yield path
+            else:
+                warnings.append(f"{name}: not a plain file, left out")
+
+
+def _folded(path: str) -> str:
+    return unicodedata.normalize("NFC", path.casefold())

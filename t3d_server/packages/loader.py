@@ -1,0 +1,119 @@
+"""Imports `Runner` from a package, as a replica, a check and a debugging session do."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from t3d_server.algorithm_utils import BaseRunner
+from t3d_server.errors import ImportFailedError, InvalidPackageError, Problem
+from t3d_server.models import Manifest
+from t3d_server.packages.fetch import Package, fetch_package, folder_package
+from t3d_server.packages.isolation import ModuleSpace
+from t3d_server.packages.tracebacks import format_author_traceback
+from t3d_server.packages.wording import did_you_mean
+
+__all__ = [
+    "LoadedModule",
+    "Package",
+    "fetch_package",
+    "folder_package",
+    "format_author_traceback",
+    "import_runner",
+    "resolve_type",
+]
+
+
+@dataclass(frozen=True)
+class LoadedModule:
+    """The imported code of a package.
+
+    Attributes:
+        runner_class: the author's `Runner`.
+        warnings: what was noticed at import.
+        active: `with module.active():` must be around every call of the author's code, so that its imports, also
+            those inside functions, pickle and dataclasses find its own modules.
+    """
+
+    runner_class: type[BaseRunner]
+    warnings: list[str]
+    active: Callable[[], AbstractContextManager[None]]
+
+
+def import_runner(package: Package) -> LoadedModule:
+    """Import `Runner` and what it imports.
+
+    Raises:
+        ImportFailedError: the import raised; it carries the traceback of the author's code.
+        InvalidPackageError: there is no `Runner`, or it is not what the server can call.
+    """
+    space = ModuleSpace(package.folder)
+    with space.active():
+        importlib.invalidate_caches()
+        try:
+            module = importlib.import_module("Runner")
+        # An author's script may end in sys.exit().
+        except (Exception, SystemExit) as error:
+            raise ImportFailedError(
+                f"Runner.py cannot be imported: {type(error).__name__}: {error}{_advice(error, space)}",
+                traceback=format_author_traceback(error, package.folder),
+            ) from error
+    runner_class = getattr(module, "Runner", None)
+    if problems := [Problem("Runner.py", fault) for fault in _faults(runner_class)]:
+        raise InvalidPackageError("Runner cannot be used.", problems=problems)
+    return LoadedModule(runner_class, space.warnings, space.active)  # type: ignore[arg-type]  # _faults has seen to it
+
+
+def resolve_type(manifest: Manifest, runner_class: type[BaseRunner]) -> Manifest:
+    """Take the algorithm type from the class where the manifest gives none.
+
+    Raises:
+        InvalidPackageError: manifest and class disagree.
+    """
+    own = runner_class.algorithm_type
+    if manifest.algorithm_type not in (None, own):
+        base = next(base.__name__ for base in runner_class.__mro__ if "algorithm_type" in vars(base))
+        message = (
+            f"found {manifest.algorithm_type!r}, but Runner is a {base}, whose type is {own!r}; change one of them"
+        )
+        raise InvalidPackageError(
+            "The manifest and Runner disagree.", problems=[Problem("tool.t3dserver.algorithm_type", message)]
+        )
+    return manifest.model_copy(update={"algorithm_type": own})
+
+
+def _faults(runner_class: object) -> list[str]:
+    if runner_class is None:
+        return ["defines no class named Runner"]
+    if not (isinstance(runner_class, type) and issubclass(runner_class, BaseRunner)):
+        return ["Runner is no class that inherits from BaseRunner or from the class of its type"]
+    methods = ("load_assets", "preprocess", "inference", "postprocess")
+    return [
+        *(f"Runner does not implement {name}" for name in sorted(runner_class.__abstractmethods__)),
+        *(f"{name} is `async def`; write `def`" for name in methods if _is_async(getattr(runner_class, name))),
+    ]
+
+
+def _is_async(method: object) -> bool:
+    return inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
+
+
+def _advice(error: BaseException, space: ModuleSpace) -> str:
+    """What to do about an import that failed."""
+    if not isinstance(error, ImportError):
+        return ""
+    if "relative import" in str(error):
+        return ". Import modules of the folder by plain name: `from my_module import x`"
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    top = error.name.partition(".")[0]
+    if top in space.names or importlib.util.find_spec(top) is not None:
+        return f". {top} is there, but holds no such module"
+    return (
+        f". Add what provides {top!r} to [project] dependencies and install it where the server runs"
+        f"{did_you_mean(top, space.names)}"
+    )

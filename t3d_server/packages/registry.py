@@ -1,0 +1,247 @@
+"""Published algorithm versions: one record each, and which one is current."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from t3d_server.errors import (
+    AlgorithmNotFoundError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    VersionConflictError,
+    VersionNotFoundError,
+)
+from t3d_server.models import AlgorithmInfo, AlgorithmVersion, Device, utc_now
+from t3d_server.packages.manifest import NAME, VERSION
+from t3d_server.packages.wording import did_you_mean
+from t3d_server.storage.base import ObjectStore, read
+
+_PREFIX = "algorithms/"
+_READERS = 8
+T = TypeVar("T")
+
+
+class Registry:
+    """Versions in an object store. Changes are made by one writer at a time; reads may go on meanwhile.
+
+    Args:
+        store: where the records, modules and assets are.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def publish(self, version: AlgorithmVersion) -> AlgorithmVersion:
+        """Write the record of a version, and make it current.
+
+        Publishing equal content again changes nothing but the current version.
+
+        Args:
+            version: the record; its module and assets are stored already.
+
+        Returns:
+            The record as it is stored.
+
+        Raises:
+            VersionConflictError: the version is there with other content, or the name differs from another
+                one by case alone.
+        """
+        name = version.manifest.name
+        stored = self.existing(version)
+        if stored is None:
+            stored = version.model_copy(update={"published_at": utc_now()})
+            try:
+                self._store.put(_key(name, stored.manifest.version), _dump(stored), if_absent=True)
+            except ObjectExistsError:
+                return self.publish(version)
+        self._point(name, stored.manifest.version)
+        return stored
+
+    def existing(self, version: AlgorithmVersion) -> AlgorithmVersion | None:
+        """The stored record of the same content, None if the version is free.
+
+        Raises:
+            VersionConflictError: as `publish`.
+        """
+        name, number = version.manifest.name, version.manifest.version
+        for other in self._numbers():
+            if other != name and other.casefold() == name.casefold():
+                raise VersionConflictError(
+                    f"{name!r} differs from the published algorithm {other!r} by case alone; "
+                    f"use that name, or another one, in [project] name."
+                )
+        try:
+            stored = self._read(name, number)
+        except ObjectNotFoundError:
+            return None
+        if stored.source_sha256 != version.source_sha256:
+            raise VersionConflictError(
+                f"{name} {number} is published already, with other content. A published version never changes: "
+                "raise the version with `t3d deploy --bump patch`."
+            )
+        return stored
+
+    def find(self, name: str, version: str | None = None) -> AlgorithmVersion:
+        """The record of a version, of the current one where None.
+
+        Raises:
+            AlgorithmNotFoundError: no algorithm has this name.
+            VersionNotFoundError: it has no such version.
+        """
+        try:
+            return self._read(name, version or self._pointer(name))
+        except ObjectNotFoundError:
+            numbers = self._numbers_of(name)
+            if version is None:
+                return self._read(name, numbers[0])
+            hint = did_you_mean(version, numbers)
+            raise VersionNotFoundError(f"{name} has no version {version}; it has {', '.join(numbers)}{hint}") from None
+
+    def info(self, name: str) -> AlgorithmInfo:
+        """An algorithm with all its versions.
+
+        Raises:
+            AlgorithmNotFoundError: no algorithm has this name.
+        """
+        return self._info(name, self._numbers_of(name))
+
+    def list(self) -> builtins.list[AlgorithmInfo]:
+        """All algorithms, by name."""
+        numbers = self._numbers()
+        with ThreadPoolExecutor(_READERS) as pool:
+            infos = pool.map(lambda item: _unless_removed(lambda: self._info(*item)), numbers.items())
+            return [info for info in infos if info is not None]
+
+    def versions(self) -> Iterator[AlgorithmVersion]:
+        """The records of all versions of all algorithms."""
+        pairs = [(name, number) for name, numbers in self._numbers().items() for number in numbers]
+        with ThreadPoolExecutor(_READERS) as pool:
+            records = pool.map(lambda pair: _unless_removed(lambda: self._read(*pair)), pairs)
+            yield from (record for record in records if record is not None)
+
+    def set_current(self, name: str, version: str) -> None:
+        """Make a version the one that requests without a version get.
+
+        Raises:
+            AlgorithmNotFoundError: no algorithm has this name.
+            VersionNotFoundError: it has no such version.
+        """
+        self.find(name, version)
+        self._point(name, version)
+
+    def mark_proven(self, name: str, version: str, device: Device) -> None:
+        """Note that a replica has loaded a version on a device.
+
+        Raises:
+            AlgorithmNotFoundError: no algorithm has this name.
+            VersionNotFoundError: it has no such version.
+        """
+        record = self.find(name, version)
+        if device not in record.proven:
+            proven = record.model_copy(update={"proven": [*record.proven, device]})
+            self._store.put(_key(name, version), _dump(proven))
+
+    def remove(self, name: str, version: str) -> None:
+        """Remove a version and what only it uses. If it was current, the newest remaining one becomes current.
+
+        Raises:
+            AlgorithmNotFoundError: no algorithm has this name.
+            VersionNotFoundError: it has no such version.
+        """
+        record = self.find(name, version)
+        rest = [number for number in self._numbers_of(name) if number != version]
+        if rest and self._current(name, [version, *rest]) == version:
+            self._point(name, rest[0])
+        self._store.delete(_key(name, version))
+        if not rest:
+            self._store.delete(_pointer_key(name))
+        self.discard(record)
+
+    def discard(self, version: AlgorithmVersion) -> None:
+        """Delete the module and the assets of a version that is not published, as far as no record uses them."""
+        unused = set(_content_keys([version])) - set(_content_keys(self.versions()))
+        for key in sorted(unused):
+            self._store.delete(key)
+
+    def _info(self, name: str, numbers: builtins.list[str]) -> AlgorithmInfo:
+        current = self._current(name, numbers)
+        return AlgorithmInfo(name=name, current=current, versions=numbers, version=self._read(name, current))
+
+    def _current(self, name: str, numbers: builtins.list[str]) -> str:
+        """The current version; the newest where a crash left the pointer missing or dangling."""
+        if len(numbers) == 1:
+            return numbers[0]
+        try:
+            current = self._pointer(name)
+        except ObjectNotFoundError:
+            return numbers[0]
+        return current if current in numbers else numbers[0]
+
+    def _numbers(self) -> dict[str, builtins.list[str]]:
+        """Names of all algorithms, each with its versions, newest first."""
+        return self._group(_PREFIX)
+
+    def _numbers_of(self, name: str) -> builtins.list[str]:
+        numbers = self._group(f"{_PREFIX}{name}/").get(name) if NAME.fullmatch(name) else None
+        if not numbers:
+            names = self._numbers()
+            known = f"published are: {', '.join(names)}" if names else "none is published"
+            raise AlgorithmNotFoundError(f"No algorithm is named {name!r}; {known}{did_you_mean(name, names)}")
+        return numbers
+
+    def _group(self, prefix: str) -> dict[str, builtins.list[str]]:
+        groups: dict[str, builtins.list[str]] = {}
+        for stat in self._store.list(prefix):
+            name, _, file = stat.key.removeprefix(_PREFIX).partition("/")
+            number = file.removesuffix(".json")
+            if VERSION.fullmatch(number):
+                groups.setdefault(name, []).append(number)
+        return {name: sorted(numbers, key=_order, reverse=True) for name, numbers in sorted(groups.items())}
+
+    def _read(self, name: str, version: str) -> AlgorithmVersion:
+        # Both may come from a URL, and become part of a key.
+        if not (NAME.fullmatch(name) and VERSION.fullmatch(version)):
+            raise ObjectNotFoundError(f"{name!r} {version!r} is no version of an algorithm.")
+        return AlgorithmVersion.model_validate_json(read(self._store, _key(name, version)))
+
+    def _pointer(self, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ObjectNotFoundError(f"{name!r} is no name of an algorithm.")
+        return str(json.loads(read(self._store, _pointer_key(name)))["version"])
+
+    def _point(self, name: str, version: str) -> None:
+        self._store.put(_pointer_key(name), json.dumps({"version": version}).encode())
+
+
+def _key(name: str, version: str) -> str:
+    return f"{_PREFIX}{name}/{version}.json"
+
+
+def _pointer_key(name: str) -> str:
+    return f"{_PREFIX}{name}/current.json"
+
+
+def _unless_removed(get: Callable[[], T]) -> T | None:
+    """What `get` returns, None for what somebody removed after it was listed."""
+    try:
+        return get()
+    except ObjectNotFoundError:
+        return None
+
+
+def _dump(version: AlgorithmVersion) -> bytes:
+    return version.model_dump_json().encode()
+
+
+def _order(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def _content_keys(versions: Iterable[AlgorithmVersion]) -> Iterator[str]:
+    for version in versions:
+        yield f"modules/{version.module_sha256}.zip"
+        yield from (f"assets/{sha256}" for sha256 in version.assets.values())

@@ -1,0 +1,115 @@
+"""What can be told of an author's code without running it."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+
+from t3d_server.errors import Problem
+
+# Arguments beside `self`.
+_METHODS = {"load_assets": 0, "preprocess": 2, "inference": 2, "postprocess": 2}
+_TAKEN_NAMES = sys.stdlib_module_names | {"t3d_server"}
+
+
+def check_code(files: Mapping[str, bytes]) -> tuple[list[Problem], list[str]]:
+    """Check all Python files of an algorithm folder.
+
+    Args:
+        files: content by path; `Runner.py` is one of them.
+
+    Returns:
+        Problems: syntax errors of any file, a `Runner` that is missing or whose methods the server cannot call.
+        And warnings.
+    """
+    problems: list[Problem] = []
+    for path, content in files.items():
+        try:
+            tree = _parse(content, path)
+        except SyntaxError as error:
+            problems.append(Problem(f"{path}:{error.lineno}", f"{error.msg}: {(error.text or '').strip()}"))
+        # Null bytes, and nesting that is too deep for the parser.
+        except (ValueError, RecursionError, MemoryError) as error:
+            problems.append(Problem(path, f"cannot be parsed: {error}"))
+        else:
+            problems += _check_runner(tree) if path == "Runner.py" else ()
+    return problems, [*_shadowed(files)]
+
+
+def _parse(content: bytes, path: str) -> ast.Module:
+    with warnings.catch_warnings():
+        # Invalid escapes in strings are the author's business.
+        warnings.simplefilter("ignore")
+        return ast.parse(content, path)
+
+
+def _check_runner(tree: ast.Module) -> list[Problem]:
+    runner = next((node for node in _top_level(tree.body) if _is_runner(node)), None)
+    if runner is None:
+        # Imported or computed: only the import can tell.
+        bound = any("Runner" in _bound_names(node) for node in _top_level(tree.body))
+        return [] if bound else [Problem("Runner.py", "defines no class named Runner")]
+    assert isinstance(runner, ast.ClassDef)  # noqa: S101  # for mypy
+    problems = []
+    if not [base for base in runner.bases if not (isinstance(base, ast.Name) and base.id == "object")]:
+        problems.append(
+            Problem(
+                f"Runner.py:{runner.lineno}",
+                "class Runner inherits from nothing; it must inherit from BaseRunner or the class of its type, "
+                "such as t3d_server.algorithm_utils.Image2ImageRunner",
+            )
+        )
+    for node in runner.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in _METHODS:
+            problems += [Problem(f"Runner.py:{node.lineno}", f"{node.name} {fault}") for fault in _faults(node)]
+    return problems
+
+
+def _faults(method: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    if isinstance(method, ast.AsyncFunctionDef):
+        yield "is `async def`; it is called in a thread of its own: write `def`"
+    decorators = {node.id for node in method.decorator_list if isinstance(node, ast.Name)}
+    given = _METHODS[method.name] + ("staticmethod" not in decorators)
+    arguments = method.args
+    names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
+    required = len(names) - len(arguments.defaults)
+    keyword_only = [
+        argument.arg
+        for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if default is None
+    ]
+    if required > given or (len(names) < given and arguments.vararg is None) or keyword_only:
+        expected = ["self", "data", "args"][: given + 1] if _METHODS[method.name] else ["self"]
+        yield f"is called as {method.name}({', '.join(expected)}), but is defined with ({ast.unparse(arguments)})"
+
+
+def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements of the module, also those under `if`, `try` and `with`."""
+    for node in body:
+        yield node
+        for field in ("body", "orelse", "finalbody"):
+            if isinstance(node, ast.If | ast.Try | ast.With):
+                yield from _top_level(getattr(node, field, []))
+        for handler in getattr(node, "handlers", []):
+            yield from _top_level(handler.body)
+
+
+def _is_runner(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ClassDef) and node.name == "Runner"
+
+
+def _bound_names(node: ast.stmt) -> set[str]:
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        names = {alias.asname or alias.name for alias in node.names}
+        return {"Runner"} if "*" in names else names
+    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)}
+
+
+def _shadowed(files: Mapping[str, bytes]) -> Iterator[str]:
+    for path in files:
+        parts = PurePosixPath(path).with_suffix("").parts
+        if parts[0] in _TAKEN_NAMES:
+            yield f"{path}: `import {parts[0]}` gives the module of Python's library, not this one; rename it"
