@@ -1,8 +1,9 @@
 """What the server needs of an object store: six methods over one bucket.
 
 Implementations are safe to use from several threads and can be pickled (Ray ships them to replicas).
-Keys are `/`-separated UTF-8 paths. A put is atomic: readers see the whole object or none, and once it
-has returned the object is stored. All methods block; async code calls them in a thread.
+Keys are UTF-8 paths: `/` between names that are not empty, `.` or `..`, without backslashes; no key is the
+folder of another. A put is atomic: readers see the whole object or none, and once it has returned the
+object is stored. All methods block; async code calls them in a thread.
 
 Every method raises `StoreUnavailableError` when the store cannot be reached or does not answer in time.
 """
@@ -41,10 +42,12 @@ class ObjectStore(Protocol):
         Args:
             key: where to store it.
             data: the content; a file is read from its position to its end, in bounded memory.
-            if_absent: store only if the key is free; of several writers exactly one wins.
+            if_absent: store only if the key is free; of several writers exactly one wins. Needs bytes
+                or a seekable file, of at most 5 GiB.
 
         Raises:
             ObjectExistsError: `if_absent`, and the key is taken.
+            StoreUnavailableError: whether the object is stored is then unknown.
         """
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Generator[bytes]:
@@ -68,7 +71,11 @@ class ObjectStore(Protocol):
         """
 
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectStat]:
-        """Every object whose key starts with `prefix` and sorts after `start_after`, in key order."""
+        """Every object whose key starts with `prefix` and sorts after `start_after`.
+
+        The keys of one folder come in key order. How folders interleave is up to the store, so
+        `start_after` is for prefixes without folders below them.
+        """
 
     def delete(self, key: str) -> None:
         """Remove an object; a key that is not there is no error."""
