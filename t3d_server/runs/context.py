@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol, cast, get_args
 
 from pydantic import ValidationError
 
@@ -189,4 +189,4 @@ def _validate(values: Any, schema: type[DataSchema], what: str) -> dict[str, Any
 def _line(message: str, level: str) -> LogLine:
     if level not in get_args(LogLevel):
         raise ValueError(f"logging_level {level!r} is unknown; allowed are {', '.join(get_args(LogLevel))}")
-    return LogLine(time=utc_now(), level=level, message=str(message))
+    return LogLine(time=utc_now(), level=cast(LogLevel, level), message=str(message))

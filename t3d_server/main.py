@@ -1,0 +1,194 @@
+"""Composition root: settings become a store, services and a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from t3d_server.algorithm_utils.tags import load_tags
+from t3d_server.datasets.store import DatasetStore
+from t3d_server.discovery import ServerState, ensure_token, remove_server, state_directory, write_server
+from t3d_server.errors import InvalidRequestError
+from t3d_server.settings import Settings
+from t3d_server.storage.embedded import EmbeddedStore
+from t3d_server.storage.s3 import S3Location, S3ObjectStore
+
+if TYPE_CHECKING:
+    from t3d_server.serving.resources import Resources
+
+
+def connect() -> Resources:
+    """The resources of this process, by the settings in its environment."""
+    from t3d_server.serving.resources import PlacementDefaults, Resources
+
+    settings = Settings()
+    store = S3ObjectStore(_location(settings))
+    scratch = settings.scratch_dir or Path(tempfile.gettempdir())
+    scratch.mkdir(parents=True, exist_ok=True)
+    return Resources(
+        store=store,
+        datasets=DatasetStore(store, scratch=scratch, max_dataset_bytes=settings.max_dataset_bytes),
+        cache=settings.cache_dir or state_directory() / "cache",
+        scratch=scratch,
+        placement=PlacementDefaults(
+            num_cpus=settings.replica_num_cpus,
+            num_gpus=settings.replica_num_gpus,
+            gpu_memory_bytes=settings.gpu_memory_bytes,
+            max_replicas=settings.max_replicas,
+            idle_s=settings.idle_s,
+        ),
+        tokens=settings.tokens if settings.auth == "on" else None,
+        tags=load_tags(settings.tags_file),
+        max_dataset_bytes=settings.max_dataset_bytes,
+        max_package_bytes=settings.max_package_bytes,
+        max_package_files=settings.max_package_files,
+    )
+
+
+@contextmanager
+def local_server(settings: Settings) -> Iterator[ServerState]:
+    """Run everything on this machine: the store unless settings name one, a Ray cluster, coordinator and router.
+
+    Args:
+        settings: the options.
+
+    Yields:
+        Where the server is, once it serves. Leaving the context stops all of it.
+
+    Raises:
+        StoreUnavailableError: the store cannot be reached or started.
+        InvalidRequestError: the port is taken.
+    """
+    _check_port(settings)
+    with ExitStack() as cleanup:
+        pids = [os.getpid()]
+        if settings.s3_endpoint is None:
+            embedded = cleanup.enter_context(EmbeddedStore(state_directory() / "store"))
+            location = embedded.location
+            pids += [embedded.pid] if embedded.pid is not None else []
+        else:
+            location = _location(settings)
+        S3ObjectStore(location).prepare()
+        instance = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="t3d-")))
+        os.environ |= _store_environment(location) | _serve_environment(instance)
+        if settings.auth == "on":
+            tokens = Settings(tokens={**settings.tokens, ensure_token(): "admin"}).model_dump_json(include={"tokens"})
+            os.environ["T3D_TOKENS"] = tokens[len('{"tokens":') : -1]
+        dashboard_url = _start_ray(settings, cleanup)
+        state = ServerState(
+            url=f"http://{_reachable(settings.host)}:{settings.port}",
+            dashboard_url=dashboard_url,
+            pid=os.getpid(),
+            pids=pids,
+        )
+        write_server(state)
+        cleanup.callback(remove_server)
+        yield state
+
+
+def _start_ray(settings: Settings, cleanup: ExitStack) -> str:
+    """Start a Ray cluster of one node, and the server on it; returns the dashboard's URL."""
+    # Serve reads its environment when it is imported.
+    import ray
+    from ray import serve
+
+    from t3d_server.serving.coordinator_actor import start_coordinator
+    from t3d_server.serving.router import start_router
+
+    context = ray.init(
+        num_cpus=settings.num_cpus,
+        num_gpus=settings.num_gpus,
+        dashboard_host="127.0.0.1",
+        dashboard_port=settings.dashboard_port,
+        include_dashboard=True,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+    )
+    cleanup.callback(ray.shutdown)
+    serve.start(http_options={"host": settings.host, "port": settings.port})
+    ray.get(start_coordinator(connect).ready.remote())
+    start_router(connect)
+    return f"http://{context.dashboard_url}"
+
+
+def _serve_environment(instance: Path) -> dict[str, str]:
+    """What Ray Serve reads from the environment: HAProxy in front, with ports and paths of its own.
+
+    Args:
+        instance: a folder for this instance's files; its path is short enough for a socket.
+    """
+    environment = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1"}
+    if sys.platform != "linux":
+        return environment  # Serve's HAProxy comes for Linux alone
+    stats, metrics, fallback, fallback_grpc = _free_ports(4)
+    return environment | {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(instance / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(instance / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(instance / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(instance),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(instance / "server-state"),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
+    }
+
+
+def _store_environment(location: S3Location) -> dict[str, str]:
+    """The store's location for the processes that Ray starts, which inherit this environment."""
+    return {
+        "T3D_S3_ENDPOINT": location.endpoint,
+        "T3D_S3_ACCESS_KEY": location.access_key,
+        "T3D_S3_SECRET_KEY": location.secret_key,
+        "T3D_S3_BUCKET": location.bucket,
+        "T3D_S3_SECURE": str(location.secure),
+        "T3D_S3_REGION": location.region,
+    }
+
+
+def _location(settings: Settings) -> S3Location:
+    if settings.s3_endpoint is None:
+        raise InvalidRequestError("T3D_S3_ENDPOINT is not set: only `t3d up` starts a store of its own")
+    return S3Location(
+        endpoint=settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key,
+        bucket=settings.s3_bucket,
+        region=settings.s3_region,
+        secure=settings.s3_secure,
+    )
+
+
+def _check_port(settings: Settings) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise InvalidRequestError(
+                f"port {settings.port} on {settings.host} cannot be used ({error.strerror}): "
+                "set T3D_PORT to another one, or stop what uses it"
+            ) from error
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on now."""
+    with ExitStack() as sockets:
+        probes = [sockets.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def _reachable(host: str) -> str:
+    """An address by which this machine reaches a server that listens on `host`."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104  # compared, not bound
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

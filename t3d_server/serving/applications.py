@@ -1,0 +1,161 @@
+"""One Ray Serve application for each algorithm version: deploy, prove, remove.
+
+The application's root deployment only binds the device deployments; it is never called and never started, because a
+root *replica* would open an HTTP port of its own. Its name carries a hash of everything the application was made from:
+deploying the same again is left out, since every `serve.run` restarts replicas.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from typing import Any
+
+from ray import serve
+from ray.serve.schema import ApplicationStatus
+
+import t3d_server
+from t3d_server.errors import LoadFailedError
+from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest
+from t3d_server.serving.placement import deployment_options, gpu_share
+from t3d_server.serving.replica import AlgorithmReplica
+from t3d_server.serving.resources import Connect, PlacementDefaults
+
+ROOT_PREFIX = "bound-"
+POLL_S = 0.2
+SERVE_START_UP_S = 120.0
+"""What a replica may take beside `load_assets`: its process, the imports, the download of its files."""
+
+
+class Root:
+    """Binds the device deployments of an application."""
+
+    def __init__(self, *devices: Any) -> None:
+        """Never called."""
+
+
+def application_name(name: str, version: str) -> str:
+    """Name of the application of a version, as the dashboard shows it."""
+    return f"{name}-{version}"
+
+
+class Applications:
+    """The algorithms' applications on this cluster.
+
+    Args:
+        connect: makes the resources of a replica's process.
+        defaults: resources of replicas, where the manifest does not say.
+    """
+
+    def __init__(self, connect: Connect, defaults: PlacementDefaults) -> None:
+        self._connect = connect
+        self._defaults = defaults
+        self._lock = asyncio.Lock()  # the controller takes one change after the other anyway
+        self._handles: dict[tuple[str, Device], Any] = {}
+        self._deployed: dict[str, list[Device]] = {}
+
+    async def deploy(self, version: AlgorithmVersion, devices: list[Device]) -> None:
+        """Have a version served on these devices; does not wait for replicas, of which there may be none.
+
+        An application that runs already from the same content is left alone.
+        """
+        manifest = version.manifest
+        name = application_name(manifest.name, manifest.version)
+        wanted = [device for device in devices if device in manifest.supported_devices]
+        if self._deployed.get(name) == wanted:
+            return
+        root = f"{ROOT_PREFIX}{self._spec_hash(version, wanted)}"
+        async with self._lock:
+            present = (await asyncio.to_thread(serve.status)).applications.get(name)
+            if present is None or root not in present.deployments or present.status is ApplicationStatus.DELETING:
+                application = await asyncio.to_thread(self._build, version, wanted, root)
+                await asyncio.to_thread(serve._run, application, name=name, route_prefix=None, _blocking=False)
+                self._forget(name)
+            self._deployed[name] = wanted
+
+    async def remove_others(self, names: set[str]) -> None:
+        """Remove algorithms' applications, but for these; other applications of the cluster are left alone."""
+        status = await asyncio.to_thread(serve.status)
+        for name, application in status.applications.items():
+            if name not in names and any(deployment.startswith(ROOT_PREFIX) for deployment in application.deployments):
+                await self.remove(name)
+
+    async def prove(self, manifest: Manifest, device: Device) -> tuple[Manifest, list[LogLine]]:
+        """Wait until a replica has loaded the version.
+
+        Returns:
+            The manifest with the algorithm type resolved, and what was logged while loading.
+
+        Raises:
+            LoadFailedError: no replica could be started, or none in time.
+        """
+        name = application_name(manifest.name, manifest.version)
+        timeout_s = manifest.load_timeout_s + SERVE_START_UP_S
+        response = self.handle(name, device).describe.remote()
+        answer = asyncio.ensure_future(response)
+        failure = asyncio.ensure_future(self._failure(name, device))
+        try:
+            done, _ = await asyncio.wait({answer, failure}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if answer in done:
+                described: tuple[Manifest, list[LogLine]] = answer.result()
+                return described
+            reason = failure.result() if failure in done else f"no replica was ready in {timeout_s:g} s"
+            raise LoadFailedError(f"{manifest.name} {manifest.version} could not be started on {device}: {reason}")
+        finally:
+            failure.cancel()
+            if not answer.done():
+                response.cancel()
+                answer.cancel()
+
+    async def remove(self, application: str) -> None:
+        """Stop serving an application; returns when its replicas are gone."""
+        async with self._lock:
+            await asyncio.to_thread(serve.delete, application, _blocking=False)
+            self._forget(application)
+            self._deployed.pop(application, None)
+            # Serve has no event to wait for.
+            while application in (await asyncio.to_thread(serve.status)).applications:  # noqa: ASYNC110
+                await asyncio.sleep(POLL_S)
+
+    def handle(self, application: str, device: Device) -> Any:
+        """Handle of the deployment that serves an application on a device."""
+        key = (application, device)
+        if key not in self._handles:
+            self._handles[key] = serve.get_deployment_handle(device, application)
+        return self._handles[key]
+
+    def _forget(self, application: str) -> None:
+        for key in [key for key in self._handles if key[0] == application]:
+            del self._handles[key]
+
+    async def _failure(self, application: str, device: Device) -> str:
+        """Waits until Serve gives the application up; returns what it says."""
+        while True:
+            status = (await asyncio.to_thread(serve.status)).applications.get(application)
+            if status is not None and status.status is ApplicationStatus.DEPLOY_FAILED:
+                return status.deployments[device].message if device in status.deployments else status.message
+            await asyncio.sleep(1.0)
+
+    def _build(self, version: AlgorithmVersion, devices: list[Device], root: str) -> serve.Application:
+        bound = []
+        for device in devices:
+            share = gpu_share(version.manifest, self._defaults) if device == "gpu" else None
+            replica: Any = serve.deployment(AlgorithmReplica)
+            options = deployment_options(version.manifest, device, self._defaults)
+            bound.append(replica.options(**options).bind(self._connect, version, device, share))
+        binder: Any = serve.deployment(Root)
+        idle = {"min_replicas": 0, "max_replicas": 1}
+        actor_options = {"num_cpus": 0, "runtime_env": {"env_vars": {}}}
+        application: serve.Application = binder.options(
+            name=root, autoscaling_config=idle, ray_actor_options=actor_options
+        ).bind(*bound)
+        return application
+
+    def _spec_hash(self, version: AlgorithmVersion, devices: list[Device]) -> str:
+        spec = [
+            t3d_server.__version__,
+            version.model_dump(mode="json", exclude={"proven", "warnings", "published_at"}),
+            {device: str(deployment_options(version.manifest, device, self._defaults)) for device in devices},
+        ]
+        return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,236 @@
+"""The coordinator as a detached, named Ray actor: runs, publishing and applications under one roof."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import ray
+
+from t3d_server.errors import AlgorithmNotFoundError, T3dError, VersionNotFoundError
+from t3d_server.models import (
+    AlgorithmInfo,
+    AlgorithmVersion,
+    Device,
+    LogLine,
+    Publication,
+    PublishRequest,
+    Run,
+    RunFailure,
+    RunRequest,
+)
+from t3d_server.packages.registry import Registry
+from t3d_server.runs.coordinator import Coordinator, Lane
+from t3d_server.runs.executor import Outcome
+from t3d_server.runs.records import RunRecords
+from t3d_server.serving.applications import Applications, application_name
+from t3d_server.serving.placement import cluster_devices, most_replicas
+from t3d_server.serving.publishing import Publisher
+from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect
+from t3d_server.storage.base import read
+from t3d_server.storage.memory import MemoryObjectStore
+
+DEVICES_REFRESH_S = 5.0
+
+
+class Catalog:
+    """The published versions, mirrored in memory: the coordinator alone changes them.
+
+    Args:
+        registry: the durable versions.
+        store: where they are kept.
+    """
+
+    def __init__(self, registry: Registry, store: Any) -> None:
+        self.registry = registry
+        self._store = store
+        self._mirror = Registry(MemoryObjectStore())
+
+    async def refresh(self) -> None:
+        """Read the versions again."""
+        self._mirror = await asyncio.to_thread(self._read)
+
+    def find(self, name: str, version: str | None = None) -> AlgorithmVersion:
+        """See `Registry.find`; without input or output."""
+        return self._mirror.find(name, version)
+
+    def versions(self) -> list[AlgorithmVersion]:
+        """All versions."""
+        return list(self._mirror.versions())
+
+    def _read(self) -> Registry:
+        memory = MemoryObjectStore()
+        for stat in self._store.list("algorithms/"):
+            memory.put(stat.key, read(self._store, stat.key))
+        return Registry(memory)
+
+
+class ReplicaDispatcher:
+    """Hands attempts to replicas through Serve's handles."""
+
+    def __init__(self, catalog: Catalog, applications: Applications, devices: Any) -> None:
+        self._catalog = catalog
+        self._applications = applications
+        self._devices = devices
+
+    async def execute(self, lane: Lane, run_id: str, attempt: int) -> None:
+        """See `Dispatcher.execute`."""
+        await self._applications.deploy(self._catalog.find(lane.algorithm, lane.version), self._devices())
+        handle = self._applications.handle(application_name(lane.algorithm, lane.version), lane.device)
+        response = handle.execute.remote(run_id, attempt)
+        try:
+            await response
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+
+
+class CoordinatorActor:
+    """Owns the live state of runs and of what is deployed. Its state is rebuilt from the store when it restarts.
+
+    Args:
+        connect: makes the resources of this process.
+    """
+
+    def __init__(self, connect: Connect) -> None:
+        resources = connect()
+        defaults = resources.placement
+        self._devices: list[Device] = ["cpu"]
+        self._catalog = Catalog(Registry(resources.store), resources.store)
+        self._applications = Applications(connect, defaults)
+        self._publisher = Publisher(
+            connect, self._catalog.registry, self._applications, lambda: self._devices, self._catalog.refresh
+        )
+        self._runs = Coordinator(
+            RunRecords(resources.store),
+            self._catalog,
+            ReplicaDispatcher(self._catalog, self._applications, lambda: self._devices),
+            lambda: self._devices,
+            lambda manifest, device: most_replicas(manifest, defaults) * manifest.runs_per_replica,
+        )
+        self._start: asyncio.Task[None] | None = None
+        self._refresh: asyncio.Task[None] | None = None
+
+    async def ready(self) -> None:
+        """Returns once the published algorithms are served and open runs are taken up again."""
+        if self._start is None or (self._start.done() and self._start.exception() is not None):
+            self._start = asyncio.create_task(self._started())
+        await asyncio.shield(self._start)
+
+    async def _started(self) -> None:
+        self._devices = await asyncio.to_thread(cluster_devices)
+        self._refresh = self._refresh or asyncio.create_task(self._refresh_devices())
+        await self._catalog.refresh()
+        versions = self._catalog.versions()
+        names = {application_name(version.manifest.name, version.manifest.version) for version in versions}
+        await self._applications.remove_others(names)
+        for version in versions:
+            await self._applications.deploy(version, self._devices)
+        await self._runs.recover()
+
+    async def _refresh_devices(self) -> None:
+        while True:
+            await asyncio.sleep(DEVICES_REFRESH_S)
+            self._devices = await asyncio.to_thread(cluster_devices)
+
+    async def submit(self, algorithm: str, request: RunRequest) -> Run:
+        """See `Coordinator.submit`."""
+        await self.ready()
+        return await self._runs.submit(algorithm, request)
+
+    async def get(self, run_id: str, wait_s: float) -> Run:
+        """See `Coordinator.get`."""
+        await self.ready()
+        return await self._runs.get(run_id, wait_s)
+
+    async def cancel(self, run_id: str) -> Run:
+        """See `Coordinator.cancel`."""
+        await self.ready()
+        return await self._runs.cancel(run_id)
+
+    async def log(self, run_id: str) -> list[LogLine]:
+        """See `Coordinator.log`."""
+        await self.ready()
+        return self._runs.log(run_id)
+
+    async def live_runs(self) -> list[Run]:
+        """See `Coordinator.live_runs`."""
+        await self.ready()
+        return self._runs.live_runs()
+
+    async def begin(self, run_id: str, attempt: int) -> Run | None:
+        """See `Coordinator.begin`."""
+        await self.ready()
+        return self._runs.begin(run_id, attempt)
+
+    async def report(self, run_id: str, attempt: int, progress: float | None, lines: list[LogLine]) -> bool:
+        """See `Coordinator.report`."""
+        await self.ready()
+        return self._runs.report(run_id, attempt, progress, lines)
+
+    async def finish(self, run_id: str, attempt: int, outcome: Outcome) -> None:
+        """See `Coordinator.finish`."""
+        await self.ready()
+        await self._runs.finish(run_id, attempt, outcome)
+
+    async def load_failed(self, lane: Lane, error: T3dError) -> None:
+        """A replica tells that it could not load: what waits for it fails, be it a publication or runs."""
+        self._publisher.load_failed(application_name(lane.algorithm, lane.version), lane.device, error)
+        failure = RunFailure(
+            code=error.code, type=type(error).__name__, message=error.message, traceback=error.traceback or ""
+        )
+        await self._runs.fail_waiting(lane, failure)
+
+    async def publish(self, request: PublishRequest, wait_s: float) -> Publication:
+        """See `Publisher.publish`."""
+        await self.ready()
+        return await self._publisher.publish(request, wait_s)
+
+    async def use(self, name: str, version: str) -> AlgorithmInfo:
+        """Make a version the current one.
+
+        Raises:
+            AlgorithmNotFoundError, VersionNotFoundError: there is no such version.
+        """
+        await self.ready()
+        await asyncio.to_thread(self._catalog.registry.set_current, name, version)
+        await self._catalog.refresh()
+        return await asyncio.to_thread(self._catalog.registry.info, name)
+
+    async def remove(self, name: str, version: str, cancel_runs: bool) -> None:
+        """Remove a version, after its runs have ended or been cancelled.
+
+        Raises:
+            AlgorithmNotFoundError, VersionNotFoundError: there is no such version.
+        """
+        await self.ready()
+        manifest = self._catalog.find(name, version).manifest
+        await self._runs.drain(manifest.name, version, cancel=cancel_runs)
+        try:
+            await asyncio.to_thread(self._catalog.registry.remove, manifest.name, version)
+            await self._catalog.refresh()
+            await self._applications.remove(application_name(manifest.name, version))
+        except (AlgorithmNotFoundError, VersionNotFoundError):
+            pass  # somebody else removed it meanwhile
+        finally:
+            self._runs.reopen(manifest.name, version)
+
+    async def devices(self) -> list[Device]:
+        """Devices that the cluster has."""
+        await self.ready()
+        return self._devices
+
+
+def start_coordinator(connect: Connect) -> Any:
+    """Start the coordinator of this cluster, or find the one that runs."""
+    actor = ray.remote(CoordinatorActor).options(
+        name=COORDINATOR_NAME,
+        namespace=NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=-1,
+        max_concurrency=10_000,
+    )
+    return actor.remote(connect)

@@ -1,0 +1,109 @@
+"""The Ray Serve replica: loads one algorithm once and works on the attempts it is granted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ray
+
+from t3d_server.errors import LoadFailedError, T3dError
+from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest
+from t3d_server.packages.fetch import fetch_package
+from t3d_server.runs.coordinator import Lane
+from t3d_server.runs.executor import LoadedAlgorithm, Outcome, execute, load
+from t3d_server.serving.reporter import Reporter
+from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect
+
+logger = logging.getLogger("ray.serve")
+
+
+class AlgorithmReplica:
+    """One loaded algorithm on one device.
+
+    Args:
+        connect: makes the resources of this process.
+        version: what to load.
+        device: where it works.
+        gpu_share: the share of the GPU that it may use; None on the CPU.
+    """
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it, so that its event loop goes on
+        self, connect: Connect, version: AlgorithmVersion, device: Device, gpu_share: float | None
+    ) -> None:
+        manifest = version.manifest
+        self._resources = connect()
+        self._coordinator = ray.get_actor(COORDINATOR_NAME, namespace=NAMESPACE)
+        self._threads = ThreadPoolExecutor(manifest.runs_per_replica, thread_name_prefix="run")
+        self._load_log: list[LogLine] = []
+        loading = asyncio.get_running_loop().run_in_executor(self._threads, self._load, version, device, gpu_share)
+        try:
+            self._algorithm = await asyncio.wait_for(asyncio.shield(loading), manifest.load_timeout_s)
+        except TimeoutError:
+            message = f"{manifest.name} {manifest.version}: load_assets did not return in {manifest.load_timeout_s:g} s"
+            raise await self._load_failed(manifest, device, LoadFailedError(message)) from None
+        except T3dError as error:
+            raise await self._load_failed(manifest, device, error) from error
+
+    def _load(self, version: AlgorithmVersion, device: Device, gpu_share: float | None) -> LoadedAlgorithm:
+        if gpu_share is not None:
+            _limit_gpu_memory(gpu_share)
+        package = fetch_package(self._resources.store, version, self._resources.cache)
+        return load(package, version.manifest, device, self._log_load)
+
+    def _log_load(self, line: LogLine) -> None:
+        self._load_log.append(line)
+        logger.log(logging.getLevelNamesMapping()[line.level], line.message)
+
+    async def _load_failed(self, manifest: Manifest, device: Device, error: T3dError) -> T3dError:
+        """Tells the coordinator, which ends what waits for this replica; Serve would try again for ever."""
+        await self._coordinator.load_failed.remote(Lane(manifest.name, manifest.version, device), error)
+        return error
+
+    async def describe(self) -> tuple[Manifest, list[LogLine]]:
+        """The manifest with the algorithm type resolved, and what was logged while loading."""
+        return self._algorithm.manifest, self._load_log
+
+    async def execute(self, run_id: str, attempt: int) -> None:
+        """Work on an attempt, if it is still wanted; returns once the author's code has really ended."""
+        # In a context of its own: a call that is cancelled with its caller must not take the attempt with it.
+        await _to_its_end(self._attempt(run_id, attempt))
+
+    async def _attempt(self, run_id: str, attempt: int) -> None:
+        run = await self._coordinator.begin.remote(run_id, attempt)
+        if run is None:
+            return
+        reporter = Reporter(self._coordinator, run_id, attempt)
+        logger.info("run %s begins, attempt %d", run_id, attempt)
+        async with reporter:
+            outcome: Outcome = await asyncio.get_running_loop().run_in_executor(
+                self._threads, execute, self._algorithm, run, self._resources.datasets, reporter
+            )
+        await self._coordinator.finish.remote(run_id, attempt, outcome)
+        logger.info("run %s ends: %s", run_id, outcome.status)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await work that goes on when the caller is cancelled."""
+    task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise
+    task.result()
+
+
+def _limit_gpu_memory(share: float) -> None:
+    """Hold this process to its share of the GPU's memory; only torch can."""
+    try:
+        import torch
+    except ImportError:
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(share)

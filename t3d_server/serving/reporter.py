@@ -1,0 +1,88 @@
+"""Carries the news of a run from the author's thread to the coordinator, and the wish to stop back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+import ray
+
+from t3d_server.models import LogLine
+
+INTERVAL_S = 0.2
+ANSWER_TIMEOUT_S = 2.0
+
+
+class Reporter:
+    """A run's `Listener`, which batches: at most one call in `INTERVAL_S`, and none without news.
+
+    A call back that comes later than that after the last exchange asks the coordinator there and then, so that a
+    cancelled run stops at its next call back however seldom it makes one.
+
+    Args:
+        coordinator: handle of the coordinator actor.
+        run_id: the run.
+        attempt: the attempt at it.
+    """
+
+    def __init__(self, coordinator: Any, run_id: str, attempt: int) -> None:
+        self._coordinator = coordinator
+        self._run_id = run_id
+        self._attempt = attempt
+        self._lock = threading.Lock()
+        self._progress: float | None = None
+        self._lines: list[LogLine] = []
+        self._asked = time.monotonic()
+        self._go_on = True
+        self._pump: asyncio.Task[None] | None = None
+
+    def log(self, line: LogLine) -> None:
+        """A new line of the log."""
+        with self._lock:
+            self._lines.append(line)
+
+    def progress(self, fraction: float) -> None:
+        """How far the run is."""
+        with self._lock:
+            self._progress = fraction
+
+    def cancelled(self) -> bool:
+        """Whether the run is to stop; called in the author's thread."""
+        if self._go_on and time.monotonic() - self._asked >= INTERVAL_S:
+            # The coordinator may be on its way back after a crash: the run goes on meanwhile.
+            with contextlib.suppress(ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
+                self._go_on = ray.get(self._send(), timeout=ANSWER_TIMEOUT_S)
+        return not self._go_on
+
+    async def __aenter__(self) -> Reporter:
+        self._pump = asyncio.get_running_loop().create_task(self._send_regularly())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._pump is not None:
+            self._pump.cancel()
+        if self._has_news():
+            await self._send()
+
+    async def _send_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            if self._has_news():
+                self._go_on = await self._send()
+
+    def _has_news(self) -> bool:
+        return self._progress is not None or bool(self._lines)
+
+    def _send(self) -> Any:
+        """Sends what is new; the reference tells whether to go on."""
+        with self._lock:
+            progress, lines = self._progress, self._lines
+            self._progress, self._lines = None, []
+            self._asked = time.monotonic()
+        return self._coordinator.report.remote(self._run_id, self._attempt, progress, lines)

@@ -1,0 +1,69 @@
+"""What every Ray process of the server works with, made anew in each from its environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from t3d_server.datasets.store import DatasetStore
+from t3d_server.storage.base import ObjectStore
+
+NAMESPACE = "t3d"
+COORDINATOR_NAME = "t3d-coordinator"
+
+
+@dataclass(frozen=True)
+class PlacementDefaults:
+    """Resources of replicas, where their manifest does not say.
+
+    Attributes:
+        num_cpus: logical CPUs a replica reserves.
+        num_gpus: share of a GPU a `gpu` replica reserves.
+        gpu_memory_bytes: memory of one GPU; None asks the device.
+        max_replicas: most replicas of an algorithm on one device.
+        idle_s: time without a run after which it scales down.
+    """
+
+    num_cpus: float
+    num_gpus: float
+    gpu_memory_bytes: int | None
+    max_replicas: int
+    idle_s: float
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a process of the server works with.
+
+    Attributes:
+        store: the object store.
+        datasets: the datasets in it.
+        cache: folder for modules and assets, shared by the replicas of a node.
+        scratch: folder for files on their way to the store.
+        placement: resources of replicas.
+        tokens: role of each valid token; None lets everybody do everything.
+        tags: tags of each algorithm type.
+        max_dataset_bytes: largest dataset.
+        max_package_bytes: largest package.
+        max_package_files: most files in a package.
+    """
+
+    store: ObjectStore
+    datasets: DatasetStore
+    cache: Path
+    scratch: Path
+    placement: PlacementDefaults
+    tokens: Mapping[str, Literal["use", "admin"]] | None
+    tags: Mapping[str, Mapping[str, str]]
+    max_dataset_bytes: int
+    max_package_bytes: int
+    max_package_files: int
+
+
+Connect = Callable[[], Resources]
+"""Makes the resources of a process from its environment.
+
+Ray ships it by reference, so that no credential is part of what Ray stores.
+"""

@@ -1,0 +1,72 @@
+"""Every option of the server, read from the environment (`T3D_*`) and an optional file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+GIB = 1024**3
+
+
+class Settings(BaseSettings):
+    """Options of the server.
+
+    Each is set by the environment variable `T3D_` + its name in capitals, or by a line in the file that
+    `T3D_SETTINGS_FILE` names (the same `NAME=value` lines).
+
+    Attributes:
+        host: address that the HTTP API listens on.
+        port: port of the HTTP API.
+        dashboard_port: port of the Ray dashboard; the next free one if it is taken.
+        s3_endpoint: `host:port` of an S3 store; None starts the embedded one.
+        s3_access_key: access key of that store.
+        s3_secret_key: secret key of that store.
+        s3_bucket: the bucket; made if it is missing.
+        s3_region: region that requests to that store are signed for.
+        s3_secure: speak TLS with that store.
+        auth: "off" lets everybody who reaches the port do everything.
+        tokens: role ("use" or "admin") of each token that is valid beside the admin token in the state directory.
+        num_cpus: logical CPUs of the local Ray node; None counts the cores.
+        num_gpus: logical GPUs of the local Ray node; None finds them.
+        replica_num_cpus: logical CPUs that a replica reserves, unless its manifest says otherwise.
+        replica_num_gpus: share of a GPU that a `gpu` replica reserves, unless its manifest says otherwise.
+        gpu_memory_bytes: memory of one GPU, where it cannot be asked.
+        max_replicas: most replicas of an algorithm on one device, unless its manifest says otherwise.
+        idle_s: time without a run after which an algorithm scales down to its `min_replicas`.
+        max_dataset_bytes: largest dataset, uploaded or unpacked.
+        max_package_bytes: largest algorithm folder, and largest module once unpacked.
+        max_package_files: most files in an algorithm folder.
+        cache_dir: where replicas keep modules and assets; content-addressed, safe to delete while nothing runs.
+        scratch_dir: where uploads and results wait for the store; None takes the system's temporary folder.
+        tags_file: more algorithm tags, a file like `algorithm_tags.yaml`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="T3D_", extra="ignore", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+    dashboard_port: int = Field(default=8265, ge=1, le=65535)
+    s3_endpoint: str | None = None
+    s3_access_key: str = ""
+    s3_secret_key: str = Field(default="", repr=False)
+    s3_bucket: str = "t3d"
+    s3_region: str = "us-east-1"
+    s3_secure: bool = False
+    auth: Literal["on", "off"] = "on"
+    tokens: dict[str, Literal["use", "admin"]] = Field(default={}, repr=False)
+    num_cpus: int | None = Field(default=None, ge=1)
+    num_gpus: int | None = Field(default=None, ge=0)
+    replica_num_cpus: float = Field(default=0.1, gt=0)
+    replica_num_gpus: float = Field(default=0.25, gt=0, le=1)
+    gpu_memory_bytes: int | None = Field(default=None, gt=0)
+    max_replicas: int = Field(default=2, ge=1)
+    idle_s: float = Field(default=600.0, ge=1)
+    max_dataset_bytes: int = Field(default=16 * GIB, gt=0)
+    max_package_bytes: int = Field(default=16 * GIB, gt=0)
+    max_package_files: int = Field(default=10_000, gt=0)
+    cache_dir: Path | None = None
+    scratch_dir: Path | None = None
+    tags_file: Path | None = None
