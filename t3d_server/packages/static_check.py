@@ -29,11 +29,12 @@ def check_code(files: Mapping[str, bytes]) -> tuple[list[Problem], list[str]]:
     for path, content in files.items():
         try:
             tree = _parse(content, path)
-        except SyntaxError as error:
-            problems.append(Problem(f"{path}:{error.lineno}", f"{error.msg}: {(error.text or '').strip()}"))
-        # Null bytes, and nesting that is too deep for the parser.
-        except (ValueError, RecursionError, MemoryError) as error:
-            problems.append(Problem(path, f"cannot be parsed: {error}"))
+        # The others: null bytes, and nesting that is too deep for the parser.
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            if isinstance(error, SyntaxError) and error.text:
+                problems.append(Problem(f"{path}:{error.lineno}", f"{error.msg}: {error.text.strip()}"))
+            else:
+                problems.append(Problem(path, f"cannot be parsed: {error}"))
         else:
             problems += _check_runner(tree) if path == "Runner.py" else ()
     return problems, [*_shadowed(files)]

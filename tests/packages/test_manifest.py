@@ -1,0 +1,407 @@
+"""What a manifest may say, and what is said about one that breaks a rule."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t3d_server.errors import InvalidPackageError
+from t3d_server.models import Manifest
+from t3d_server.packages.manifest import parse_manifest
+
+TAGS = {"Image2Image": {"image-denoising": ""}, "Image2Embedding": {"image-embedding": ""}, "Generic": {}}
+PROJECT = '[project]\nname = "foo"\nversion = "1.2.3"\n'
+SECTION = "tool.t3dserver"
+PARAMETER = f"{SECTION}.additional_parameters[0]"
+
+SPEC_PARAMETERS = """
+additional_parameters = [
+    {name = "p0", description = "d", config = {type = "string", default = "hello", adjustable = true}},
+    {name = "p1", description = "d", config = {type = "int", default = 42, adjustable = true}},
+    {name = "p2", description = "d", config = {type = "float", default = 3.14, adjustable = true}},
+    {name = "p3", description = "d", config = {type = "bool", default = true, adjustable = true}},
+    {name = "p4", description = "d", config = {type = "int_range", default = 42, min = 0, max = 100, step = 1, adjustable = true}},
+    {name = "p5", description = "d", config = {type = "float_range", default = 3.14, min = 0.0, max = 10.0, step = 0.1, adjustable = true}},
+    {name = "p6", description = "d", config = {type = "string_enum", default = "hello", options = ["hello", "world"], adjustable = true}},
+    {name = "p7", description = "d", config = {type = "int_enum", default = 42, options = [42, 43, 44], adjustable = true}},
+    {name = "p8", description = "d", config = {type = "float_enum", default = 3.14, options = [3.14, 3.15, 3.16], adjustable = true}},
+    {name = "p9", description = "d", config = {type = "string_list", default = ["hello", "world"], adjustable = true}},
+    {name = "p10", description = "d", config = {type = "int_list", default = [42, 43, 44], adjustable = true}},
+    {name = "p11", description = "d", config = {type = "float_list", default = [3.14, 3.15, 3.16], adjustable = true}},
+    {name = "p12", description = "d", config = {type = "bool_list", default = [true, false, true], adjustable = true}},
+]
+"""
+
+FOO = """
+[project]
+name = "foo"
+version = "0.1.0"
+
+[tool.t3dserver]
+algorithm_type = "Generic"
+tags = ["foo", "bar"]
+description = "This algorithm does foo and bar."
+additional_parameters = [
+    {name = "some_user_defined_args", type = "str", default = "hello", description = "This is a user defined argument."},
+]
+check_importable = false
+obfuscate = true
+hash_module = true
+hash_assets = true
+"""
+
+
+def section(text: str) -> str:
+    return f"{PROJECT}[{SECTION}]\n{text}"
+
+
+def parameters(*entries: str) -> str:
+    return section(f"additional_parameters = [{', '.join(entries)}]")
+
+
+def config(text: str) -> str:
+    return parameters(f'{{name = "p", description = "d", config = {{{text}}}}}')
+
+
+def test_name_and_version_are_enough() -> None:
+    assert parse_manifest(PROJECT, tags=TAGS) == (Manifest(name="foo", version="1.2.3"), [])
+
+
+def test_everything_that_can_be_said_is_read() -> None:
+    manifest, warnings = parse_manifest(
+        PROJECT
+        + """
+        dependencies = ["numpy>=1.26", "torch; python_version >= '3.11'"]
+        requires-python = ">=3.11"
+        [build-system]
+        [tool.ruff]
+        [tool.t3dserver]
+        algorithm_type = "Image2Image"
+        tags = ["image-denoising"]
+        description = "Denoises."
+        supported_devices = ["cpu", "gpu"]
+        default_device = "gpu"
+        check_importable = true
+        obfuscate = true
+        hash_module = false
+        hash_assets = false
+        load_timeout_s = 30
+        num_cpus = 0.5
+        gpu_memory = "1.5GiB"
+        min_replicas = 1
+        max_replicas = 2
+        runs_per_replica = 3
+        """,
+        tags=TAGS,
+    )
+    assert warnings == []
+    assert manifest == Manifest(
+        name="foo",
+        version="1.2.3",
+        dependencies=["numpy>=1.26", "torch; python_version >= '3.11'"],
+        algorithm_type="Image2Image",
+        tags=["image-denoising"],
+        description="Denoises.",
+        supported_devices=["cpu", "gpu"],
+        default_device="gpu",
+        check_importable=True,
+        obfuscate=True,
+        hash_module=False,
+        hash_assets=False,
+        load_timeout_s=30,
+        num_cpus=0.5,
+        gpu_memory_bytes=3 * 2**29,
+        min_replicas=1,
+        max_replicas=2,
+        runs_per_replica=3,
+    )
+
+
+def test_every_parameter_of_the_module_spec_is_read() -> None:
+    manifest, warnings = parse_manifest(section(SPEC_PARAMETERS), tags=TAGS)
+    assert warnings == []
+    assert [one.name for one in manifest.additional_parameters] == [f"p{index}" for index in range(13)]
+    assert manifest.additional_parameters[5].model_dump(exclude_none=True) == {
+        "name": "p5",
+        "description": "d",
+        "type": "float_range",
+        "default": 3.14,
+        "adjustable": True,
+        "min": 0.0,
+        "max": 10.0,
+        "step": 0.1,
+    }
+
+
+def test_the_last_example_of_the_module_spec_is_read_with_warnings() -> None:
+    manifest, warnings = parse_manifest(FOO, tags=TAGS)
+    assert manifest.additional_parameters[0].type == "string"
+    assert warnings == [
+        f"{PARAMETER}: `type`, `default` and the like belong in `config = {{...}}`; "
+        "they were read from the entry itself",
+        f'{PARAMETER}.type: "str" is read as "string"',
+        f"{SECTION}.tags[0]: 'foo' is no known tag of 'Generic'",
+        f"{SECTION}.tags[1]: 'bar' is no known tag of 'Generic'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "devices"),
+    [
+        ("", (["cpu"], "cpu")),
+        ('supported_devices = ["gpu"]', (["gpu"], "gpu")),
+        ('supported_devices = ["gpu", "cpu"]', (["gpu", "cpu"], "cpu")),
+        ('supported_devices = ["gpu", "cpu"]\ndefault_device = "gpu"', (["gpu", "cpu"], "gpu")),
+    ],
+)
+def test_devices(text: str, devices: tuple[list[str], str]) -> None:
+    manifest, warnings = parse_manifest(section(text), tags=TAGS)
+    assert (manifest.supported_devices, manifest.default_device) == devices
+    assert warnings == []
+
+
+@pytest.mark.parametrize(("supported", "default", "taken"), [('["cpu"]', "gpu", "cpu"), ('["gpu"]', "cpu", "gpu")])
+def test_a_default_device_outside_of_the_supported_ones_is_replaced(supported: str, default: str, taken: str) -> None:
+    text = section(f'supported_devices = {supported}\ndefault_device = "{default}"')
+    manifest, warnings = parse_manifest(text, tags=TAGS)
+    assert manifest.default_device == taken
+    assert warnings == [
+        f"{SECTION}.default_device: '{default}' is not one of supported_devices ({taken}); "
+        f"it runs on '{taken}' by default"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        (
+            section('algoritm_type = "X"'),
+            f"{SECTION}.algoritm_type: unknown and ignored; did you mean 'algorithm_type'?",
+        ),
+        (section("xyz = 1"), f"{SECTION}.xyz: unknown and ignored"),
+        (PROJECT + "[tool.t3d_server]", "tool.t3d_server: ignored; did you mean 't3dserver'?"),
+        (
+            section('algorithm_type = "Image2Image"\ntags = ["image-denoisin"]'),
+            f"{SECTION}.tags[0]: 'image-denoisin' is no known tag of 'Image2Image'; did you mean 'image-denoising'?",
+        ),
+        (
+            section('gpu_memory = "6GiB"'),
+            f'{SECTION}.gpu_memory: has no effect, as supported_devices does not hold "gpu"',
+        ),
+        (config('type = "int", default = 1, mn = 0'), f"{PARAMETER}.config.mn: unknown and ignored"),
+        (
+            config('type = "int_range", default = 1, min = 0, max = 3, stepp = 1'),
+            f"{PARAMETER}.config.stepp: unknown and ignored; did you mean 'step'?",
+        ),
+    ],
+)
+def test_what_is_doubtful_is_a_warning(text: str, warning: str) -> None:
+    assert parse_manifest(text, tags=TAGS)[1] == [warning]
+
+
+NAME_RULE = "allowed is 1 to 64 of the characters A-Z a-z 0-9 . _ - (not dots alone)"
+VERSION_RULE = 'allowed is three whole numbers, "major.minor.patch", such as "1.0.0"'
+SIZE_RULE = 'allowed is a size with its unit, such as "6GiB"'
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[project]\nversion = '1.0.0'", "project.name: is missing"),
+        ("[project]\nname = 'a'", "project.version: is missing"),
+        ("[project]\nname = 'a b'\nversion = '1.0.0'", f"project.name: found 'a b' (string), {NAME_RULE}"),
+        ("[project]\nname = '..'\nversion = '1.0.0'", f"project.name: found '..' (string), {NAME_RULE}"),
+        ("[project]\nname = 1\nversion = '1.0.0'", f"project.name: found 1 (integer), {NAME_RULE}"),
+        ("[project]\nname = 'a'\nversion = '1.0'", f"project.version: found '1.0' (string), {VERSION_RULE}"),
+        ("[project]\nname = 'a'\nversion = '1.0.0rc1'", f"project.version: found '1.0.0rc1' (string), {VERSION_RULE}"),
+        ("[project]\nname = 'a'\nversion = '1.02.0'", f"project.version: found '1.02.0' (string), {VERSION_RULE}"),
+        (
+            PROJECT + "dependencies = 'numpy'",
+            "project.dependencies: found 'numpy' (string), allowed is a list of requirements",
+        ),
+        (
+            PROJECT + "dependencies = ['numpy', '?']",
+            "project.dependencies[1]: found '?', allowed is a requirement (PEP 508): "
+            "Expected package name at the start of dependency specifier",
+        ),
+        (PROJECT + "[tool]\nt3dserver = 1", f"{SECTION}: found 1 (integer), allowed is a table, [{SECTION}]"),
+        (section("tags = ['a', 1]"), f"{SECTION}.tags: found ['a', 1] (list), allowed is a list of strings"),
+        (
+            section("algorithm_type = 'Image2Image'\ntags = ['image-embedding']"),
+            f"{SECTION}.tags[0]: found 'image-embedding', a tag of Image2Embedding; "
+            "the tags of 'Image2Image' are: image-denoising",
+        ),
+        (section("obfuscate = 'yes'"), f"{SECTION}.obfuscate: found 'yes' (string), allowed is true or false"),
+        (section("timeout_s = 5"), f"{SECTION}.timeout_s: run time limits are not enforced by this version; remove it"),
+        (
+            section("load_timeout_s = 0"),
+            f"{SECTION}.load_timeout_s: found 0 (integer), allowed is a number of seconds above 0",
+        ),
+        (
+            section("load_timeout_s = inf"),
+            f"{SECTION}.load_timeout_s: found inf (float), allowed is a number of seconds above 0",
+        ),
+        (
+            section("min_replicas = true"),
+            f"{SECTION}.min_replicas: found true (boolean), allowed is an integer, 0 or more",
+        ),
+        (section("max_replicas = 0"), f"{SECTION}.max_replicas: found 0 (integer), allowed is an integer, 1 or more"),
+        (section("min_replicas = 3\nmax_replicas = 2"), f"{SECTION}.min_replicas: 3 is more than max_replicas, 2"),
+        (
+            section("runs_per_replica = 1.0"),
+            f"{SECTION}.runs_per_replica: found 1.0 (float), allowed is an integer, 1 or more",
+        ),
+        (
+            section("num_gpus = 1.5"),
+            f"{SECTION}.num_gpus: found 1.5 (float), allowed is a number above 0; above 1, a whole one",
+        ),
+        (
+            section("supported_devices = ['tpu']"),
+            f'{SECTION}.supported_devices: found [\'tpu\'] (list), allowed is ["cpu"], ["gpu"] or ["cpu", "gpu"]',
+        ),
+        (
+            section("default_device = 'cuda'"),
+            f'{SECTION}.default_device: found \'cuda\' (string), allowed is "cpu" or "gpu"',
+        ),
+        (
+            section("supported_devices = ['gpu']\ngpu_memory = 6"),
+            f"{SECTION}.gpu_memory: found 6 (integer), {SIZE_RULE}",
+        ),
+        (
+            section("supported_devices = ['gpu']\ngpu_memory = '6 gigs'"),
+            f"{SECTION}.gpu_memory: found '6 gigs' (string), {SIZE_RULE}",
+        ),
+        (
+            section("supported_devices = ['gpu']\ngpu_memory = '6GB'\nnum_gpus = 1"),
+            f"{SECTION}.gpu_memory: is given beside num_gpus; both decide the share of a GPU, remove one of them",
+        ),
+        (
+            section("additional_parameters = 1"),
+            f"{SECTION}.additional_parameters: found 1 (integer), allowed is a list of tables",
+        ),
+        (
+            parameters('{name = "p", description = "d"}'),
+            f'{PARAMETER}.config: is missing; a table is needed, such as {{type = "int", default = 1, adjustable = true}}',
+        ),
+        (
+            parameters('{description = "d", config = {type = "int", default = 1}}'),
+            f"{PARAMETER}.name: is missing; it gives how `args` names it",
+        ),
+        (
+            parameters('{name = "p", config = {type = "int", default = 1}}'),
+            f"{PARAMETER}.description: is missing; it gives a help text for users",
+        ),
+        (
+            parameters(*['{name = "p", description = "d", config = {type = "int", default = 1}}'] * 2),
+            f"{SECTION}.additional_parameters[1].name: 'p' is the name of an earlier parameter",
+        ),
+        (
+            config('type = "int_rang", default = 1'),
+            f"{PARAMETER}.config.type: found 'int_rang' (string), allowed are string, int, float, bool, int_range, "
+            "float_range, string_enum, int_enum, float_enum, string_list, int_list, float_list, bool_list; "
+            "did you mean 'int_range'?",
+        ),
+        (config('type = "int"'), f"{PARAMETER}.config.default: is missing; it is the value where a run gives none"),
+        (
+            config('type = "int", default = "1"'),
+            f"{PARAMETER}.config.default: found '1' (string), allowed is an integer",
+        ),
+        (
+            config('type = "int", default = 1, adjustable = 1'),
+            f"{PARAMETER}.config.adjustable: found 1 (integer), allowed is true or false",
+        ),
+        (config('type = "int_range", default = 1, min = 0'), f"{PARAMETER}.config.max: is missing; int_range needs it"),
+        (
+            config('type = "int_range", default = 9, min = 0, max = 3'),
+            f"{PARAMETER}.config.default: found 9 (integer), allowed is an integer from 0 to 3",
+        ),
+        (
+            config('type = "int_range", default = 1, min = 3, max = 0'),
+            f"{PARAMETER}.config.min: 3 is greater than max, 0",
+        ),
+        (
+            config('type = "float_range", default = 1, min = 0, max = inf'),
+            f"{PARAMETER}.config.max: found inf (float), allowed is a number",
+        ),
+        (
+            config('type = "int_range", default = 1, min = 0, max = 3, step = 0'),
+            f"{PARAMETER}.config.step: found 0 (integer), allowed is an integer above 0",
+        ),
+        (
+            config('type = "int_enum", default = 1, options = []'),
+            f"{PARAMETER}.config.options: found [] (list), allowed is a list of integers that is not empty",
+        ),
+        (
+            config('type = "string_enum", default = "a"'),
+            f"{PARAMETER}.config.options: is missing, allowed is a list of strings that is not empty",
+        ),
+        (
+            config('type = "bool_list", default = [1]'),
+            f"{PARAMETER}.config.default: found [1] (list), allowed is a list of booleans",
+        ),
+    ],
+)
+def test_a_broken_rule_is_named_with_key_finding_and_what_is_allowed(text: str, problem: str) -> None:
+    with pytest.raises(InvalidPackageError) as caught:
+        parse_manifest(text, tags=TAGS)
+    assert [str(one) for one in caught.value.problems] == [problem]
+
+
+def test_all_problems_come_at_once() -> None:
+    with pytest.raises(InvalidPackageError) as caught:
+        parse_manifest("[project]\nname = ''\n[tool.t3dserver]\ntags = 1\nobfuscate = 2", tags=TAGS)
+    assert [problem.key for problem in caught.value.problems] == [
+        "project.name",
+        "project.version",
+        f"{SECTION}.tags",
+        f"{SECTION}.obfuscate",
+    ]
+
+
+def test_a_toml_error_names_its_line() -> None:
+    with pytest.raises(InvalidPackageError) as caught:
+        parse_manifest("[project]\nname = \n", tags=TAGS)
+    assert [str(problem) for problem in caught.value.problems] == [
+        "pyproject.toml:2: Invalid value (at line 2, column 8)"
+    ]
+
+
+toml_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.floats()
+    | st.sampled_from(["", "int", "gpu", "6GiB", "int_range"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["name", "description", "config", "type", "default", "min", "max"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*Manifest.model_fields, "gpu_memory"]), toml_values, max_size=4))
+def test_nothing_but_an_invalid_package_is_ever_raised(content: dict[str, object]) -> None:
+    text = "\n".join(f"{key} = {toml}" for key, value in content.items() if (toml := _toml(value)) is not None)
+    try:
+        manifest, _ = parse_manifest(section(text), tags=TAGS)
+    except InvalidPackageError:
+        return
+    assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
+
+
+def _toml(value: object) -> str | None:
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return str(value)
+        case str():
+            return f'"{value}"'
+        case list():
+            return "[" + ", ".join(toml for item in value if (toml := _toml(item)) is not None) + "]"
+        case dict():
+            items = ((key, _toml(item)) for key, item in value.items())
+            return "{" + ", ".join(f"{key} = {item}" for key, item in items if item is not None) + "}"
+    return None
