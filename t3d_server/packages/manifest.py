@@ -12,7 +12,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from t3d_server.errors import InvalidPackageError, Problem
 from t3d_server.models import Device, Manifest, Parameter
-from t3d_server.packages.parameters import parse_parameter
+from t3d_server.packages.parameter_config import parse_parameter
 from t3d_server.packages.wording import did_you_mean, found
 
 NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,64}")

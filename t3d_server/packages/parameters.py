@@ -1,4 +1,4 @@
-"""The 13 parameter types: their declaration in a manifest, their values in `args`, their JSON Schema."""
+"""The 13 parameter types: what values `args` may have, and the JSON Schema that tells clients so."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _bool(value: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class _Scalar:
+class Scalar:
     """A kind of single value.
 
     Attributes:
@@ -59,39 +59,34 @@ class _Scalar:
     json_type: str
 
 
-_STRING = _Scalar(_string, "a string", "strings", "string")
-_INT = _Scalar(_int, "an integer", "integers", "integer")
-_FLOAT = _Scalar(_float, "a number", "numbers", "number")
-_BOOL = _Scalar(_bool, "true or false", "booleans", "boolean")
+_STRING = Scalar(_string, "a string", "strings", "string")
+_INT = Scalar(_int, "an integer", "integers", "integer")
+_FLOAT = Scalar(_float, "a number", "numbers", "number")
+_BOOL = Scalar(_bool, "true or false", "booleans", "boolean")
 
 
 @dataclass(frozen=True)
-class _Type:
-    scalar: _Scalar
+class ParameterType:
+    """What a parameter type is made of: a kind of value, and how it is offered."""
+
+    scalar: Scalar
     form: Literal["plain", "range", "enum", "list"]
 
 
-TYPES: dict[str, _Type] = {
-    "string": _Type(_STRING, "plain"),
-    "int": _Type(_INT, "plain"),
-    "float": _Type(_FLOAT, "plain"),
-    "bool": _Type(_BOOL, "plain"),
-    "int_range": _Type(_INT, "range"),
-    "float_range": _Type(_FLOAT, "range"),
-    "string_enum": _Type(_STRING, "enum"),
-    "int_enum": _Type(_INT, "enum"),
-    "float_enum": _Type(_FLOAT, "enum"),
-    "string_list": _Type(_STRING, "list"),
-    "int_list": _Type(_INT, "list"),
-    "float_list": _Type(_FLOAT, "list"),
-    "bool_list": _Type(_BOOL, "list"),
-}
-_COMMON = ("type", "default", "adjustable")
-_FIELDS = {
-    "plain": _COMMON,
-    "range": (*_COMMON, "min", "max", "step"),
-    "enum": (*_COMMON, "options"),
-    "list": _COMMON,
+TYPES: dict[str, ParameterType] = {
+    "string": ParameterType(_STRING, "plain"),
+    "int": ParameterType(_INT, "plain"),
+    "float": ParameterType(_FLOAT, "plain"),
+    "bool": ParameterType(_BOOL, "plain"),
+    "int_range": ParameterType(_INT, "range"),
+    "float_range": ParameterType(_FLOAT, "range"),
+    "string_enum": ParameterType(_STRING, "enum"),
+    "int_enum": ParameterType(_INT, "enum"),
+    "float_enum": ParameterType(_FLOAT, "enum"),
+    "string_list": ParameterType(_STRING, "list"),
+    "int_list": ParameterType(_INT, "list"),
+    "float_list": ParameterType(_FLOAT, "list"),
+    "bool_list": ParameterType(_BOOL, "list"),
 }
 
 
@@ -159,105 +154,6 @@ def args_schema(parameters: Sequence[Parameter]) -> dict[str, Any]:
         "properties": {parameter.name: _value_schema(parameter) for parameter in parameters},
         "additionalProperties": False,
     }
-
-
-def parse_parameter(
-    table: Mapping[str, Any], key: str, problems: list[Problem], warnings: list[str]
-) -> Parameter | None:
-    """Read one entry of `additional_parameters`.
-
-    Args:
-        table: the entry.
-        key: where it is, for messages.
-        problems: what is wrong is added here.
-        warnings: what is doubtful is added here.
-
-    Returns:
-        The parameter, or None after adding to `problems`.
-    """
-    before = len(problems)
-
-    def problem(field: str, message: str) -> None:
-        problems.append(Problem(f"{key}.{field}", message))
-
-    for field, meaning in (("name", "how `args` names it"), ("description", "a help text for users")):
-        if field not in table:
-            problem(field, f"is missing; it gives {meaning}")
-        elif not isinstance(table[field], str) or not table[field].strip():
-            problem(field, f"found {found(table[field])}, allowed is a string that is not empty")
-
-    config, prefix = table.get("config"), "config."
-    if config is None and "type" in table:
-        warnings.append(
-            f"{key}: `type`, `default` and the like belong in `config = {{...}}`; they were read from the entry itself"
-        )
-        config, prefix = {field: value for field, value in table.items() if field not in ("name", "description")}, ""
-    else:
-        _warn_of_unknown(table, ("name", "description", "config"), key, warnings)
-    if not isinstance(config, Mapping):
-        what = "is missing" if config is None else f"found {found(config)}"
-        problem("config", f'{what}; a table is needed, such as {{type = "int", default = 1, adjustable = true}}')
-        return None
-
-    type_name = config.get("type")
-    if type_name == "str":
-        warnings.append(f'{key}.{prefix}type: "str" is read as "string"')
-        type_name = "string"
-    if not isinstance(type_name, str) or type_name not in TYPES:
-        what = "is missing" if type_name is None else f"found {found(type_name)}"
-        hint = did_you_mean(type_name, TYPES) if isinstance(type_name, str) else ""
-        problem(f"{prefix}type", f"{what}, allowed are {', '.join(TYPES)}{hint}")
-        return None
-    kind = TYPES[type_name]
-    _warn_of_unknown(config, _FIELDS[kind.form], f"{key}.{prefix}".removesuffix("."), warnings)
-
-    values: dict[str, Any] = {"type": type_name}
-    if not isinstance(config.get("adjustable", True), bool):
-        problem(f"{prefix}adjustable", f"found {found(config['adjustable'])}, allowed is true or false")
-    if kind.form == "range":
-        for field in ("min", "max", "step"):
-            if field in config:
-                try:
-                    values[field] = kind.scalar.read(config[field])
-                except (ValueError, OverflowError):
-                    problem(f"{prefix}{field}", f"found {found(config[field])}, allowed is {kind.scalar.one}")
-            elif field != "step":
-                problem(f"{prefix}{field}", f"is missing; {type_name} needs it")
-        if values.get("step", 1) <= 0:
-            problem(f"{prefix}step", f"found {found(config['step'])}, allowed is {kind.scalar.one} above 0")
-        if "min" in values and "max" in values and values["min"] > values["max"]:
-            problem(f"{prefix}min", f"{values['min']} is greater than max, {values['max']}")
-    if kind.form == "enum":
-        options = config.get("options")
-        try:
-            if not isinstance(options, list) or not options:
-                raise ValueError
-            values["options"] = [kind.scalar.read(option) for option in options]
-        except (ValueError, OverflowError):
-            what = "is missing" if options is None else f"found {found(options)}"
-            problem(f"{prefix}options", f"{what}, allowed is a list of {kind.scalar.many} that is not empty")
-
-    if "default" not in config:
-        problem(f"{prefix}default", "is missing; it is the value where a run gives none")
-    elif len(problems) == before:
-        parameter = Parameter(
-            name=table["name"],
-            description=table["description"],
-            default=config["default"],
-            adjustable=config.get("adjustable", True),
-            **values,
-        )
-        try:
-            return parameter.model_copy(update={"default": check_value(parameter, parameter.default)})
-        except ValueError as error:
-            problem(f"{prefix}default", str(error))
-    return None
-
-
-def _warn_of_unknown(table: Mapping[str, Any], known: Sequence[str], key: str, warnings: list[str]) -> None:
-    warnings += [
-        f"{key}.{field}: unknown and ignored{did_you_mean(field, known)}" for field in table if field not in known
-    ]
 
 
 def _allowed(parameter: Parameter) -> str:

@@ -1,5 +1,6 @@
 """What building a package refuses, warns of and makes."""
 
+# ruff: noqa: E501  # exact messages
 from __future__ import annotations
 
 import hashlib

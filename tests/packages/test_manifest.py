@@ -1,5 +1,6 @@
 """What a manifest may say, and what is said about one that breaks a rule."""
 
+# ruff: noqa: E501  # exact messages, and lines of the module spec
 from __future__ import annotations
 
 import pytest

@@ -1,5 +1,6 @@
 """Minified code does what the author's did."""
 
+# ruff: noqa: E501  # small modules on one line
 from __future__ import annotations
 
 import re

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]  # it ships no type information
 import numpy as np
 import pytest
 from hypothesis import given
