@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 def connect() -> Resources:
     """The resources of this process, by the settings in its environment."""
+    from t3d_server.api.auth import Role
     from t3d_server.serving.resources import PlacementDefaults, Resources
 
     settings = Settings()
@@ -43,7 +45,7 @@ def connect() -> Resources:
             max_replicas=settings.max_replicas,
             idle_s=settings.idle_s,
         ),
-        tokens=settings.tokens if settings.auth == "on" else None,
+        tokens={token: Role(role) for token, role in settings.tokens.items()} if settings.auth == "on" else None,
         tags=load_tags(settings.tags_file),
         max_dataset_bytes=settings.max_dataset_bytes,
         max_package_bytes=settings.max_package_bytes,
@@ -78,8 +80,7 @@ def local_server(settings: Settings) -> Iterator[ServerState]:
         instance = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="t3d-")))
         os.environ |= _store_environment(location) | _serve_environment(instance)
         if settings.auth == "on":
-            tokens = Settings(tokens={**settings.tokens, ensure_token(): "admin"}).model_dump_json(include={"tokens"})
-            os.environ["T3D_TOKENS"] = tokens[len('{"tokens":') : -1]
+            os.environ["T3D_TOKENS"] = json.dumps({**settings.tokens, ensure_token(): "admin"})
         dashboard_url = _start_ray(settings, cleanup)
         state = ServerState(
             url=f"http://{_reachable(settings.host)}:{settings.port}",

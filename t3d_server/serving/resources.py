@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from t3d_server.api.auth import Role
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.storage.base import ObjectStore
 
@@ -55,7 +55,7 @@ class Resources:
     cache: Path
     scratch: Path
     placement: PlacementDefaults
-    tokens: Mapping[str, Literal["use", "admin"]] | None
+    tokens: Mapping[str, Role] | None
     tags: Mapping[str, Mapping[str, str]]
     max_dataset_bytes: int
     max_package_bytes: int

@@ -8,7 +8,7 @@ from ray import serve
 
 from t3d_server.api.app import create_app
 from t3d_server.api.backpressure import IMPORT_PATH
-from t3d_server.api.service import Service
+from t3d_server.api.service import Limits, Service
 from t3d_server.models import AlgorithmInfo, DatasetInfo, LogLine, Run, RunRequest
 from t3d_server.packages.registry import Registry
 from t3d_server.runs.records import RunRecords
@@ -41,8 +41,7 @@ class Router:
             store=resources.store,
             coordinator=CoordinatorClient(),
             scratch=resources.scratch,
-            max_dataset_bytes=resources.max_dataset_bytes,
-            max_package_bytes=resources.max_package_bytes,
+            limits=Limits(resources.max_dataset_bytes, resources.max_package_bytes),
         )
 
     def __serve_build_asgi_app__(self) -> Any:
@@ -58,20 +57,20 @@ class Router:
         Returns:
             Their ids, in order.
         """
-        return [(await self._service.add_dataset(values)).id for values in datasets]
+        return [(await self._service.add(values)).id for values in datasets]
 
     async def fetch_data(self, dataset_ids: list[str]) -> list[dict[str, Any]]:
         """The datasets with these ids, in order."""
-        return [await self._service.read_dataset(dataset_id) for dataset_id in dataset_ids]
+        return [await self._service.read(dataset_id) for dataset_id in dataset_ids]
 
     async def dataset_info(self, dataset_id: str) -> DatasetInfo:
         """What is known of a dataset without reading its arrays."""
-        return await self._service.dataset_info(dataset_id)
+        return await self._service.info(dataset_id)
 
     async def delete_data(self, dataset_ids: list[str]) -> None:
         """Remove datasets."""
         for dataset_id in dataset_ids:
-            await self._service.delete_dataset(dataset_id)
+            await self._service.delete(dataset_id)
 
     async def algorithms(self) -> list[AlgorithmInfo]:
         """All published algorithms."""

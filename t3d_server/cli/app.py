@@ -1,0 +1,38 @@
+"""Puts the commands together, and turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from t3d_server.cli import algorithms, authoring, runs, server
+from t3d_server.cli.output import print_error
+from t3d_server.errors import ServerUnavailableError, T3dError
+
+EXIT_FAILED, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 1, 3, 130
+
+app = typer.Typer(
+    name="t3d",
+    help="Serve image-processing algorithms on a Ray cluster, and use them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for commands in (server, authoring, algorithms, runs):
+    commands.register(app)
+
+
+def main() -> None:
+    """Run the command line; exits with 0, 1 (it failed), 2 (usage), 3 (server not reachable) or 130 (interrupted)."""
+    try:
+        app()
+    except ServerUnavailableError as error:
+        print_error(error)
+        sys.exit(EXIT_UNREACHABLE)
+    except T3dError as error:
+        print_error(error)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,36 @@
+"""Arguments that several commands take."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from t3d_server.errors import InvalidArgsError, Problem
+
+Args = Annotated[
+    list[str],
+    typer.Option("-a", "--arg", metavar="KEY=VALUE", help="A parameter; the value is read as JSON where it is JSON."),
+]
+Device = Annotated[str | None, typer.Option(help="cpu or gpu; else the algorithm's default.", metavar="DEVICE")]
+
+
+def parse_args(items: list[str]) -> dict[str, Any]:
+    """Parameters from `key=value`: `0.5`, `true`, `[1, 2]` and `"text"` as JSON, all else as text.
+
+    Raises:
+        InvalidArgsError: an item has no `=`.
+    """
+    wrong = [item for item in items if "=" not in item]
+    if wrong:
+        problems = [Problem(item, "KEY=VALUE is expected, such as -a sigma=0.5") for item in wrong]
+        raise InvalidArgsError("parameters could not be read", problems=problems)
+    return {key: _value(text) for key, text in (item.split("=", 1) for item in items)}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

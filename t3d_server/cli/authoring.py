@@ -1,0 +1,99 @@
+"""`t3d check` and `t3d debug`: what an author does before there is a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from t3d_server.algorithm_utils.tags import load_tags
+from t3d_server.cli.arguments import Args, Device, parse_args
+from t3d_server.cli.output import console, print_line, print_table, print_warnings, save_dataset
+from t3d_server.datasets.formats import guess_content_type
+from t3d_server.errors import AlgorithmError, InvalidRequestError
+from t3d_server.local import run_folder
+from t3d_server.models import Device as DeviceName
+from t3d_server.models import LogLine
+from t3d_server.packages.builder import build
+from t3d_server.packages.fetch import folder_package
+from t3d_server.packages.import_check import check_import
+from t3d_server.picture import draw_rows
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command()(check)
+    app.command()(debug)
+
+
+def check(path: Annotated[Path, typer.Argument(help="The algorithm folder.")]) -> None:
+    """Check an algorithm folder: its manifest, its code, and that `Runner` can be imported."""
+    tags = load_tags()
+    built = build(path, tags=tags)
+    manifest, warnings = check_import(folder_package(path), built.manifest, built.manifest.load_timeout_s, tags=tags)
+    print_warnings(dict.fromkeys([*built.warnings, *warnings]))
+    console.print(
+        f"{manifest.name} {manifest.version} is fine: {manifest.algorithm_type}, "
+        f"on {' and '.join(manifest.supported_devices)}, {len(manifest.additional_parameters)} parameters, "
+        f"{len(built.assets)} assets",
+        markup=False,
+    )
+
+
+def debug(
+    path: Annotated[Path, typer.Argument(help="The algorithm folder.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Files: HDF5, npy, npz, TIFF, PNG or JPEG.", metavar="INPUT...")],
+    arg: Args = [],  # noqa: B006  # typer copies it
+    device: Device = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("t3d-output"),
+) -> None:
+    """Run an algorithm folder here, without a server, from its own source: breakpoints hit."""
+    listener = _Console()
+    result = run_folder(path, inputs, parse_args(arg), listener, device=device_name(device))
+    print_table(["phase", "seconds"], [(phase, f"{time_s:.3f}") for phase, time_s in result.times_s.items()])
+    if result.error is not None:
+        if result.error.type == "KeyboardInterrupt":
+            raise KeyboardInterrupt
+        message = f"{result.manifest.name} failed: {result.error.type}: {result.error.message}"
+        raise AlgorithmError(message, traceback=result.error.traceback)
+    kind = guess_content_type(inputs[0]) if inputs else ""
+    for index, values in enumerate(result.outputs):
+        for file in save_dataset(values, output, f"{result.manifest.name}-{index}", kind):
+            console.print(str(file), markup=False)
+    picture = output / f"{result.manifest.name}.png"
+    draw_rows([(result.manifest.name, result.inputs, result.outputs)], picture)
+    console.print(f"{picture} (picture of inputs beside results)", markup=False)
+
+
+def device_name(text: str | None) -> DeviceName | None:
+    """A device by its name.
+
+    Raises:
+        InvalidRequestError: there is no such device.
+    """
+    for name in get_args(DeviceName):
+        if text == name:
+            return name  # type: ignore[no-any-return]  # typing does not tell what get_args gives
+    if text is None:
+        return None
+    raise InvalidRequestError(f"device {text!r} is unknown; allowed are {', '.join(get_args(DeviceName))}")
+
+
+class _Console:
+    """Shows the log and the progress of a run as it goes."""
+
+    def __init__(self) -> None:
+        self._shown = 0
+
+    def log(self, line: LogLine) -> None:
+        print_line(line)
+
+    def progress(self, fraction: float) -> None:
+        percent = round(fraction * 100)
+        if percent >= self._shown + 10 or percent < self._shown:
+            self._shown = percent
+            console.print(f"progress {percent} %", style="dim")
+
+    def cancelled(self) -> bool:
+        return False

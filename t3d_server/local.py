@@ -1,0 +1,100 @@
+"""Runs an algorithm folder without a server, on the executor that replicas use."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t3d_server.algorithm_utils.tags import load_tags
+from t3d_server.datasets.formats import guess_content_type
+from t3d_server.datasets.store import DatasetStore
+from t3d_server.models import Device, LogLine, Manifest, RunFailure, RunRequest, utc_now
+from t3d_server.packages.builder import build
+from t3d_server.packages.fetch import folder_package
+from t3d_server.runs.acceptance import accept
+from t3d_server.runs.context import Listener
+from t3d_server.runs.executor import execute, load
+from t3d_server.storage.memory import MemoryObjectStore
+
+MAX_DATASET_BYTES = 64 * 1024**3
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """What came of a run without a server.
+
+    Attributes:
+        manifest: the folder's manifest, the algorithm type resolved.
+        inputs: the input datasets as the algorithm saw them.
+        outputs: the output datasets; empty where the run failed.
+        error: why there are none.
+        times_s: how long loading and each finished phase took.
+    """
+
+    manifest: Manifest
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+    error: RunFailure | None
+    times_s: dict[str, float]
+
+
+def run_folder(
+    folder: Path,
+    inputs: Sequence[Path | Mapping[str, Any]],
+    args: Mapping[str, Any],
+    listener: Listener,
+    *,
+    device: Device | None = None,
+) -> LocalRun:
+    """Load the algorithm in a folder and run it once, from the author's own source.
+
+    Args:
+        folder: the algorithm folder.
+        inputs: files (HDF5, npy, npz, TIFF, PNG, JPEG), or dictionaries of arrays.
+        args: values of parameters.
+        listener: hears of log lines, also of those while loading, and of progress.
+        device: where to run; the algorithm's default where None.
+
+    Raises:
+        InvalidPackageError, ImportFailedError, LoadFailedError: the folder is no working algorithm.
+        InvalidDatasetError, UnsupportedMediaTypeError: an input cannot be read.
+        InvalidArgsError, DeviceNotSupportedError: the request does not fit the algorithm.
+    """
+    built = build(folder, tags=load_tags())
+    with tempfile.TemporaryDirectory(prefix="t3d-") as scratch:
+        datasets = DatasetStore(MemoryObjectStore(), scratch=Path(scratch), max_dataset_bytes=MAX_DATASET_BYTES)
+        ids = [_add(datasets, item) for item in inputs]
+        request = RunRequest(input_dataset_ids=ids, args=dict(args), device=device)
+        run, warnings = accept(built.manifest, request, local_devices())
+        for warning in [*built.warnings, *warnings]:
+            listener.log(LogLine(time=utc_now(), level="WARNING", message=warning))
+        began = time.perf_counter()
+        algorithm = load(folder_package(folder), built.manifest, run.resolved_device, listener.log)
+        load_time_s = time.perf_counter() - began
+        outcome = execute(algorithm, run, datasets, listener)
+        return LocalRun(
+            manifest=algorithm.manifest,
+            inputs=[datasets.read(dataset_id) for dataset_id in ids],
+            outputs=[datasets.read(dataset_id) for dataset_id in outcome.output_dataset_ids],
+            error=outcome.error,
+            times_s={"load_assets": load_time_s, **(outcome.phase_times_s or {})},
+        )
+
+
+def local_devices() -> list[Device]:
+    """Devices of this machine that torch can use; without torch, the CPU."""
+    try:
+        import torch
+    except ImportError:
+        return ["cpu"]
+    return ["cpu", "gpu"] if torch.cuda.is_available() else ["cpu"]
+
+
+def _add(datasets: DatasetStore, item: Path | Mapping[str, Any]) -> str:
+    if isinstance(item, Path):
+        return datasets.add_upload(item, guess_content_type(item)).id
+    return datasets.add(item).id
