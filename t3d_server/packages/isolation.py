@@ -140,11 +140,13 @@ class ModuleSpace(MetaPathFinder):
         return top in self.names or top == _OLD_NAME or name in self._modules
 
     def _owns(self, name: str) -> bool:
+        if name in self._outer_modules:
+            return name in self._modules
         if self._claims(name):
             return True
         # Imported by a path that the author's code put on sys.path.
         file = getattr(sys.modules[name], "__dict__", {}).get("__file__")
-        return name not in self._outer_modules and isinstance(file, str) and Path(file).is_relative_to(self._folder)
+        return isinstance(file, str) and Path(file).is_relative_to(self._folder)
 
 
 class _AliasLoader(Loader):
