@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from skimage import data
 
 from t3d_server.errors import AlgorithmError
@@ -22,6 +23,15 @@ CROP = 128
 @pytest.fixture(autouse=True, scope="module")
 def _weights() -> None:
     runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    # Threads that share a core with other tests wait for each other most of the time.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def picture(name: str) -> np.ndarray:
