@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import BinaryIO
+from xml.etree.ElementTree import ParseError
 
 import urllib3
 import urllib3.exceptions
@@ -225,10 +226,8 @@ class S3ObjectStore:
             retries = urllib3.Retry(_RETRIES, read=0, other=0, backoff_factor=_BACKOFF_FACTOR)
         with self._translated(key):
             response = self._http.urlopen("PUT", url.geturl(), body=stream, headers=headers, retries=retries)
-        if response.status == HTTPStatus.PRECONDITION_FAILED:
-            raise ObjectExistsError(f"The key {key!r} holds an object already.")
-        if response.status != HTTPStatus.OK:
-            raise self._unavailable(f"answered HTTP {response.status}: {response.data[:500].decode(errors='replace')}")
+            if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+                raise S3Error.fromxml(response)
 
     def _chunks(self, key: str, response: BaseHTTPResponse) -> Generator[bytes]:
         try:
@@ -248,10 +247,12 @@ class S3ObjectStore:
         except S3Error as error:
             if error.code == "NoSuchKey":
                 raise ObjectNotFoundError(f"There is no object {key!r} in the store.") from error
+            if error.code == "PreconditionFailed":
+                raise ObjectExistsError(f"The key {key!r} holds an object already.") from error
             if error.code == "InvalidRange":
                 raise _RangeBehindEndError(key) from error
             raise self._unavailable(f"answered {error.code}: {error.message}") from error
-        except MinioException as error:
+        except (MinioException, ParseError) as error:
             raise self._unavailable(f"answered: {error}") from error
         except urllib3.exceptions.HTTPError as error:
             reason = error.reason if isinstance(error, urllib3.exceptions.MaxRetryError) else error
