@@ -1,0 +1,64 @@
+"""Routes of runs: submit, list, follow, cancel."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from t3d_server.api.auth import may_use
+from t3d_server.api.requests import Operations, WaitS, described, json_body
+from t3d_server.api.service import MAX_RUNS_PER_PAGE, RunPage
+from t3d_server.models import LogLine, Run, RunRequest, RunStatus
+
+router = APIRouter(prefix="/v1", tags=["runs"], dependencies=[Depends(may_use)])
+
+_TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+
+@router.post("/algorithms/{name}/runs", status_code=201, openapi_extra=described(RunRequest))
+async def submit(
+    name: str,
+    content: Annotated[RunRequest, Depends(json_body(RunRequest))],
+    response: Response,
+    service: Operations,
+    wait_s: WaitS = 0.0,
+) -> Run:
+    """Run an algorithm on datasets. Once this has answered, the run will reach an end."""
+    run = await service.submit(name, content, wait_s)
+    response.headers["Location"] = f"/v1/runs/{run.id}"
+    return run
+
+
+@router.get("/runs")
+async def runs(
+    service: Operations,
+    limit: Annotated[int, Query(ge=1, le=MAX_RUNS_PER_PAGE)] = 50,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    algorithm: str | None = None,
+    status: RunStatus | None = None,
+) -> RunPage:
+    """Runs, newest first."""
+    return await service.runs(limit=limit, cursor=cursor, algorithm=algorithm, status=status)
+
+
+@router.get("/runs/{run_id}")
+async def run(run_id: str, service: Operations, wait_s: WaitS = 0.0) -> Run:
+    """A run, once it has ended or `wait_s` is over."""
+    return await service.run(run_id, wait_s)
+
+
+@router.get("/runs/{run_id}/log", response_model=list[LogLine], responses=_TEXT)
+async def log(request: Request, run_id: str, service: Operations) -> list[LogLine] | Response:
+    """The log so far: JSON, or text where Accept asks for text/plain."""
+    lines = await service.log(run_id)
+    if "text/plain" in request.headers.get("accept", ""):
+        text = "".join(f"{line.time.isoformat()} {line.level} {line.message}\n" for line in lines)
+        return Response(text, media_type="text/plain; charset=utf-8")
+    return lines
+
+
+@router.post("/runs/{run_id}/cancel")
+async def cancel(run_id: str, service: Operations) -> Run:
+    """Cancel a run: a queued one at once, a running one at its next call back; an ended one stays as it is."""
+    return await service.cancel(run_id)

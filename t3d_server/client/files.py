@@ -1,0 +1,62 @@
+"""What is sent as files: data of users, and files that tell how far they were read."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from t3d_server.datasets import hdf5
+from t3d_server.datasets.formats import HDF5, guess_content_type
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Data = Array | Mapping[str, Any] | str | os.PathLike[str]
+"""What becomes a dataset: an array, values by key, or the path of a file."""
+Progress = Callable[[int, int], None]
+"""Hears how many bytes were sent, of how many."""
+
+
+class _Counted(io.BufferedReader):
+    """A file that tells how far it has been read."""
+
+    def __init__(self, path: Path, on_progress: Progress) -> None:
+        super().__init__(io.FileIO(path))
+        self._size_bytes = path.stat().st_size
+        self._on_progress = on_progress
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        block = super().read(size)
+        if block:
+            self._on_progress(self.tell(), self._size_bytes)
+        return block
+
+
+def open_counted(path: Path, on_progress: Progress | None) -> BinaryIO:
+    """A file to read; `on_progress` hears how far that is."""
+    return path.open("rb") if on_progress is None else _Counted(path, on_progress)
+
+
+@contextmanager
+def as_file(data: Data, key: str) -> Iterator[tuple[Path, str]]:
+    """The data as a file that can be sent, and its content type."""
+    if isinstance(data, str | os.PathLike):
+        path = Path(data)
+        yield path, guess_content_type(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "dataset.h5"
+        hdf5.write(path, data if isinstance(data, Mapping) else {key: data})
+        yield path, HDF5
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
