@@ -86,7 +86,6 @@ class EmbeddedStore:
         with self._lock() as lock:
             identity = _Identity.load(self.directory / "identity.json")
             self._ports = identity.ports
-            self._remove_sockets()  # left by a crash
             self._guard = self._spawn(weed, identity, lock)
         self._location = S3Location(
             f"{seaweedfs.HOST}:{identity.ports.s3}",
@@ -116,7 +115,8 @@ class EmbeddedStore:
         if self._guard.stdin is not None:
             self._guard.stdin.close()
         self._guard = None
-        self._remove_sockets()
+        if self._ports is not None:
+            self._ports.remove_sockets()
 
     def __enter__(self) -> Self:
         self.start()
@@ -175,10 +175,6 @@ class EmbeddedStore:
     def _log_tail(self) -> str:
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
 
-    def _remove_sockets(self) -> None:
-        for path in self._ports.sockets() if self._ports else ():
-            path.unlink(missing_ok=True)
-
 
 @dataclass(frozen=True)
 class _Identity:
@@ -196,6 +192,7 @@ class _Identity:
             identity = cls(secrets.token_hex(10), secrets.token_hex(32), seaweedfs.Ports.choose())
         else:
             identity = cls(kept["access_key"], kept["secret_key"], seaweedfs.Ports(**kept["ports"]))
+            identity.ports.remove_sockets()  # left by a crash
             if identity.ports.are_free():
                 return identity
             identity = replace(identity, ports=seaweedfs.Ports.choose())

@@ -51,17 +51,12 @@ class Ports:
         """Whether all of them can be bound."""
         return all(map(_is_free, asdict(self).values()))
 
-    def sockets(self) -> list[Path]:
-        """The Unix sockets that SeaweedFS leaves in `/tmp`, wherever it is told to put temporary files."""
-        return [
-            Path(f"/tmp/seaweedfs-{server}-grpc-{port}.sock")  # noqa: S108 - fixed by SeaweedFS
-            for server, port in (
-                ("s3", self.s3_grpc),
-                ("master", self.master_grpc),
-                ("volume", self.volume_grpc),
-                ("filer", self.filer_grpc),
-            )
-        ]
+    def remove_sockets(self) -> None:
+        """Remove the Unix sockets that SeaweedFS leaves in `/tmp`, wherever it is told to put temporary files."""
+        for server, port in asdict(self).items():
+            if server.endswith("_grpc"):
+                name = f"seaweedfs-{server.replace('_', '-')}-{port}.sock"
+                Path("/tmp", name).unlink(missing_ok=True)  # noqa: S108 - the folder is fixed by SeaweedFS
 
 
 def command(weed: Path, data: Path, ports: Ports) -> list[str]:
