@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.discovery import ServerState, ensure_token, remove_server, state_directory, write_server
-from t3d_server.errors import InvalidRequestError
+from t3d_server.errors import InvalidRequestError, StoreUnavailableError
 from t3d_server.settings import Settings
 from t3d_server.storage.embedded import EmbeddedStore
 from t3d_server.storage.s3 import S3Location, S3ObjectStore
 
 if TYPE_CHECKING:
     from t3d_server.serving.resources import Resources
+
+logger = logging.getLogger(__name__)
+
+STORE_CHECK_S = 1.0
 
 
 def connect() -> Resources:
@@ -71,7 +77,8 @@ def local_server(settings: Settings) -> Iterator[ServerState]:
     with ExitStack() as cleanup:
         pids = [os.getpid()]
         if settings.s3_endpoint is None:
-            embedded = cleanup.enter_context(EmbeddedStore(state_directory() / "store"))
+            embedded = cleanup.enter_context(EmbeddedStore(state_directory() / "store", bucket=settings.s3_bucket))
+            cleanup.enter_context(_kept_running(embedded))
             location = embedded.location
             pids += [embedded.pid] if embedded.pid is not None else []
         else:
@@ -91,6 +98,27 @@ def local_server(settings: Settings) -> Iterator[ServerState]:
         write_server(state)
         cleanup.callback(remove_server)
         yield state
+
+
+@contextmanager
+def _kept_running(store: EmbeddedStore) -> Iterator[None]:
+    """Start the store again whenever its process has died."""
+    leaving = threading.Event()
+
+    def watch() -> None:
+        while not leaving.wait(STORE_CHECK_S):
+            if not store.is_running():
+                logger.warning("the embedded object store has died and is started again")
+                with suppress(StoreUnavailableError):  # tried again at the next check
+                    store.start()
+
+    thread = threading.Thread(target=watch, name="embedded-store-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        leaving.set()
+        thread.join()
 
 
 def _start_ray(settings: Settings, cleanup: ExitStack) -> str:
@@ -124,7 +152,13 @@ def _serve_environment(instance: Path) -> dict[str, str]:
     Args:
         instance: a folder for this instance's files; its path is short enough for a socket.
     """
-    environment = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1"}
+    environment = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        # Ray's own ports listen on all interfaces, unless the node's address is loopback; and Ray turns 127.0.0.1 into
+        # another address of the machine, unless it is told, by this name, that no other node can join.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    }
     if sys.platform != "linux":
         return environment  # Serve's HAProxy comes for Linux alone
     stats, metrics, fallback, fallback_grpc = _free_ports(4)

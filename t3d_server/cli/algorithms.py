@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from t3d_server.cli.output import console, print_table, print_warnings, progress_bar
+from t3d_server.cli.output import Bar, console, print_table, print_warnings, progress_bar
 from t3d_server.client import Client
 from t3d_server.errors import InvalidPackageError, Problem
 from t3d_server.packages.folder import scan
+
+Part = Literal["major", "minor", "patch"]
 
 
 def register(app: typer.Typer) -> None:
@@ -23,24 +26,16 @@ def register(app: typer.Typer) -> None:
 
 def deploy(
     paths: Annotated[list[Path], typer.Argument(help="Algorithm folders.", metavar="PATH...")],
-    bump: Annotated[
-        str | None, typer.Option(help="Raise this part of the version in pyproject.toml first: major, minor or patch.")
-    ] = None,
+    bump: Annotated[Part | None, typer.Option(help="Raise this part of the version in pyproject.toml first.")] = None,
 ) -> None:
     """Publish algorithm folders; returns when replicas have loaded them."""
-    if bump not in (None, "major", "minor", "patch"):
-        raise typer.BadParameter("major, minor or patch is expected", param_hint="--bump")
     with Client() as client:
         for path in paths:
             files, warnings = scan(path)
             if bump is not None:
-                raise_version(path / "pyproject.toml", bump)  # type: ignore[arg-type]  # checked above
+                raise_version(path / "pyproject.toml", bump)
             with progress_bar(f"{path}: uploading") as bar:
-                version = client.publish(
-                    files,
-                    on_progress=lambda sent, total: bar.show(sent / total if total else 1.0),
-                    on_stage=lambda stage, path=path: bar.show(1.0, f"{path}: {stage}"),
-                )
+                version = client.publish(files, on_progress=bar.show_bytes, on_stage=partial(_show_stage, bar, path))
             manifest = version.manifest
             print_warnings(dict.fromkeys([*warnings, *version.warnings]))
             proven = " and ".join(version.proven) or "no device yet"
@@ -50,7 +45,11 @@ def deploy(
             )
 
 
-def raise_version(path: Path, part: Literal["major", "minor", "patch"]) -> None:
+def _show_stage(bar: Bar, path: Path, stage: str) -> None:
+    bar.show(1.0, f"{path}: {stage}")
+
+
+def raise_version(path: Path, part: Part) -> None:
     """Raise the `version` in the `[project]` table of a manifest; all else in the file stays as it is.
 
     Raises:

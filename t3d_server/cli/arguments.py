@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from t3d_server.errors import InvalidArgsError, Problem
+from t3d_server.models import Device as DeviceName
 
 Args = Annotated[
     list[str],
     typer.Option("-a", "--arg", metavar="KEY=VALUE", help="A parameter; the value is read as JSON where it is JSON."),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu or gpu; else the algorithm's default.", metavar="DEVICE")]
+Device = Annotated[DeviceName | None, typer.Option(help="Else the algorithm's default.")]
 
 
 def parse_args(items: list[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
@@ -11,9 +11,8 @@ from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.cli.arguments import Args, Device, parse_args
 from t3d_server.cli.output import console, print_line, print_table, print_warnings, save_dataset
 from t3d_server.datasets.formats import guess_content_type
-from t3d_server.errors import AlgorithmError, InvalidRequestError
+from t3d_server.errors import AlgorithmError
 from t3d_server.local import run_folder
-from t3d_server.models import Device as DeviceName
 from t3d_server.models import LogLine
 from t3d_server.packages.builder import build
 from t3d_server.packages.fetch import folder_package
@@ -50,7 +49,7 @@ def debug(
 ) -> None:
     """Run an algorithm folder here, without a server, from its own source: breakpoints hit."""
     listener = _Console()
-    result = run_folder(path, inputs, parse_args(arg), listener, device=device_name(device))
+    result = run_folder(path, inputs, parse_args(arg), listener, device=device)
     print_table(["phase", "seconds"], [(phase, f"{time_s:.3f}") for phase, time_s in result.times_s.items()])
     if result.error is not None:
         if result.error.type == "KeyboardInterrupt":
@@ -64,20 +63,6 @@ def debug(
     picture = output / f"{result.manifest.name}.png"
     draw_rows([(result.manifest.name, result.inputs, result.outputs)], picture)
     console.print(f"{picture} (picture of inputs beside results)", markup=False)
-
-
-def device_name(text: str | None) -> DeviceName | None:
-    """A device by its name.
-
-    Raises:
-        InvalidRequestError: there is no such device.
-    """
-    for name in get_args(DeviceName):
-        if text == name:
-            return name  # type: ignore[no-any-return]  # typing does not tell what get_args gives
-    if text is None:
-        return None
-    raise InvalidRequestError(f"device {text!r} is unknown; allowed are {', '.join(get_args(DeviceName))}")
 
 
 class _Console:

@@ -75,6 +75,10 @@ class Bar:
         changes: dict[str, Any] = {} if description is None else {"description": description}
         self._progress.update(self._task, completed=fraction, **changes)
 
+    def show_bytes(self, sent_bytes: int, total_bytes: int) -> None:
+        """Set how much of a transfer is done."""
+        self.show(sent_bytes / total_bytes if total_bytes else 1.0)
+
 
 def save_dataset(values: Mapping[str, Any], folder: Path, stem: str, content_type: str) -> list[Path]:
     """Write a dataset as files of the kind that the input had.

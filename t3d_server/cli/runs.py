@@ -35,7 +35,7 @@ def run(
         ids = []
         for item in inputs:
             if Path(item).exists():
-                info = client.upload(Path(item), on_progress=lambda sent, total: bar.show(sent / total if total else 1))
+                info = client.upload(Path(item), on_progress=bar.show_bytes)
                 ids.append(info.id)
             else:
                 ids.append(item)

@@ -207,9 +207,10 @@ class CoordinatorActor:
         manifest = self._catalog.find(name, version).manifest
         await self._runs.drain(manifest.name, version, cancel=cancel_runs)
         try:
-            await asyncio.to_thread(self._catalog.registry.remove, manifest.name, version)
-            await self._catalog.refresh()
-            await self._applications.remove(application_name(manifest.name, version))
+            async with self._publisher.turn:
+                await asyncio.to_thread(self._catalog.registry.remove, manifest.name, version)
+                await self._catalog.refresh()
+                await self._applications.remove(application_name(manifest.name, version))
         except (AlgorithmNotFoundError, VersionNotFoundError):
             pass  # somebody else removed it meanwhile
         finally:

@@ -36,6 +36,9 @@ class _Publishing:
 class Publisher:
     """Publishes algorithm folders, one at a time.
 
+    Attributes:
+        turn: held while content is stored or removed: versions share it, so that one change goes on at a time.
+
     Asking again for the same content joins the publication that is under way, so that a client can wait in short
     requests, and go on after it was cut off.
 
@@ -62,7 +65,7 @@ class Publisher:
         self._changed = changed
         self._publications: dict[str, _Publishing] = {}
         self._proofs: dict[tuple[str, Device], asyncio.Future[None]] = {}
-        self._turn = asyncio.Lock()
+        self.turn = asyncio.Lock()
 
     async def publish(self, request: PublishRequest, wait_s: float) -> Publication:
         """Publish a folder, or go on waiting for it.
@@ -94,7 +97,7 @@ class Publisher:
             proof.set_exception(error)
 
     async def _publish(self, request: PublishRequest, publishing: _Publishing) -> AlgorithmVersion:
-        async with self._turn:
+        async with self.turn:
             publishing.stage = "building the package"
             try:
                 version: AlgorithmVersion = await _build.remote(self._connect, request)

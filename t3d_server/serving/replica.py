@@ -53,7 +53,11 @@ class AlgorithmReplica:
         if gpu_share is not None:
             _limit_gpu_memory(gpu_share)
         package = fetch_package(self._resources.store, version, self._resources.cache)
-        return load(package, version.manifest, device, self._log_load)
+        algorithm = load(package, version.manifest, device, self._log_load)
+        # For good: this process serves one algorithm, whose own threads may import at any time.
+        self._active = algorithm.module.active()
+        self._active.__enter__()
+        return algorithm
 
     def _log_load(self, line: LogLine) -> None:
         self._load_log.append(line)

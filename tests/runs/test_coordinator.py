@@ -1,0 +1,329 @@
+"""The coordinator's promises, with a dispatcher that the test steers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from t3d_server.errors import (
+    DeviceNotSupportedError,
+    InvalidArgsError,
+    InvalidRequestError,
+    RunNotFoundError,
+    StoreUnavailableError,
+    VersionNotFoundError,
+)
+from t3d_server.models import AlgorithmVersion, LogLine, Manifest, Parameter, Run, RunFailure, RunRequest, RunStatus
+from t3d_server.models import utc_now as now
+from t3d_server.runs.coordinator import MAX_ATTEMPTS, Coordinator, Lane
+from t3d_server.runs.executor import Outcome
+from t3d_server.runs.records import RunRecords
+from t3d_server.storage.base import ObjectStore
+from t3d_server.storage.memory import MemoryObjectStore
+
+DONE = Outcome(RunStatus.COMPLETED, ("01890000-0000-7000-8000-000000000000",))
+
+
+class Replicas:
+    """A dispatcher whose calls end when, and how, the test says."""
+
+    def __init__(self) -> None:
+        self.calls: asyncio.Queue[tuple[Lane, str, int, asyncio.Future[None]]] = asyncio.Queue()
+        self.open = 0
+
+    async def execute(self, lane: Lane, run_id: str, attempt: int) -> None:
+        self.open += 1
+        try:
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            await self.calls.put((lane, run_id, attempt, ended))
+            await ended
+        finally:
+            self.open -= 1
+
+
+class Versions:
+    """A catalog of one algorithm."""
+
+    manifest = Manifest(
+        name="blur",
+        version="1.0.0",
+        supported_devices=["cpu", "gpu"],
+        default_device="gpu",
+        additional_parameters=[Parameter(name="sigma", description="width", type="float", default=1.0)],
+    )
+
+    def find(self, name: str, version: str | None = None) -> AlgorithmVersion:
+        if version not in (None, "1.0.0"):
+            raise VersionNotFoundError(f"no {version}")
+        return AlgorithmVersion(manifest=self.manifest, source_sha256="0", module_sha256="0", assets={})
+
+
+class Bench:
+    """A coordinator on a store, with replicas that the test plays."""
+
+    def __init__(self, store: ObjectStore | None = None, slots: int = 1) -> None:
+        self.store = store or MemoryObjectStore()
+        self.records = RunRecords(self.store)
+        self.replicas = Replicas()
+        self.coordinator = Coordinator(
+            self.records, Versions(), self.replicas, lambda: ["cpu"], lambda manifest, device: slots
+        )
+
+    async def submit(self, **fields: Any) -> Run:
+        return await self.coordinator.submit("blur", RunRequest(input_dataset_ids=[], **fields))
+
+    async def work(self, outcome: Outcome = DONE) -> str:
+        """Play a replica for the next call, from its begin to its end."""
+        _, run_id, attempt, ended = await self.replicas.calls.get()
+        if self.coordinator.begin(run_id, attempt) is not None:
+            await self.coordinator.finish(run_id, attempt, outcome)
+        ended.set_result(None)
+        return run_id
+
+
+def in_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    """Runs an async test in an event loop of its own, and not for ever."""
+
+    def wrapper() -> None:
+        asyncio.run(asyncio.wait_for(test(), 20))
+
+    wrapper.__name__, wrapper.__doc__ = test.__name__, test.__doc__
+    return wrapper
+
+
+@in_loop
+async def test_the_record_is_there_before_the_client_hears_of_the_run() -> None:
+    bench = Bench()
+    run = await bench.submit()
+    assert [record.id for record in bench.records.open_runs()] == [run.id]
+
+
+@in_loop
+async def test_a_run_is_accepted_with_its_args_complete_and_its_device_resolved() -> None:
+    bench = Bench()
+    run = await bench.submit()
+    assert run.args == {"sigma": 1.0}
+    assert (run.device, run.resolved_device, run.status) == (None, "cpu", RunStatus.PENDING)
+    assert "no gpu" in bench.coordinator.log(run.id)[0].message
+
+
+@in_loop
+async def test_the_outcome_is_stored_before_anyone_is_told() -> None:
+    bench = Bench()
+    run = await bench.submit()
+    waiting = asyncio.create_task(bench.coordinator.get(run.id, wait_s=10))
+    await bench.work()
+    ended = await waiting
+    assert ended.status is RunStatus.COMPLETED
+    assert ended.progress == 1.0
+    assert bench.records.find(run.id) == ended
+    assert list(bench.records.open_runs()) == []
+    assert list(bench.records.ended_runs()) == [run.id]
+
+
+@in_loop
+async def test_runs_of_a_lane_go_in_order_and_fill_no_more_than_its_slots() -> None:
+    bench = Bench(slots=2)
+    runs = [await bench.submit() for _ in range(5)]
+    await asyncio.sleep(0)
+    assert bench.replicas.open == 2
+    assert (await bench.coordinator.get(runs[4].id)).queue_position == 2
+    assert [await bench.work() for _ in runs] == [run.id for run in runs]
+
+
+@in_loop
+async def test_another_device_has_a_queue_of_its_own() -> None:
+    bench = Bench()
+    bench.coordinator._devices = lambda: ["cpu", "gpu"]
+    await bench.submit(device="gpu")
+    await bench.submit(device="cpu")
+    lanes = {(await bench.replicas.calls.get())[0].device for _ in range(2)}
+    assert lanes == {"cpu", "gpu"}
+
+
+@in_loop
+async def test_progress_and_log_are_seen_while_the_run_goes_on() -> None:
+    bench = Bench()
+    run = await bench.submit()
+    _, _, attempt, _ = await bench.replicas.calls.get()
+    bench.coordinator.begin(run.id, attempt)
+    line = LogLine(time=now(), level="INFO", message="half way")
+    assert bench.coordinator.report(run.id, attempt, 0.5, [line]) is True
+    seen = await bench.coordinator.get(run.id)
+    assert (seen.status, seen.progress, seen.message) == (RunStatus.RUNNING, 0.5, "half way")
+    assert bench.coordinator.log(run.id)[-1] == line
+
+
+@in_loop
+async def test_a_queued_run_is_cancelled_at_once_and_never_begins() -> None:
+    bench = Bench()
+    await bench.submit()
+    queued = await bench.submit()
+    cancelled = await bench.coordinator.cancel(queued.id)
+    assert cancelled.status is RunStatus.CANCELLED
+    assert cancelled.error is not None
+    assert cancelled.error.code == "cancelled"
+    assert bench.records.find(queued.id) == cancelled
+    await bench.work()
+    assert bench.replicas.calls.empty()
+
+
+@in_loop
+async def test_a_run_that_waits_for_a_replica_is_cancelled_at_once_and_frees_its_slot() -> None:
+    bench = Bench()
+    first, second = await bench.submit(), await bench.submit()
+    await bench.replicas.calls.get()
+    assert (await bench.coordinator.cancel(first.id)).status is RunStatus.CANCELLED
+    assert await bench.work() == second.id
+    assert bench.coordinator.begin(first.id, 1) is None
+
+
+@in_loop
+async def test_a_running_run_is_told_to_stop_with_its_next_report() -> None:
+    bench = Bench()
+    run = await bench.submit()
+    _, _, attempt, ended = await bench.replicas.calls.get()
+    bench.coordinator.begin(run.id, attempt)
+    assert (await bench.coordinator.cancel(run.id)).status is RunStatus.RUNNING
+    assert bench.coordinator.report(run.id, attempt, 0.1, []) is False
+    await bench.coordinator.finish(run.id, attempt, Outcome(RunStatus.CANCELLED))
+    ended.set_result(None)
+    assert (await bench.coordinator.get(run.id)).status is RunStatus.CANCELLED
+
+
+@in_loop
+async def test_cancelling_an_ended_run_changes_nothing() -> None:
+    bench = Bench()
+    run = await bench.submit()
+    await bench.work()
+    assert (await bench.coordinator.cancel(run.id)).status is RunStatus.COMPLETED
+
+
+@in_loop
+async def test_a_lost_attempt_is_repeated_and_its_late_outcome_does_not_count() -> None:
+    bench = Bench()
+    run = await bench.submit()
+    _, _, attempt, call = await bench.replicas.calls.get()
+    bench.coordinator.begin(run.id, attempt)
+    call.set_exception(ConnectionError("the replica died"))
+    _, _, again, call = await bench.replicas.calls.get()
+    assert again == attempt + 1
+    await bench.coordinator.finish(run.id, attempt, Outcome(RunStatus.FAILED))
+    assert (await bench.coordinator.get(run.id)).status is RunStatus.PENDING
+    bench.coordinator.begin(run.id, again)
+    await bench.coordinator.finish(run.id, again, DONE)
+    call.set_result(None)
+    ended = await bench.coordinator.get(run.id)
+    assert (ended.status, ended.attempts) == (RunStatus.COMPLETED, 2)
+    assert "the replica died" in bench.records.log(run.id)[-1].message
+
+
+@in_loop
+async def test_attempts_are_bounded() -> None:
+    bench = Bench()
+    run = await bench.submit()
+    for _ in range(MAX_ATTEMPTS):
+        *_, call = await bench.replicas.calls.get()
+        call.set_exception(ConnectionError("the replica died"))
+    ended = await bench.coordinator.get(run.id, wait_s=10)
+    assert ended.error is not None
+    assert (ended.status, ended.error.code) == (RunStatus.FAILED, "attempts_exhausted")
+
+
+@in_loop
+async def test_replicas_that_cannot_load_fail_what_waits_for_them() -> None:
+    bench = Bench()
+    runs = [await bench.submit() for _ in range(3)]
+    failure = RunFailure(code="load_failed", type="LoadFailedError", message="no weights", traceback="Runner.py")
+    await bench.replicas.calls.get()
+    await bench.coordinator.fail_waiting(Lane("blur", "1.0.0", "cpu"), failure)
+    ended = [await bench.coordinator.get(run.id) for run in runs]
+    assert [run.error for run in ended] == [failure] * 3
+
+
+@in_loop
+async def test_draining_waits_for_runs_and_takes_no_new_ones() -> None:
+    bench = Bench()
+    run = await bench.submit()
+    draining = asyncio.create_task(bench.coordinator.drain("blur", "1.0.0", cancel=False))
+    await asyncio.sleep(0)
+    with pytest.raises(VersionNotFoundError):
+        await bench.submit()
+    assert not draining.done()
+    await bench.work()
+    await draining
+    assert (await bench.coordinator.get(run.id)).status is RunStatus.COMPLETED
+
+
+@in_loop
+async def test_a_new_coordinator_takes_up_what_was_open_and_gives_up_in_the_end() -> None:
+    store = MemoryObjectStore()
+    run = await Bench(store).submit()
+    for _ in range(MAX_ATTEMPTS - 1):
+        bench = Bench(store)
+        await bench.coordinator.recover()
+        assert (await bench.coordinator.get(run.id)).status is RunStatus.PENDING
+    last = Bench(store)
+    await last.coordinator.recover()
+    ended = last.records.find(run.id)
+    assert ended.error is not None
+    assert ended.error.code == "attempts_exhausted"
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"args": {"sigma": "wide", "sigmma": 1}}, InvalidArgsError),
+        ({"device": "gpu"}, DeviceNotSupportedError),
+        ({"version": "9.9.9"}, VersionNotFoundError),
+        ({"timeout_s": 1.0}, InvalidRequestError),
+    ],
+)
+def test_a_request_that_is_wrong_leaves_nothing_behind(fields: dict[str, Any], error: type[Exception]) -> None:
+    bench = Bench()
+    with pytest.raises(error):
+        asyncio.run(bench.submit(**fields))
+    assert list(bench.store.list("")) == []
+
+
+class FailingStore(MemoryObjectStore):
+    """A store that is down while `down` is set."""
+
+    down = False
+
+    def put(self, key: str, data: Any, *, if_absent: bool = False) -> None:
+        if self.down:
+            raise StoreUnavailableError("the store is down")
+        super().put(key, data, if_absent=if_absent)
+
+
+@in_loop
+async def test_a_run_is_not_accepted_while_the_store_is_down() -> None:
+    store = FailingStore()
+    store.down = True
+    bench = Bench(store)
+    with pytest.raises(StoreUnavailableError):
+        await bench.submit()
+    assert bench.coordinator.live_runs() == []
+
+
+@in_loop
+async def test_an_outcome_waits_for_the_store_to_come_back() -> None:
+    store = FailingStore()
+    bench = Bench(store)
+    run = await bench.submit()
+    store.down = True
+    working = asyncio.create_task(bench.work())
+    assert (await bench.coordinator.get(run.id, wait_s=0.05)).status is RunStatus.RUNNING
+    store.down = False
+    await working
+    assert bench.records.find(run.id).status is RunStatus.COMPLETED
+
+
+@in_loop
+async def test_an_unknown_run_is_an_error() -> None:
+    with pytest.raises(RunNotFoundError):
+        await Bench().coordinator.get("nothing")

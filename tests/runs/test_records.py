@@ -1,0 +1,66 @@
+"""Records of runs in a store."""
+
+from __future__ import annotations
+
+import pytest
+
+from t3d_server.errors import RunNotFoundError
+from t3d_server.ids import new_id
+from t3d_server.models import LogLine, Run, RunStatus, utc_now
+from t3d_server.runs.records import RunRecords
+from t3d_server.storage.memory import MemoryObjectStore
+
+
+def make_run(algorithm: str = "blur", status: RunStatus = RunStatus.COMPLETED) -> Run:
+    return Run(
+        id=new_id(),
+        algorithm=algorithm,
+        version="1.0.0",
+        resolved_device="cpu",
+        status=status,
+        input_dataset_ids=[],
+        created_at=utc_now(),
+    )
+
+
+@pytest.fixture
+def records() -> RunRecords:
+    return RunRecords(MemoryObjectStore())
+
+
+def test_ended_runs_are_listed_newest_first_and_filtered_from_the_index(records: RunRecords) -> None:
+    runs = [
+        make_run(),
+        make_run("denoise"),
+        make_run(status=RunStatus.FAILED),
+        make_run("a~b".replace("~", "-")),
+    ]
+    for index, run in enumerate(runs):
+        # Ids of one millisecond are in no order that matters; these are an hour apart.
+        hour = f"{int(run.id[:8], 16) + index * 55:08x}"
+        runs[index] = run.model_copy(update={"id": hour + run.id[8:]})
+        records.end(runs[index], [])
+    newest_first = [run.id for run in reversed(runs)]
+    assert list(records.ended_runs()) == newest_first
+    assert list(records.ended_runs(algorithm="blur")) == [runs[2].id, runs[0].id]
+    assert list(records.ended_runs(status=RunStatus.FAILED)) == [runs[2].id]
+    assert list(records.ended_runs(start_after=runs[2].id)) == [runs[1].id, runs[0].id]
+
+
+def test_ending_a_run_moves_it_from_open_to_done_with_its_log(records: RunRecords) -> None:
+    run = make_run(status=RunStatus.PENDING)
+    records.accept(run)
+    assert records.find(run.id) == run
+    ended = run.model_copy(update={"status": RunStatus.COMPLETED})
+    line = LogLine(time=utc_now(), level="INFO", message="two\nlines")
+    records.end(ended, [line])
+    records.end(ended, [line])
+    assert records.find(run.id) == ended
+    assert list(records.open_runs()) == []
+    assert records.log(run.id) == [line]
+
+
+@pytest.mark.parametrize("run_id", ["", "nothing", "../../etc/passwd", new_id(), "\x00", "ä" * 500])
+def test_unknown_and_odd_ids_are_not_found(records: RunRecords, run_id: str) -> None:
+    with pytest.raises(RunNotFoundError):
+        records.find(run_id)
