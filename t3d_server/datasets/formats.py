@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from t3d_server.datasets import hdf5, pictures, tiff
+from t3d_server.datasets import checker, hdf5, pictures, tiff
 from t3d_server.datasets.conventions import MAX_KEYS, resolve_axes
 from t3d_server.datasets.values import Array
 from t3d_server.errors import InvalidDatasetError, PayloadTooLargeError, T3dError, UnsupportedMediaTypeError
@@ -121,8 +121,7 @@ def convert(
 
 
 def _take_hdf5(source: Path, destination: Path, said: dict[str, Any], max_bytes: int) -> None:
-    hdf5.inspect(source, max_bytes=max_bytes, axes=said.get("axes"), spacing=said.get("spacing"))
-    hdf5.check_chunks(source)
+    checker.check(source, max_bytes=max_bytes, axes=said.get("axes"), spacing=said.get("spacing"))
     if said:
         shutil.copyfile(source, destination)
         hdf5.annotate(destination, **said)

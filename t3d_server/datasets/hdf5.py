@@ -51,6 +51,7 @@ class Contents:
         axes: axes of `image`, None without one.
         spacing: spacing of the image's spatial axes.
         spacing_unit: unit of `spacing`, None without one.
+        unpacked_bytes: size of all of it in memory.
         offsets: where in the file each array lies that is there in one piece, C-ordered and native.
     """
 
@@ -59,6 +60,7 @@ class Contents:
     axes: str | None = None
     spacing: tuple[float, ...] | None = None
     spacing_unit: str | None = None
+    unpacked_bytes: int = 0
     offsets: dict[str, int] = field(default_factory=dict)
 
 
@@ -239,7 +241,7 @@ def _datasets(file: h5py.File, size: int) -> dict[str, h5py.Dataset]:
             if fault is None and item.shape is not None:
                 found[name] = item
         if fault is not None:
-            problems.append(Problem(name.encode(errors="replace").decode(), fault))
+            problems.append(Problem(name if isinstance(name, str) else repr(name), fault))
     if problems:
         raise InvalidDatasetError("the file is no dataset that can be served", problems=problems)
     return found
@@ -358,6 +360,7 @@ def _contents(datasets: Mapping[str, h5py.Dataset], axes: str | None, said_spaci
         axes=axes,
         spacing=spacing,
         spacing_unit=values.get("spacing_unit", DEFAULT_SPACING_UNIT) if spacing is not None else None,
+        unpacked_bytes=sum(map(_unpacked_bytes, datasets.values())),
         offsets={name: offset for name, item in arrays.items() if (offset := _offset(item)) is not None},
     )
 

@@ -116,9 +116,20 @@ def _from_tensor(value: Any, where: str) -> Array:
         raise _UnstorableError(f"{where} is a tensor that numpy cannot take: {error}") from error
 
 
+def _is_numbers(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_numbers, value))
+    return isinstance(value, bool | int | float | np.number | np.bool_)
+
+
 def _stacked(items: Sequence[object], where: str) -> Array:
-    if all(isinstance(item, bool | int | float | np.number | np.bool_) for item in items):
-        return _array(np.asarray(items), where)
+    if all(map(_is_numbers, items)):
+        try:
+            return _array(np.asarray(items), where)
+        except ValueError:
+            raise _UnstorableError(
+                f"{where} holds lists of unequal length; pad them, or give each its own key"
+            ) from None
     if any(item is None for item in items):
         raise _UnstorableError(f"{where} holds None; leave such items out")
     arrays = [_array(item, f"{where}[{index}]") for index, item in enumerate(items)]

@@ -1,0 +1,76 @@
+"""Axes, spacing, and what the well-known keys may hold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from t3d_server.datasets.conventions import ArrayLike, check, check_spacing, resolve_axes
+from t3d_server.errors import InvalidDatasetError, Problem
+
+
+@pytest.mark.parametrize(
+    ("shape", "said", "axes"),
+    [
+        ((5, 6), None, "YX"),
+        ((5, 6, 3), None, "YXC"),
+        ((5, 6, 4), None, "YXC"),
+        ((3, 5, 6), None, "CYX"),
+        ((3, 5, 4), None, "YXC"),
+        ((4, 5, 6), None, "ZYX"),
+        ((2, 5, 6, 3), None, "ZYXC"),
+        ((3, 5, 6), "zyx", "ZYX"),
+        ((5, 6, 3), "ZYX", "ZYX"),
+        ((4, 5, 6), "CYX", "CYX"),
+    ],
+)
+def test_axes_are_those_stated_or_those_the_shape_suggests(shape: tuple[int, ...], said: str | None, axes: str) -> None:
+    assert resolve_axes(shape, said) == axes
+
+
+@pytest.mark.parametrize(
+    ("shape", "said", "message"),
+    [
+        ((5,), None, r"shape \(5,\) is none of an image"),
+        ((2, 5, 6, 7), None, "none of an image"),
+        ((5, 6), "ZYX", r"axes 'ZYX' do not fit shape \(5, 6\)"),
+        ((2, 5, 6), "TYX", "'TYX' are not supported; allowed are YX, YXC, CYX, ZYX, ZYXC"),
+        ((2, 5, 6), "CYX", "3 or 4 channels, not 2"),
+    ],
+)
+def test_axes_that_no_image_has_are_refused(shape: tuple[int, ...], said: str | None, message: str) -> None:
+    with pytest.raises(InvalidDatasetError, match=message):
+        resolve_axes(shape, said)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "axes"),
+    [
+        ((1, 2), "ZYX"),
+        ((1, 2, 3), "YXC"),
+        ((0, 1), "YX"),
+        ((-1, 1), "YX"),
+        ((math.nan, 1), None),
+        ((), None),
+        (1, None),
+        ("1,2", None),
+        ([[1, 2]], None),
+    ],
+)
+def test_spacing_that_does_not_fit_is_refused(spacing: Any, axes: str | None) -> None:
+    with pytest.raises(InvalidDatasetError, match="spacing"):
+        check_spacing(spacing, axes)
+
+
+def test_spacing_has_one_number_for_each_axis_but_colour() -> None:
+    assert check_spacing([2, 0.5, 0.5], "ZYXC") == (2.0, 0.5, 0.5)
+
+
+def test_every_broken_convention_is_told_at_once() -> None:
+    problems: list[Problem] = []
+    arrays: dict[str, ArrayLike] = {"image": np.zeros((4, 5), np.uint32), "mask": np.zeros((4, 6), np.uint8)}
+    check(arrays, {"spacing": [1.0], "spacing_unit": 3}, problems)
+    assert [problem.key for problem in problems] == ["spacing_unit", "image", "mask", "spacing"]
