@@ -129,9 +129,7 @@ class Coordinator:
         """
         for run in await asyncio.to_thread(lambda: list(self._records.open_runs())):
             if await asyncio.to_thread(self._records.has_ended, run.id):
-                ended = await asyncio.to_thread(self._records.find, run.id)
-                lines = await asyncio.to_thread(self._records.log, run.id)
-                await asyncio.to_thread(self._records.end, ended, lines)
+                await asyncio.to_thread(self._records.file, await asyncio.to_thread(self._records.find, run.id))
                 continue
             manifest = self._catalog.find(run.algorithm, run.version).manifest
             entry = self._live[run.id] = _Entry(run.model_copy(update={"attempts": run.attempts + 1}), manifest)
@@ -240,7 +238,7 @@ class Coordinator:
         return list(self._entry(run_id).lines)
 
     def live_runs(self) -> list[Run]:
-        """Runs that have not ended, newest first."""
+        """Runs that have not ended, or are not in the index of ended ones yet; newest first."""
         return [self._view(entry) for entry in sorted(self._live.values(), key=lambda e: e.run.id, reverse=True)]
 
     async def fail_waiting(self, lane: Lane, failure: RunFailure) -> None:
@@ -353,11 +351,17 @@ class Coordinator:
             entry.call.cancel()  # it still waits for a replica
         lines = list(entry.lines)
         await _until_stored(lambda: asyncio.to_thread(self._records.end, run, lines))
+        entry.replace(run)
+        self._spawn(self._file(entry))
+
+    async def _file(self, entry: _Entry) -> None:
+        """What may follow after an end was told: until it is in the index, the run is listed as a live one."""
+        run = entry.run
+        await _until_stored(lambda: asyncio.to_thread(self._records.file, run))
         del self._live[run.id]
         self._ended[run.id] = entry
         while len(self._ended) > ENDED_RUNS_IN_MEMORY:
             self._ended.popitem(last=False)
-        entry.replace(run)
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)

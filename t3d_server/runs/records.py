@@ -41,11 +41,14 @@ class RunRecords:
         self._store.put(f"{OPEN}{run.id}.json", run.model_dump_json().encode())
 
     def end(self, run: Run, lines: Iterable[LogLine]) -> None:
-        """Store the outcome of a run and its log. Writing it again changes nothing."""
+        """Store the outcome of a run and its log: from now on it has ended. Writing it again changes nothing."""
         log = "".join(f"{line.model_dump_json()}\n" for line in lines)
         if log:
             self._store.put(f"{LOGS}{run.id}.jsonl", log.encode())
         self._store.put(f"{DONE}{_newest_first(run.id)}.json", run.model_dump_json().encode())
+
+    def file(self, run: Run) -> None:
+        """Put a run that has ended into the index, and out of the open ones. Doing it again changes nothing."""
         self._store.put(f"{INDEX}{_newest_first(run.id)}~{run.algorithm}~{run.status}", b"")
         self._store.delete(f"{OPEN}{run.id}.json")
 

@@ -120,6 +120,15 @@ async def test_the_outcome_is_stored_before_anyone_is_told() -> None:
     assert ended.status is RunStatus.COMPLETED
     assert ended.progress == 1.0
     assert bench.records.find(run.id) == ended
+
+
+@in_loop
+async def test_an_ended_run_is_listed_as_live_until_the_index_has_it() -> None:
+    bench = Bench()
+    run = await bench.submit()
+    await bench.work()
+    while bench.coordinator.live_runs():  # noqa: ASYNC110  # nothing tells of it
+        await asyncio.sleep(0.01)
     assert list(bench.records.open_runs()) == []
     assert list(bench.records.ended_runs()) == [run.id]
 

@@ -40,6 +40,7 @@ def test_ended_runs_are_listed_newest_first_and_filtered_from_the_index(records:
         hour = f"{int(run.id[:8], 16) + index * 55:08x}"
         runs[index] = run.model_copy(update={"id": hour + run.id[8:]})
         records.end(runs[index], [])
+        records.file(runs[index])
     newest_first = [run.id for run in reversed(runs)]
     assert list(records.ended_runs()) == newest_first
     assert list(records.ended_runs(algorithm="blur")) == [runs[2].id, runs[0].id]
@@ -53,8 +54,9 @@ def test_ending_a_run_moves_it_from_open_to_done_with_its_log(records: RunRecord
     assert records.find(run.id) == run
     ended = run.model_copy(update={"status": RunStatus.COMPLETED})
     line = LogLine(time=utc_now(), level="INFO", message="two\nlines")
-    records.end(ended, [line])
-    records.end(ended, [line])
+    for _ in range(2):
+        records.end(ended, [line])
+        records.file(ended)
     assert records.find(run.id) == ended
     assert list(records.open_runs()) == []
     assert records.log(run.id) == [line]
