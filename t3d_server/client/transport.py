@@ -14,7 +14,15 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from t3d_server.errors import Problem, ServerUnavailableError, T3dError
+from t3d_server.errors import (
+    ForbiddenError,
+    ObjectNotFoundError,
+    Problem,
+    ServerUnavailableError,
+    StoreUnavailableError,
+    T3dError,
+    UnauthorizedError,
+)
 from t3d_server.models import ProblemDetails
 
 CHUNK_BYTES = 1024**2
@@ -36,6 +44,13 @@ def _classes(base: type[T3dError]) -> Iterator[type[T3dError]]:
 # A subclass comes after its base and takes the code that both share.
 ERRORS: Mapping[str, type[T3dError]] = {cls.code: cls for cls in _classes(T3dError)}
 """The error class of each code."""
+
+_HEAD_ERRORS: Mapping[int, type[T3dError]] = {
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: ObjectNotFoundError,
+    503: StoreUnavailableError,
+}
 
 
 class _Bearer(AuthBase):
@@ -237,20 +252,28 @@ def _failure(response: requests.Response, url: str) -> _Failure:
     after = response.headers.get("Retry-After", "")
     after_s = min(float(after), RETRY_FOR_S) if after.isdecimal() else 0.0
     try:
-        if not response.headers.get("Content-Type", "").startswith("application/problem+json"):
-            raise ValueError
-        problem = ProblemDetails.model_validate_json(response.content)
+        error = _told(response)
     except (ValueError, requests.RequestException):
         # So does the proxy in front answer while the server behind it starts again, or another server altogether.
         kind = ServerUnavailableError if status >= 500 else T3dError
         error = kind(f"{url} answered {status} {response.reason}, which no t3d server says: is the URL right?")
         return _Failure(error, harmless=False, temporary=status >= 500, after_s=after_s)
-    error = ERRORS.get(problem.code, T3dError)(
+    return _Failure(error, harmless=False, temporary=status == 503, after_s=after_s)
+
+
+def _told(response: requests.Response) -> T3dError:
+    """The error that the server tells of; ValueError where it is none of this server's."""
+    if not response.headers.get("Content-Type", "").startswith("application/problem+json"):
+        raise ValueError
+    if response.request.method == "HEAD":  # an answer without a body
+        kind = _HEAD_ERRORS.get(response.status_code, T3dError)
+        return kind(f"The server answered {response.status_code} {response.reason} to HEAD {response.url}.")
+    problem = ProblemDetails.model_validate_json(response.content)
+    return ERRORS.get(problem.code, T3dError)(
         problem.detail,
         problems=[Problem(item.key, item.message) for item in problem.errors],
         traceback=problem.traceback,
     )
-    return _Failure(error, harmless=False, temporary=status == 503, after_s=after_s)
 
 
 def _is_loopback(url: str) -> bool:

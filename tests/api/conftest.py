@@ -55,13 +55,21 @@ version = "1.0.0"
 tags = ["image-denoising"]
 algorithm_type = "Image2Image"
 supported_devices = ["cpu"]
-additional_parameters = [
-    {name = "mode", description = "What to do.", config = {
-        type = "string_enum", default = "add", options = ["add", "fail", "forever"],
-    }},
-    {name = "amount", description = "Added.", config = {type = "int_range", default = 1, min = 0, max = 10}},
-    {name = "weight", description = "Of nothing.", config = {type = "float", default = 1.0}},
-]
+
+[[tool.t3dserver.additional_parameters]]
+name = "mode"
+description = "What to do."
+config = {type = "string_enum", default = "add", options = ["add", "fail", "forever"]}
+
+[[tool.t3dserver.additional_parameters]]
+name = "amount"
+description = "Added to each pixel."
+config = {type = "int_range", default = 1, min = 0, max = 10}
+
+[[tool.t3dserver.additional_parameters]]
+name = "weight"
+description = "Of nothing."
+config = {type = "float", default = 1.0}
 """,
     "Runner.py": """
 import time

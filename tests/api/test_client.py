@@ -1,30 +1,243 @@
-"""The client against the real app."""
+"""The client against the real app, and against a front that misbehaves as proxies do."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
 
-from t3d_server.errors import AlgorithmError
+from t3d_server.client import Client
+from t3d_server.errors import (
+    AlgorithmError,
+    AlgorithmNotFoundError,
+    DatasetNotFoundError,
+    InvalidArgsError,
+    InvalidDatasetError,
+    InvalidRequestError,
+    PayloadTooLargeError,
+    ServerUnavailableError,
+    StoreUnavailableError,
+    T3dError,
+    UnauthorizedError,
+    UnsupportedMediaTypeError,
+)
+from t3d_server.ids import new_id
 
 if TYPE_CHECKING:
     from tests.api.conftest import Server
 
+IMAGE = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
-def test_run_uploads_runs_and_fetches(server: Server) -> None:
-    image = np.arange(12, dtype=np.uint8).reshape(3, 4)
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
     with server.client() as client:
-        assert np.array_equal(client.run("probe", image, args={"amount": 3})["image"], image + 3)
-        results = client.run("probe", [image, image + 1])
-        assert [result["image"][0, 0] for result in results] == [1, 2]
+        yield client
 
 
-def test_a_failed_run_raises_with_the_authors_traceback(server: Server) -> None:
+def test_run_uploads_runs_and_fetches(client: Client) -> None:
+    assert np.array_equal(client.run("probe", IMAGE, args={"amount": np.int64(3)})["image"], IMAGE + 3)
+    results = client.run("probe", [IMAGE, client.upload(IMAGE + 1)])
+    assert [result["image"][0, 0] for result in results] == [1, 2]
+
+
+def test_a_failed_run_raises_with_the_authors_traceback(client: Client) -> None:
+    handle = client.submit("probe", IMAGE, args={"mode": "fail"})
+    with pytest.raises(AlgorithmError, match="the image is too green") as caught:
+        handle.result()
+    assert "Runner.py" in (caught.value.traceback or "")
+
+
+def test_a_cancelled_run_raises_too(client: Client) -> None:
+    handle = client.submit("probe", IMAGE, args={"mode": "forever"})
+    with pytest.raises(TimeoutError):
+        handle.wait(0.05)
+    handle.cancel()
+    with pytest.raises(AlgorithmError, match="cancelled"):
+        handle.result()
+
+
+def test_events_tell_of_progress_and_end_with_the_run(client: Client) -> None:
+    seen = []
+    handle = client.submit("probe", IMAGE, args={"mode": "forever"})
+    for event in handle.events():
+        seen.append((event.status, event.progress))
+        if event.progress == 0.25 and event.status == "RUNNING":
+            handle.cancel()
+    assert ("RUNNING", 0.25) in seen
+    assert seen[-1] == ("CANCELLED", 1.0)
+    assert [line.message for line in handle.log()] == ["mode forever"]
+    assert list(client.handle(handle.id).events()) == [handle.run]
+
+
+def test_what_is_uploaded_is_fetched(client: Client, tmp_path: Path) -> None:
+    sent: list[tuple[int, int]] = []
+    values: dict[str, Any] = {"image": np.ones((3, 600, 700), np.float32), "note": "x", "names": ["a", "b"]}
+    info = client.upload(
+        values, axes="ZYX", spacing=(2, 0.65, 0.65), spacing_unit="nm", on_progress=lambda *news: sent.append(news)
+    )
+    assert (info.axes, info.spacing, info.spacing_unit) == ("ZYX", (2.0, 0.65, 0.65), "nm")
+    assert len(sent) > 2
+    assert sent[-1][0] == sent[-1][1] > values["image"].nbytes
+    fetched = client.fetch(info.id)
+    assert np.array_equal(fetched["image"], values["image"])
+    assert (fetched["note"], fetched["names"], fetched["axes"]) == ("x", ["a", "b"], "ZYX")
+    fetched["image"][:] = 2  # writable
+    assert np.array_equal(client.fetch_array(info.id), values["image"])
+    path = client.download(info.id, tmp_path)
+    assert path == tmp_path / f"{info.id}.h5"
+    assert client.upload(path).axes == "ZYX"
+    assert list(tmp_path.iterdir()) == [path]
+    client.delete(info.id)
+    with pytest.raises(DatasetNotFoundError):
+        client.download(info.id, tmp_path / "other.h5")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_array_goes_under_the_key_that_was_asked_for(client: Client) -> None:
+    info = client.upload(IMAGE, key="mask")
+    assert list(info.arrays) == ["mask"]
+    assert np.array_equal(client.fetch_array(info.id, "mask"), IMAGE)
+
+
+def test_errors_come_back_as_they_were_raised(server: Server, client: Client, tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(b"nothing")
+    with pytest.raises(InvalidDatasetError):
+        client.upload(tmp_path / "x.npy")
+    with pytest.raises(UnsupportedMediaTypeError):
+        client.upload(tmp_path / "x.doc")
+    with pytest.raises(InvalidDatasetError):
+        client.upload({"image": object()})
+    with pytest.raises(InvalidRequestError, match="its arrays: image"):
+        client.fetch_array(client.upload(IMAGE).id, "nothing")
+    with pytest.raises(AlgorithmNotFoundError):
+        client.algorithm("a/b")
+    with pytest.raises(InvalidArgsError) as caught:
+        client.submit("probe", IMAGE, args={"amount": 99, "more": 1})
+    assert {problem.key for problem in caught.value.problems} == {"args.amount", "args.more"}
+    with pytest.raises(InvalidRequestError):
+        client.submit("probe", IMAGE, args={"amount": float("nan")})
+    with pytest.raises(DatasetNotFoundError) as missing:
+        client.submit("probe", [new_id(), new_id()])
+    assert len(missing.value.problems) == 2
+    with Client(server.url, "wrong") as stranger, pytest.raises(UnauthorizedError):
+        stranger.algorithms()
+
+
+def test_the_servers_limit_is_told(server: Server, client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "large.h5"
+    with path.open("wb") as file:
+        file.truncate(server.service.limits.max_dataset_bytes + 1)
+    with pytest.raises(PayloadTooLargeError):
+        client.upload(path)
+
+
+def test_a_store_that_is_back_soon_is_waited_for(server: Server, client: Client) -> None:
+    server.store.down = True
+    with pytest.raises(StoreUnavailableError):
+        client.upload(IMAGE)  # sent once only: who knows what became of it
+    timer = threading.Timer(0.3, lambda: setattr(server.store, "down", False))
+    timer.start()
+    assert client.algorithms()
+    timer.join()
+
+
+def test_credentials_of_a_netrc_file_do_not_replace_the_token(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login x password y\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     with server.client() as client:
-        handle = client.submit("probe", np.zeros((3, 4), np.uint8), args={"mode": "fail"})
-        with pytest.raises(AlgorithmError, match="the image is too green") as caught:
-            handle.result()
-    assert caught.value.traceback is not None
-    assert "Runner.py" in caught.value.traceback
+        assert client.server().devices == ["cpu"]
+
+
+class Front(BaseHTTPRequestHandler):
+    """Answers what it was told to, then what a server without algorithms and runs does."""
+
+    protocol_version = "HTTP/1.1"
+    scripted: ClassVar[list[bytes]] = []
+    heard: ClassVar[list[str]] = []
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.heard.append(f"{self.command} {self.path}")
+        if self.scripted:
+            self.close_connection = True
+            self.wfile.write(self.scripted.pop(0))
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"[]")
+
+    do_GET = do_POST = answer  # noqa: N815  # their names there
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name there
+        """Say nothing."""
+
+
+BROKEN = b""
+PLAIN_500 = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\nno"
+PLAIN_503 = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+CUT_OFF = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n[]"
+PROBLEM = b'{"title": "x", "status": 500, "detail": "a bug", "code": "internal_error"}'
+FAULT = b"HTTP/1.1 500 X\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%s" % (
+    len(PROBLEM),
+    PROBLEM,
+)
+ELSEWHERE = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.fixture
+def front() -> Iterator[Client]:
+    Front.scripted.clear()
+    Front.heard.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Front) as http_server:
+        thread = threading.Thread(target=http_server.serve_forever, args=(0.01,))
+        thread.start()
+        with Client(f"http://127.0.0.1:{http_server.server_port}", "secret") as client:
+            client.algorithms()
+            Front.heard.clear()
+            yield client
+        http_server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("answers", [[PLAIN_500, PLAIN_503], [BROKEN, BROKEN], [CUT_OFF]])
+def test_what_a_restarting_server_answers_is_tried_again(front: Client, answers: list[bytes]) -> None:
+    Front.scripted.extend(answers)
+    assert front.algorithms() == []
+    assert Front.heard == ["GET /v1/algorithms"] * (len(answers) + 1)
+
+
+@pytest.mark.parametrize("answer", [PLAIN_500, PLAIN_503, BROKEN, CUT_OFF])
+def test_a_run_is_never_submitted_twice(front: Client, answer: bytes) -> None:
+    Front.scripted.append(answer)
+    with pytest.raises(ServerUnavailableError):
+        front.submit("probe", new_id())
+    assert Front.heard == ["POST /v1/algorithms/probe/runs?wait_s=0.0"]
+
+
+@pytest.mark.parametrize(("answer", "message"), [(FAULT, "a bug"), (ELSEWHERE, "is the URL right")])
+def test_a_fault_of_the_server_is_told_at_once(front: Client, answer: bytes, message: str) -> None:
+    Front.scripted.append(answer)
+    with pytest.raises(T3dError, match=message):
+        front.algorithms()
+    assert len(Front.heard) == 1
+
+
+def test_nobody_there_is_told_at_once() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = "http://{}:{}".format(*closed.getsockname())
+        with Client(url) as client, pytest.raises(ServerUnavailableError, match=r"No t3d server.*t3d up"):
+            client.algorithms()
+    with Client("no-url") as client, pytest.raises(ServerUnavailableError):
+        client.algorithms()

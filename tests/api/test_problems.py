@@ -1,0 +1,76 @@
+"""Errors as HTTP answers, and back as errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from t3d_server.api.problems import STATUS, answer
+from t3d_server.client.transport import ERRORS
+from t3d_server.errors import InvalidInputError, InvalidRequestError, Problem, T3dError
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Server
+
+
+def tree(base: type[T3dError] = T3dError) -> Iterator[type[T3dError]]:
+    yield base
+    for child in base.__subclasses__():
+        yield from tree(child)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in tree() if kind.__module__ == "t3d_server.errors"])
+def test_every_error_has_a_status_and_comes_back_as_its_class(kind: type[T3dError]) -> None:
+    assert answer(kind("x")).status_code == STATUS[kind]
+    # The abstract of the two that share a code comes back as the concrete one.
+    assert ERRORS[kind.code] is (InvalidRequestError if kind is InvalidInputError else kind)
+
+
+def test_an_error_is_told_even_where_its_text_is_not_unicode() -> None:
+    problem = answer(T3dError("a\udc80b", problems=[Problem("\udc80", "x")], traceback="\udc80"))
+    assert json.loads(bytes(problem.body))["detail"] == r"a\udc80b"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/", 404, "not_found"),
+        ("GET", "/v1/datasets/", 404, "not_found"),
+        ("GET", "/v1/no/such/route", 404, "not_found"),
+        ("PATCH", "/v1/datasets", 405, "method_not_allowed"),
+        ("DELETE", "/healthz", 405, "method_not_allowed"),
+    ],
+)
+def test_unknown_routes_and_methods_are_problems_too(
+    server: Server, method: str, path: str, status: int, code: str
+) -> None:
+    response = server.request(method, path)
+    assert response.status_code == status
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.json()["code"] == code
+
+
+def test_an_unexpected_exception_is_a_problem_without_internals(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.store, "stat", lambda key: 1 / 0)
+    response = server.request("GET", "/readyz")
+    assert response.status_code == 500
+    assert response.json()["code"] == "internal_error"
+    assert "division" not in response.text
+
+
+def test_all_that_is_wrong_with_a_request_is_told_at_once(server: Server) -> None:
+    response = server.request("GET", "/v1/runs?limit=0&status=GONE&cursor=x")
+    assert response.status_code == 422
+    assert [item["key"] for item in response.json()["errors"]] == ["limit", "status"]
+
+
+def test_the_description_lists_every_route(server: Server) -> None:
+    paths = server.request("GET", "/v1/openapi.json").json()["paths"]
+    assert {"get", "head", "delete"} == set(paths["/v1/datasets/{dataset_id}"])
+    assert "RunRequest" in str(paths["/v1/algorithms/{name}/runs"]["post"]["requestBody"])
+    assert len(paths) == 17

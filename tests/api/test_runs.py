@@ -1,0 +1,175 @@
+"""Routes of runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from t3d_server.ids import new_id
+from t3d_server.models import Run, RunStatus, utc_now
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Server
+
+RUNS = "/v1/algorithms/probe/runs"
+
+
+@pytest.fixture(scope="module")
+def image(server: Server) -> str:
+    """Id of an image."""
+    with server.client() as client:
+        return client.upload(np.zeros((4, 5), np.uint8)).id
+
+
+def request(image: str, **args: Any) -> dict[str, Any]:
+    return {"input_dataset_ids": [image], "args": args}
+
+
+def test_a_run_is_accepted_followed_and_logged(server: Server, image: str) -> None:
+    response = server.request("POST", RUNS, token="a-user", json=request(image, amount=2))
+    run = response.json()
+    assert response.status_code == 201
+    assert response.headers["Location"] == f"/v1/runs/{run['id']}"
+    assert run["args"] == {"mode": "add", "amount": 2, "weight": 1.0}
+    ended = server.request("GET", f"{response.headers['Location']}?wait_s=20").json()
+    assert (ended["status"], ended["progress"], len(ended["output_dataset_ids"])) == ("COMPLETED", 1.0, 1)
+    path = f"{response.headers['Location']}/log"
+    assert [line["message"] for line in server.request("GET", path).json()] == ["mode add"]
+    text = server.request("GET", path, headers={"Accept": "text/plain"})
+    assert text.text.endswith(" INFO mode add\n")
+
+
+def test_submitting_can_wait_for_the_end(server: Server, image: str) -> None:
+    assert server.request("POST", f"{RUNS}?wait_s=20", json=request(image)).json()["status"] == "COMPLETED"
+
+
+def test_a_running_run_can_be_cancelled_and_cancelling_again_changes_nothing(server: Server, image: str) -> None:
+    path = f"/v1/runs/{server.request('POST', RUNS, json=request(image, mode='forever')).json()['id']}"
+    assert server.request("POST", f"{path}/cancel").status_code == 200
+    assert server.request("GET", f"{path}?wait_s=20").json()["status"] == "CANCELLED"
+    assert server.request("POST", f"{path}/cancel").json()["status"] == "CANCELLED"
+
+
+def test_a_run_of_long_ago_is_read_from_its_record(server: Server) -> None:
+    run = Run(
+        id=new_id(),
+        algorithm="gone",
+        version="1.0.0",
+        resolved_device="cpu",
+        status=RunStatus.COMPLETED,
+        input_dataset_ids=[],
+        created_at=utc_now(),
+    )
+    server.service.records.end(run, [])
+    path = f"/v1/runs/{run.id}"
+    assert Run.model_validate(server.request("GET", path).json()) == run
+    assert server.request("GET", f"{path}/log").json() == []
+    assert server.request("POST", f"{path}/cancel").json()["status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("run_id", [new_id(), "x", "%00", "%2e%2e", "%F0%9F%98%80", "x" * 9000])
+def test_unknown_runs_are_not_found(server: Server, run_id: str) -> None:
+    for method, route in (("GET", ""), ("GET", "/log"), ("POST", "/cancel")):
+        response = server.request(method, f"/v1/runs/{run_id}{route}")
+        assert (response.status_code, response.json()["code"]) == (404, "run_not_found")
+
+
+def test_every_wrong_arg_is_told_at_once(server: Server, image: str) -> None:
+    args = {"mode": "divide", "amount": 11, "weight": "heavy", "unknown": 1}
+    response = server.request("POST", RUNS, json={"input_dataset_ids": [image], "args": args})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_args")
+    assert {item["key"] for item in response.json()["errors"]} == {f"args.{name}" for name in args}
+
+
+def test_every_missing_dataset_is_told_at_once(server: Server, image: str) -> None:
+    missing = [new_id(), "x\x00y", "../etc", "é" * 300]
+    response = server.request("POST", RUNS, json={"input_dataset_ids": [image, *missing]})
+    assert (response.status_code, response.json()["code"]) == (404, "dataset_not_found")
+    assert [item["key"] for item in response.json()["errors"]] == [f"input_dataset_ids[{n}]" for n in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"device": "gpu"}, 422, "device_not_supported"),
+        ({"device": "tpu"}, 422, "invalid_request"),
+        ({"timeout_s": 5}, 422, "invalid_request"),
+        ({"version": "9.9.9"}, 404, "version_not_found"),
+        ({"version": "../1.0.0"}, 404, "version_not_found"),
+        ({"args": []}, 422, "invalid_request"),
+        ({"args": {"amount": 10**400}}, 422, "invalid_args"),
+        ({"args": {"\x00": {"a": [None]}}}, 422, "invalid_args"),
+        ({"input_dataset_ids": "x"}, 422, "invalid_request"),
+        ({"input_dataset_ids": ["x"] * 10_001}, 422, "invalid_request"),
+        ({"inputs": []}, 422, "invalid_request"),
+    ],
+)
+def test_a_request_that_cannot_be_is_refused(
+    server: Server, image: str, body: dict[str, Any], status: int, code: str
+) -> None:
+    response = server.request("POST", RUNS, json={"input_dataset_ids": [image], **body})
+    assert (response.status_code, response.json()["code"]) == (status, code)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"\xff",
+        b'{"input_dataset_ids": ["\\ud800"]}',
+        b'{"args": {"amount": NaN}}',
+        b"[" * 100_000,
+        bytes(100),
+    ],
+)
+def test_a_body_that_is_no_request_is_refused(server: Server, body: bytes) -> None:
+    response = server.request("POST", RUNS, data=body, headers={"Content-Type": "application/json"})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+
+
+def test_a_body_without_end_is_refused(server: Server) -> None:
+    chunks = (b" " * (1 << 20) for _ in range(40))
+    response = server.request("POST", RUNS, data=chunks, headers={"Content-Type": "application/json"})
+    assert response.status_code == 413
+
+
+def test_a_form_of_another_page_is_refused(server: Server) -> None:
+    response = server.request("POST", RUNS, data=b"{}", headers={"Content-Type": "text/plain"})
+    assert response.status_code == 415
+
+
+@pytest.mark.parametrize("wait_s", ["61", "-1", "nan", "inf", "soon"])
+def test_waiting_has_its_limits(server: Server, wait_s: str) -> None:
+    response = server.request("GET", f"/v1/runs/{new_id()}?wait_s={wait_s}")
+    assert [item["key"] for item in response.json()["errors"]] == ["wait_s"]
+
+
+def test_pages_list_every_run_once_newest_first(server: Server, image: str) -> None:
+    forever = server.request("POST", RUNS, json=request(image, mode="forever")).json()["id"]
+    for _ in range(4):
+        server.request("POST", f"{RUNS}?wait_s=20", json=request(image))
+    with server.client() as client:
+        everything = client.runs()
+    assert [run.id for run in everything] == sorted((run.id for run in everything), reverse=True)
+    listed: list[str] = []
+    cursor = ""
+    while cursor is not None:
+        page = server.request("GET", f"/v1/runs?limit=2{cursor and '&cursor='}{cursor}").json()
+        listed += [run["id"] for run in page["runs"]]
+        cursor = page["next_cursor"]
+    assert listed == [run.id for run in everything]
+    with server.client() as client:
+        assert [run.id for run in client.runs(status="RUNNING")] == [forever]
+        assert forever not in [run.id for run in client.runs(status="COMPLETED")]
+        assert client.runs(algorithm="nothing") == []
+        client.cancel(forever)
+        assert client.get_run(forever, 20).status == "CANCELLED"
+
+
+def test_an_odd_cursor_is_refused(server: Server) -> None:
+    assert server.request("GET", "/v1/runs?cursor=%00").status_code == 422
