@@ -8,7 +8,6 @@ taken by a fresh one when a file ends it.
 from __future__ import annotations
 
 import json
-import resource
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from t3d_server.errors import InvalidDatasetError, InvalidInputError, PayloadToo
 _INSPECT_S = 5
 _UNPACK_BYTES_PER_S = 25_000_000
 _KEPT = 2
+_READY = b"ready\n"
 _ERRORS = {error.code: error for error in (InvalidDatasetError, PayloadTooLargeError)}
 
 # Checks at a time are few, processes cost 50 MB: some are kept, the others end with their check.
@@ -54,7 +54,14 @@ def check(path: Path, *, max_bytes: int, axes: str | None = None, spacing: Seque
 
 
 def _start() -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    # A session of its own: Ctrl-C in a terminal is for the server; the child ends when its input does.
+    child = subprocess.Popen(
+        [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+    if child.stdout is None or child.stdout.readline() != _READY:
+        _end(child)
+        raise RuntimeError(f"{sys.executable} -m {__name__} does not start; its own output says why")
+    return child
 
 
 def _ask(child: subprocess.Popen[bytes], question: bytes) -> dict[str, Any]:
@@ -79,7 +86,11 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 def main() -> None:
     """Answer one line with one line, until there are no more."""
+    import resource  # not on Windows, where clients import this module and never run it
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.stdout.write(_READY.decode())
+    sys.stdout.flush()
     for line in sys.stdin:
         answer = _answer(**json.loads(line))
         signal.alarm(0)

@@ -183,18 +183,18 @@ class DatasetStore:
 
     def _encoded(self, dataset_id: str, name: str, media_type: str, contents: hdf5.Contents) -> Iterator[bytes]:
         array = self.read(dataset_id, [name])[name]
-        is_image = name == "image"
-        spatial = len((contents.axes or "").replace("C", ""))
-        spaced = is_image or (contents.axes is not None and array.ndim == spatial)
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        file = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115 - the iterator below closes it
+        axes = contents.axes if name == "image" else (contents.axes or "").replace("C", "")
+        if axes is None or len(axes) != array.ndim:  # no image, and not the like of one
+            axes = None
+        with self._temporary() as path:
+            file = path.open("w+b")  # outlives its name; the iterator below closes it
         try:
             formats.encode_array(
                 array,
                 media_type,
                 file,
-                axes=contents.axes if is_image else None,
-                spacing=contents.spacing if spaced else None,
+                axes=axes,
+                spacing=contents.spacing if axes is not None else None,
                 spacing_unit=contents.spacing_unit,
             )
             file.seek(0)
