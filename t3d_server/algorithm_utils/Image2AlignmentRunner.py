@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from t3d_server.algorithm_utils.ImageRunner import ImageRunner
-from t3d_server.algorithm_utils.io_schemas import AlignmentSchema
+from t3d_server.algorithm_utils.io_schemas import AlignmentSchema, from_tensor
 from t3d_server.errors import InvalidDatasetError
 
 
@@ -52,14 +52,13 @@ class Image2AlignmentRunner(ImageRunner):
         Returns:
             N-1 ids, in order.
         """
-        if hasattr(inference_output, "detach") and hasattr(inference_output, "cpu"):
-            inference_output = inference_output.detach().cpu().numpy()
+        inference_output = from_tensor(inference_output)
         if not isinstance(inference_output, (list, tuple, np.ndarray)):
             raise TypeError(
                 "Image2Alignment: `inference` must return matrices as an array (N-1, 3, 3) or a list of N-1, "
                 f"but returned {type(inference_output).__name__}"
             )
-        expected = sum(layout.slices for layout in self._layouts) - 1
+        expected = sum(layout.slices for layout in self._input_layouts()) - 1
         if len(inference_output) != expected:
             raise ValueError(
                 f"Image2Alignment: `inference` must return {expected} matrices for {expected + 1} images, "
@@ -70,7 +69,7 @@ class Image2AlignmentRunner(ImageRunner):
     @staticmethod
     def _alignment(item: Any) -> dict[str, Any]:
         alignment = dict(item) if isinstance(item, dict) else {"transform_matrix": item}
-        matrix = np.asarray(alignment.get("transform_matrix"))
+        matrix = np.asarray(from_tensor(alignment.get("transform_matrix")))
         if alignment.get("translation_matrix") is None and matrix.shape == (3, 3):
             translation = np.eye(3)
             translation[:2, 2] = matrix[:2, 2]

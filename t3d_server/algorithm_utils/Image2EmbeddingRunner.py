@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from t3d_server.algorithm_utils.ImageRunner import ImageRunner
 from t3d_server.algorithm_utils.io_schemas import EmbeddingSchema
 
@@ -27,24 +25,22 @@ class Image2EmbeddingRunner(ImageRunner):
 
         Args:
             inference_output: (N, D) or (N, C, h, w), or a list of N arrays (D,) or (C, h, w); floats, one for each
-                input slice.
+                input slice. The sizes h and w in a list may differ, but not within a stack.
             args: not used.
 
         Returns:
             One id for each input dataset, in order: features (D,) or (C, h, w) of a single image, with a leading axis
             Z for a stack.
         """
-        if isinstance(inference_output, (list, tuple)) and inference_output:
-            inference_output = np.stack([self._as_array(features) for features in inference_output])
-        stack = self._stack_of(
-            inference_output, expected="an array (N, D) or (N, C, h, w), or a list of N", ndims=(2, 4)
-        )
+        if isinstance(inference_output, (list, tuple)):
+            expected = "features (D,) or (C, h, w) in its list"
+            features: Any = [self._stack_of(item, expected=expected, ndims=(1, 3)) for item in inference_output]
+        else:
+            expected = "an array (N, D) or (N, C, h, w), or a list of N"
+            features = self._stack_of(inference_output, expected=expected, ndims=(2, 4))
         return self.post_data(
             [
-                {"features": features, "input_size": self.input_size or layout.size, "original_size": layout.size}
-                for layout, features in self._regroup(stack)
+                {"features": part, "input_size": self.input_size or layout.size, "original_size": layout.size}
+                for layout, part in self._regroup(features)
             ]
         )
-
-    def _as_array(self, features: Any) -> np.ndarray:
-        return self._stack_of(features, expected="features (D,) or (C, h, w) in its list", ndims=(1, 3))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from t3d_server.algorithm_utils.io_schemas import ImageSchema
+from t3d_server.algorithm_utils.io_schemas import ImageSchema, from_tensor
 from t3d_server.algorithm_utils.TypedRunner import TypedRunner
 from t3d_server.errors import InvalidDatasetError, Problem
 
@@ -42,17 +42,24 @@ class Layout:
 class ImageRunner(TypedRunner):
     """Base of the runners whose input are images.
 
-    `fetch_data` remembers how the datasets that it read make up the stack, so that the default `postprocess` of the
-    types can take the result apart again, also after an author's own `preprocess`.
+    The stack is made of the run's inputs that were fetched, in the order of the run, however they were fetched. So the
+    default `postprocess` of the types can take the result apart again, also after an author's own `preprocess`.
     """
 
     input_schema = ImageSchema
-    _layouts: tuple[Layout, ...] = ()
+    _input_ids: list[str]
+    _layouts: dict[str, Layout]
+
+    def run(self, input_data: dict[str, Any], args: dict[str, Any]) -> list[str]:
+        """Run the algorithm; see `BaseRunner.run`."""
+        self._input_ids = list(input_data["input_dataset_ids"])
+        self._layouts = {}
+        return super().run(input_data, args)
 
     def fetch_data(self, dataset_ids: list[str], *keys: str, parallel: bool = False) -> list[dict[str, Any]]:  # type: ignore[override]
         """Read images; see `TypedRunner.fetch_data`."""
         datasets = super().fetch_data(dataset_ids, parallel=parallel)
-        self._layouts = tuple(_layout(dataset) for dataset in datasets)
+        self._layouts.update(zip(dataset_ids, map(_layout, datasets), strict=True))
         return [{key: dataset.get(key) for key in keys} for dataset in datasets] if keys else datasets
 
     def preprocess(self, input_data: dict[str, Any], args: dict[str, Any]) -> np.ndarray:
@@ -94,24 +101,28 @@ class ImageRunner(TypedRunner):
             image = image[..., :3]
         return image if axes.startswith("Z") else image[np.newaxis]
 
-    def _regroup(self, output: np.ndarray) -> Iterator[tuple[Layout, np.ndarray]]:
-        """Takes a stack (N, ...) apart: the part of each input dataset, without axis 0 where that is a single image."""
-        expected = sum(layout.slices for layout in self._layouts)
+    def _input_layouts(self) -> list[Layout]:
+        """The layouts of the run's inputs that were fetched, in the order of the run."""
+        return [self._layouts[dataset_id] for dataset_id in self._input_ids if dataset_id in self._layouts]
+
+    def _regroup(self, output: Any) -> Iterator[tuple[Layout, Any]]:
+        """Takes N slices, as array or list, apart: those of each input, without axis 0 where it is a single image."""
+        layouts = self._input_layouts()
+        expected = sum(layout.slices for layout in layouts)
         if len(output) != expected:
             raise ValueError(
                 f"{self.algorithm_type}: `inference` must return one result for each of the {expected} input slices, "
                 f"but returned {len(output)}"
             )
         start = 0
-        for layout in self._layouts:
+        for layout in layouts:
             part = output[start : start + layout.slices]
             start += layout.slices
             yield layout, part if layout.stacked else part[0]
 
     def _stack_of(self, output: Any, *, expected: str, ndims: tuple[int, ...]) -> np.ndarray:
         """The output of `inference` as an array, after a check of its type and dimensions."""
-        if hasattr(output, "detach") and hasattr(output, "cpu"):
-            output = output.detach().cpu().numpy()
+        output = from_tensor(output)
         if not isinstance(output, np.ndarray) or output.ndim not in ndims:
             found = f"an array {output.shape}" if isinstance(output, np.ndarray) else type(output).__name__
             raise TypeError(f"{self.algorithm_type}: `inference` must return {expected}, but returned {found}")

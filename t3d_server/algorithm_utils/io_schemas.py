@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
 
 IMAGE_DTYPES = ("uint8", "int16", "uint16", "int32", "float16", "float32", "float64")
 """dtypes that an image may have."""
@@ -65,47 +66,80 @@ Features = Annotated[np.ndarray, AfterValidator(_check_features)]
 Volume = Annotated[np.ndarray, AfterValidator(_check_volume)]
 
 
-def _takes_array(annotation: Any) -> bool:
-    """Whether np.ndarray is the annotation, or a part of its union."""
-    origin = typing.get_origin(annotation)
-    if origin is Annotated or origin is typing.Union or origin is types.UnionType:
-        return any(_takes_array(part) for part in typing.get_args(annotation))
-    return annotation is np.ndarray or origin is np.ndarray
+def from_tensor(value: Any) -> Any:
+    """A torch tensor, on any device, as an array; any other value as it is.
+
+    Raises:
+        ValueError: numpy has no such dtype or layout.
+    """
+    if not (hasattr(value, "detach") and hasattr(value, "cpu")):
+        return value
+    try:
+        return value.detach().cpu().numpy()
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"a {value.dtype} tensor that numpy cannot take ({error}); convert it first") from error
 
 
 def _to_array(value: Any) -> Any:
-    """Torch tensors (on any device) and sequences as an array; other values as they are."""
-    if hasattr(value, "detach") and hasattr(value, "cpu"):
-        return value.detach().cpu().numpy()
+    """Tensors, numbers and sequences of equal-shaped ones as an array; other values as they are."""
+    value = from_tensor(value)
     if isinstance(value, (list, tuple)) and value:
-        return np.stack([_to_array(item) for item in value])
-    return np.asarray(value) if isinstance(value, (int, float, list, tuple)) else value
+        items = [_to_array(item) for item in value]
+        shapes = {np.shape(item) for item in items}
+        if len(shapes) > 1:
+            raise ValueError(f"a list of arrays needs equal shapes, but has {', '.join(map(str, sorted(shapes)))}")
+        return np.stack(items)
+    return np.asarray(value) if isinstance(value, (int, float, np.generic, list, tuple)) else value
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """The alternatives of a union, or the annotation itself; without the metadata of `Annotated`."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        yield from _members(parts[0])
+    elif origin is typing.Union or origin is types.UnionType:
+        for part in parts:
+            yield from _members(part)
+    else:
+        yield annotation
+
+
+def _takes_array(annotation: Any) -> bool:
+    return any(np.ndarray in (member, typing.get_origin(member)) for member in _members(annotation))
+
+
+def _takes_arrays(annotation: Any) -> bool:
+    """Whether it is a list or tuple of arrays."""
+    return any(
+        typing.get_origin(member) in (list, tuple) and any(_takes_array(item) for item in typing.get_args(member))
+        for member in _members(annotation)
+    )
 
 
 class DataSchema(BaseModel):
     """Base of all schemas of datasets.
 
-    Fields annotated `np.ndarray` take arrays, torch tensors and lists of equal-shaped ones; tuples and lists that
-    are stored as 1-D arrays come back as what the annotation says. Keys that the schema does not name survive.
+    Fields annotated `np.ndarray` take arrays, torch tensors, numbers and lists of equal-shaped ones; what is stored as
+    an array comes back as the list, tuple, number or list of arrays that the annotation says. None stands for an
+    absent key. Keys that the schema does not name survive.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="allow")
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _convert(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        converted = dict(values)
-        for name, field in cls.model_fields.items():
-            value = values.get(name)
-            if _takes_array(field.annotation):
-                converted[name] = _to_array(value)
-            elif isinstance(value, (np.ndarray, np.generic)):
-                converted[name] = value.tolist()
-            if value is None and not field.is_required():
-                converted.pop(name, None)
-        return converted
+    def _convert(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        if value is None and not field.is_required():
+            return field.get_default(call_default_factory=True)
+        value = from_tensor(value)
+        if _takes_array(field.annotation):
+            return _to_array(value)
+        if _takes_arrays(field.annotation) and isinstance(value, (list, tuple, np.ndarray)):
+            return [_to_array(item) for item in value]
+        if isinstance(value, (np.ndarray, np.generic)) and Any not in _members(field.annotation):
+            return value.tolist()
+        return value
 
     def to_values(self) -> dict[str, Any]:
         """The fields and the extra keys as a dictionary, arrays uncopied."""

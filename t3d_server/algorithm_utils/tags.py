@@ -30,7 +30,10 @@ def load_tags(extra: Path | None = None) -> dict[str, dict[str, str]]:
 
 
 def _parse(text: str, name: str) -> dict[str, dict[str, str]]:
-    content = yaml.safe_load(text) or {}
+    try:
+        content = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise InvalidRequestError(f"{name} is no valid YAML: {error}") from error
     form_is_right = isinstance(content, dict) and all(
         isinstance(tags, dict) and all(isinstance(line, str) for line in tags.values()) for tags in content.values()
     )
