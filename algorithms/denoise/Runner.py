@@ -46,12 +46,12 @@ def denoise(image: np.ndarray, method: str, strength: float, sigma: float) -> np
     colour_axis = 2 if image.ndim == 3 else None
     cleaned: np.ndarray = image
     if method == "gaussian":
-        cleaned = gaussian(image, strength, preserve_range=True, channel_axis=colour_axis)  # type: ignore[no-untyped-call]  # half typed
+        cleaned = gaussian(image, strength, preserve_range=True, channel_axis=colour_axis)
     elif strength * sigma == 0:
         pass  # nothing to remove, and both methods divide by it
     elif method == "tv_chambolle":
         weight = 0.8 * strength * sigma
-        cleaned = denoise_tv_chambolle(image, weight, eps=5e-5, channel_axis=colour_axis)  # type: ignore[no-untyped-call]  # half typed
+        cleaned = denoise_tv_chambolle(image, weight, eps=5e-5, channel_axis=colour_axis)
     else:
         cleaned = denoise_nl_means(
             image,

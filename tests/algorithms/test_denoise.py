@@ -37,7 +37,7 @@ def test_gain_on_real_images(run_algorithm: Run, name: str, gain_db: float) -> N
     """The default gains so many decibels, and 1 dB more than the best of all Gaussians."""
     clean = picture(name).astype(np.float32) / 255
     image = noisy(clean)
-    blurs = [gaussian(image, sigma) for sigma in np.arange(0.5, 2.5, 0.1)]  # type: ignore[no-untyped-call]  # skimage's
+    blurs = [gaussian(image, sigma) for sigma in np.arange(0.5, 2.5, 0.1)]
     best_gaussian = max(psnr(clean, blur) for blur in blurs)
 
     denoised = psnr(clean, run_algorithm("denoise", [{"image": image}])[0]["image"])
