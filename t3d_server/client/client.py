@@ -41,6 +41,7 @@ Input = Data | DatasetInfo
 """What a run takes: data, or a dataset that is there already, by its info or id."""
 
 _UPLOADS = 4
+_LONGEST_RUN_S = 24 * 3600.0
 _RUNS_PER_PAGE = 100
 _LOG = TypeAdapter(list[LogLine])
 _RUNS = TypeAdapter(list[Run])
@@ -124,13 +125,12 @@ class Client:
             PayloadTooLargeError: more than the server takes.
             FileNotFoundError: there is no such file.
         """
-        params = {
-            "key": key,
-            "axes": axes,
-            "spacing": None if spacing is None else ",".join(map(str, map(float, spacing))),
-            "spacing_unit": spacing_unit,
-        }
-        with as_file(data, key) as (path, content_type):
+        given = {"axes": axes, "spacing": spacing, "spacing_unit": spacing_unit}
+        given = {name: value for name, value in given.items() if value is not None}
+        with as_file(data, key, given) as (path, content_type, said):
+            params = {"key": key, **said}
+            if "spacing" in said:
+                params["spacing"] = ",".join(map(str, map(float, said["spacing"])))
             response = self._http.call(
                 "POST",
                 "/v1/datasets",
@@ -266,7 +266,7 @@ class Client:
     def remove(self, name: str, version: str, *, cancel_runs: bool = False) -> None:
         """Remove a version, after its runs have ended, or were cancelled if `cancel_runs`."""
         params = {"runs": "cancel" if cancel_runs else "wait"}
-        self._http.call("DELETE", _path("algorithms", name, version), params=params)
+        self._http.call("DELETE", _path("algorithms", name, version), params=params, wait_s=_LONGEST_RUN_S)
 
     # Runs
 

@@ -44,16 +44,28 @@ def open_counted(path: Path, on_progress: Progress | None) -> BinaryIO:
 
 
 @contextmanager
-def as_file(data: Data, key: str) -> Iterator[tuple[Path, str]]:
-    """The data as a file that can be sent, and its content type."""
+def as_file(data: Data, key: str, said: Mapping[str, Any]) -> Iterator[tuple[Path, str, Mapping[str, Any]]]:
+    """The data as a file that can be sent.
+
+    Args:
+        data: what becomes a dataset.
+        key: key of an array.
+        said: axes, spacing and spacing_unit, as far as the user gave them.
+
+    Yields:
+        The file, its content type, and what of `said` the file does not say itself.
+    """
     if isinstance(data, str | os.PathLike):
         path = Path(data)
-        yield path, guess_content_type(path)
+        yield path, guess_content_type(path), said
         return
+    values = dict(data) if isinstance(data, Mapping) else {key: data}
+    if "image" in values:
+        values, said = {**values, **said}, {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "dataset.h5"
-        hdf5.write(path, data if isinstance(data, Mapping) else {key: data})
-        yield path, HDF5
+        hdf5.write(path, values)
+        yield path, HDF5, said
 
 
 def sha256_of(path: Path) -> str:

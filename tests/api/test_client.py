@@ -100,6 +100,15 @@ def test_what_is_uploaded_is_fetched(client: Client, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_axes_and_spacing_of_a_file_are_told_and_checked(client: Client, tmp_path: Path) -> None:
+    np.save(tmp_path / "stack.npy", np.zeros((3, 5, 6)))
+    info = client.upload(tmp_path / "stack.npy", axes="ZYX", spacing=(2, 1, 1))
+    assert (info.axes, info.spacing) == ("ZYX", (2, 1, 1))
+    for data in (tmp_path / "stack.npy", np.zeros((3, 5, 6)), {"mask": np.zeros((3, 5, 6), np.uint8)}):
+        with pytest.raises(InvalidDatasetError):
+            client.upload(data, axes="TYX")
+
+
 def test_an_array_goes_under_the_key_that_was_asked_for(client: Client) -> None:
     info = client.upload(IMAGE, key="mask")
     assert list(info.arrays) == ["mask"]

@@ -7,7 +7,7 @@ import io
 import re
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -237,6 +237,25 @@ def test_a_deleted_dataset_is_gone(server: Server) -> None:
     assert server.request("DELETE", path).status_code == 204
     assert server.request("DELETE", path).status_code == 404
     assert server.request("GET", path).json()["code"] == "dataset_not_found"
+
+
+def test_a_reader_that_goes_away_frees_the_stores_connection(
+    server: Server, stored: tuple[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = threading.Event()
+
+    def endless(key: str, **_: object) -> Generator[bytes]:
+        try:
+            while True:
+                yield bytes(1 << 20)
+        finally:
+            closed.set()
+
+    monkeypatch.setattr(server.store, "get", endless)
+    with server.request("GET", f"/v1/datasets/{stored[0]}", stream=True) as response:
+        response.raw.read(10)
+        assert not closed.is_set()
+    assert closed.wait(10)
 
 
 def test_a_store_that_breaks_off_breaks_the_connection(server: Server, stored: tuple[str, bytes]) -> None:
