@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import socket
 import sys
 import tempfile
@@ -36,6 +37,8 @@ def connect() -> Resources:
     from t3d_server.serving.resources import PlacementDefaults, Resources
 
     settings = Settings()
+    for library in ("urllib3", "tifffile"):  # they warn of what reaches the caller as an error anyway
+        logging.getLogger(library).setLevel(logging.ERROR)
     store = S3ObjectStore(_location(settings))
     scratch = settings.scratch_dir or Path(tempfile.gettempdir())
     scratch.mkdir(parents=True, exist_ok=True)
@@ -74,6 +77,7 @@ def local_server(settings: Settings) -> Iterator[ServerState]:
         InvalidRequestError: the port is taken.
     """
     _check_port(settings)
+    _raise_open_files_limit()
     with ExitStack() as cleanup:
         pids = [os.getpid()]
         if settings.s3_endpoint is None:
@@ -211,6 +215,13 @@ def _check_port(settings: Settings) -> None:
                 f"port {settings.port} on {settings.host} cannot be used ({error.strerror}): "
                 "set T3D_PORT to another one, or stop what uses it"
             ) from error
+
+
+def _raise_open_files_limit() -> None:
+    """As many open files as the system allows: each mapped array of a run is one, and so is each connection."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS calls its limit infinite, and refuses it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _free_ports(count: int) -> list[int]:

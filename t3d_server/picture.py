@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 TILE_PIXELS = 256
 GAP_PIXELS = 12
 CAPTION_PIXELS = 20
+MOST_IN_A_COLUMN = 4
 BACKGROUND = (255, 255, 255)
 INK = (40, 40, 40)
 
@@ -20,27 +21,36 @@ Row = tuple[str, Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]
 
 
 def draw_rows(rows: Sequence[Row], path: Path) -> None:
-    """Write a PNG with a row for each run: its first inputs, then its first outputs.
+    """Write a PNG that shows each run: its first inputs, then its first outputs.
 
     Args:
-        rows: what to show.
+        rows: what to show; more than four runs are set in two columns.
         path: the file to write.
     """
-    tiles = [_tiles(row) for row in rows]
-    columns = max((len(row) for row in tiles), default=1)
-    width = GAP_PIXELS + columns * (TILE_PIXELS + GAP_PIXELS)
-    height = GAP_PIXELS + len(rows) * (TILE_PIXELS + CAPTION_PIXELS + GAP_PIXELS)
-    sheet = Image.new("RGB", (width, height), BACKGROUND)
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(13)
-    for line, row in enumerate(tiles):
-        top = GAP_PIXELS + line * (TILE_PIXELS + CAPTION_PIXELS + GAP_PIXELS)
-        for column, (caption, tile) in enumerate(row):
-            left = GAP_PIXELS + column * (TILE_PIXELS + GAP_PIXELS)
-            draw.text((left, top), caption, fill=INK, font=font)
-            sheet.paste(tile, (left, top + CAPTION_PIXELS))
+    drawn = [_row(row) for row in rows]
+    columns = 1 if len(drawn) <= MOST_IN_A_COLUMN else 2
+    lines = -(-len(drawn) // columns)
+    width = max((row.width for row in drawn), default=1)
+    height = TILE_PIXELS + CAPTION_PIXELS
+    size = (GAP_PIXELS + columns * (width + 2 * GAP_PIXELS), GAP_PIXELS + lines * (height + GAP_PIXELS))
+    sheet = Image.new("RGB", size, BACKGROUND)
+    for index, row in enumerate(drawn):
+        column, line = divmod(index, lines)
+        sheet.paste(row, (GAP_PIXELS + column * (width + 2 * GAP_PIXELS), GAP_PIXELS + line * (height + GAP_PIXELS)))
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path, "PNG")
+
+
+def _row(row: Row) -> Image.Image:
+    """The tiles of a run side by side, each under its caption."""
+    tiles = _tiles(row)
+    drawn = Image.new("RGB", (len(tiles) * (TILE_PIXELS + GAP_PIXELS), TILE_PIXELS + CAPTION_PIXELS), BACKGROUND)
+    draw = ImageDraw.Draw(drawn)
+    for index, (caption, tile) in enumerate(tiles):
+        left = index * (TILE_PIXELS + GAP_PIXELS)
+        draw.text((left, 0), caption, fill=INK, font=ImageFont.load_default(13))
+        drawn.paste(tile, (left, CAPTION_PIXELS))
+    return drawn
 
 
 def _tiles(row: Row) -> list[tuple[str, Image.Image]]:

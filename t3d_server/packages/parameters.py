@@ -17,6 +17,7 @@ from t3d_server.packages.wording import did_you_mean, found
 def _string(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError
+    value.encode()  # JSON can hold halves of characters, which no record of a run could
     return str(value)
 
 

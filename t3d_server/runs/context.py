@@ -122,10 +122,15 @@ class RunContext:
         if not isinstance(results, (list, tuple)):
             raise TypeError(f"post_data takes a list of dictionaries, but got {type(results).__name__}")
         validated = [_validate(result, schema, f"result {index}") for index, result in enumerate(results)]
-        ids = []
-        for values in validated:
-            ids.append(self._datasets.add(values).id)
-            self.posted.append(ids[-1])
+        ids: list[str] = []
+        try:
+            for index, values in enumerate(validated):
+                ids.append(self._add(values, index))
+        except BaseException:
+            for dataset_id in ids:
+                self._datasets.delete(dataset_id)
+            raise
+        self.posted += ids
         return ids
 
     def log(self, message: str, level: str) -> None:
@@ -167,6 +172,12 @@ class RunContext:
             self.stopped = True
             raise RunCancelled
 
+    def _add(self, values: dict[str, Any], index: int) -> str:
+        try:
+            return self._datasets.add(values).id
+        except InvalidDatasetError as error:
+            raise InvalidDatasetError(f"result {index}: {error.message}", problems=error.problems) from error
+
     def _read(self, dataset_id: str, schema: type[DataSchema]) -> dict[str, Any]:
         return _validate(self._datasets.read(dataset_id), schema, f"dataset {dataset_id}")
 
@@ -189,4 +200,9 @@ def _validate(values: Any, schema: type[DataSchema], what: str) -> dict[str, Any
 def _line(message: str, level: str) -> LogLine:
     if level not in get_args(LogLevel):
         raise ValueError(f"logging_level {level!r} is unknown; allowed are {', '.join(get_args(LogLevel))}")
-    return LogLine(time=utc_now(), level=cast(LogLevel, level), message=str(message))
+    return LogLine(time=utc_now(), level=cast(LogLevel, level), message=storable(str(message)))
+
+
+def storable(text: str) -> str:
+    """Text that can be written as UTF-8: what cannot (lone surrogates, as from odd file names) is escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -11,7 +11,7 @@ from t3d_server.algorithm_utils.BaseRunner import BaseRunner
 from t3d_server.errors import LoadFailedError, RunCancelled, T3dError
 from t3d_server.models import Device, LogLine, Manifest, Run, RunFailure, RunStatus
 from t3d_server.packages.loader import LoadedModule, Package, format_author_traceback, import_runner, resolve_type
-from t3d_server.runs.context import Datasets, Listener, LoadContext, RunContext
+from t3d_server.runs.context import Datasets, Listener, LoadContext, RunContext, storable
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def load(package: Package, manifest: Manifest, device: Device, log: Callable[[Lo
             runner = module.runner_class.create(context, "cuda" if device == "gpu" else "cpu")
     except (Exception, SystemExit) as error:
         raise LoadFailedError(
-            f"{manifest.name} {manifest.version} could not load on {device}: {_describe(error)}",
-            traceback=format_author_traceback(error, package.folder),
+            storable(f"{manifest.name} {manifest.version} could not load on {device}: {_describe(error)}"),
+            traceback=storable(format_author_traceback(error, package.folder)),
         ) from error
     return LoadedAlgorithm(manifest, package, module, runner)
 
@@ -99,6 +99,8 @@ def execute(algorithm: LoadedAlgorithm, run: Run, datasets: Datasets, listener: 
             runner = copy.copy(algorithm.runner)
             runner.attach(context)
             result = runner.run({"input_dataset_ids": list(run.input_dataset_ids)}, copy.deepcopy(run.args))
+        if context.stopped:  # the author's code caught what was to stop it
+            raise RunCancelled
         output_ids = _checked_ids(result, context.posted)
         context.keep(output_ids)
     except BaseException as error:  # noqa: BLE001  # sys.exit and the like must not take the replica with them
@@ -120,8 +122,8 @@ def _failure(error: BaseException, algorithm: LoadedAlgorithm, context: RunConte
     failure = RunFailure(
         code=error.code if isinstance(error, T3dError) else "algorithm_error",
         type=type(error).__name__,
-        message=str(error),
-        traceback=format_author_traceback(error, algorithm.package.folder),
+        message=storable(str(error)),
+        traceback=storable(format_author_traceback(error, algorithm.package.folder)),
     )
     return Outcome(RunStatus.FAILED, error=failure, phase_times_s=context.phase_times_s)
 

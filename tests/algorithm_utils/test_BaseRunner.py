@@ -316,3 +316,44 @@ def test_a_thread_that_outlives_its_run_is_refused(bench: Any) -> None:
     assert bench.execute(with_inference(kept.append)).error is None
     with pytest.raises(RuntimeError, match="has ended"):
         kept[0].set_progress(0.5)
+
+
+def test_a_result_that_cannot_be_stored_is_named_and_takes_the_others_with_it(bench: Any) -> None:
+    """A schema lets extra keys pass; what a dataset cannot hold is found when it is stored."""
+
+    def inference(self: Any) -> None:
+        results = [{"data": np.ones(1)}, {"data": np.ones(1), "extra": {"nested": 1}}]
+        with pytest.raises(ValueError, match=r"result 1.*\n.*extra"):
+            self.post_data(results, GenericSchema)
+        assert stored_datasets(bench) == 0
+
+    assert bench.execute(with_inference(inference)).error is None
+
+
+def test_a_cancelled_run_whose_code_catches_everything_is_cancelled(bench: Any) -> None:
+    """Code that swallows what was to stop it does not make a result of it."""
+
+    def inference(self: Any) -> None:
+        bench.cancel_when = lambda: True
+        try:
+            self.set_progress(0.5)
+        except BaseException:
+            bench.cancel_when = lambda: False
+
+    outcome = bench.execute(with_inference(inference))
+    assert outcome.status is RunStatus.CANCELLED
+    assert stored_datasets(bench) == 0
+
+
+def test_text_that_is_no_utf8_is_escaped(bench: Any) -> None:
+    """File names on Linux may hold such text; records could not be written with it."""
+
+    def inference(self: Any) -> None:
+        self.log_message("read a\udc80.tif")
+        raise ValueError("a\udc80.tif is no image")
+
+    outcome = bench.execute(with_inference(inference))
+    assert bench.log_lines == [("INFO", "read a\\udc80.tif")]
+    assert outcome.error is not None
+    assert outcome.error.message == "a\\udc80.tif is no image"
+    outcome.error.model_dump_json()
