@@ -1,17 +1,180 @@
-"""Fixtures of the whole suite: one embedded object store for the session, and a bucket in it."""
+"""Fixtures of the whole suite: one embedded object store, one real server on it, and what tests publish there."""
 
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
+from t3d_server.client import Client
+from t3d_server.models import AlgorithmVersion
+from t3d_server.packages.folder import scan
 from t3d_server.storage.embedded import EmbeddedStore
-from t3d_server.storage.s3 import S3ObjectStore
+from t3d_server.storage.s3 import S3Location, S3ObjectStore
+
+START_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 60.0
+IDLE_S = 5
+
+
+class Server:
+    """A `t3d up` of its own.
+
+    Args:
+        state_dir: its state directory, which also tells its processes from others.
+        options: further settings, `T3D_*`.
+
+    Attributes:
+        state_dir: its state directory.
+        environment: in which the `t3d` command and clients find it.
+        process: the process of `t3d up`.
+    """
+
+    def __init__(self, state_dir: Path, options: Mapping[str, str]) -> None:
+        self.state_dir = state_dir
+        port, dashboard_port = free_ports(2)
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("T3D_", "RAY_"))},
+            "T3D_STATE_DIR": str(state_dir),
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),  # else Ray takes the one in the user's home
+        }
+        self._environment = {
+            **self.environment,
+            "T3D_PORT": str(port),
+            "T3D_DASHBOARD_PORT": str(dashboard_port),
+            "T3D_NUM_CPUS": "8",
+            "T3D_NUM_GPUS": "1",
+            "T3D_IDLE_S": str(IDLE_S),
+            **options,
+        }
+        self.port = int(self._environment["T3D_PORT"])
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.dashboard_url = f"http://127.0.0.1:{dashboard_port}"
+        self._lines: list[str] = []
+        self._ready = threading.Event()
+        self.process = subprocess.Popen(
+            [t3d(), "up"],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # Ctrl-C of the suite is not for it
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def output(self) -> str:
+        """What it has printed."""
+        return "".join(self._lines)
+
+    @property
+    def token(self) -> str:
+        """The admin token."""
+        return (self.state_dir / "token").read_text().strip()
+
+    def wait_until_ready(self) -> None:
+        """Returns when it says that it is ready; fails with its output when it ended instead."""
+        assert self._ready.wait(START_TIMEOUT_S), f"not ready in time:\n{self.output}"
+        assert self.process.poll() is None, f"ended with {self.process.poll()}:\n{self.output}"
+
+    def client(self, token: str | None = None) -> Client:
+        """A client of it."""
+        return Client(self.url, token or self.token)
+
+    def applications(self) -> dict[str, Any]:
+        """What Ray's dashboard tells of the Serve applications, by name."""
+        headers = {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
+        answer = requests.get(f"{self.dashboard_url}/api/serve/applications/", headers=headers, timeout=10)
+        answer.raise_for_status()
+        applications: dict[str, Any] = answer.json()["applications"]
+        return applications
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, group: bool = False) -> int:
+        """Send a signal, to its whole process group as a terminal does if `group`; returns the exit code."""
+        if self.process.poll() is None:
+            (os.killpg if group else os.kill)(self.process.pid, number)
+        code = self.process.wait(STOP_TIMEOUT_S)
+        self._reader.join(1.0)
+        return code
+
+    def processes(self) -> dict[int, str]:
+        """Every process that was started for it: its command line by process id."""
+        return processes_of(self.state_dir)
+
+    def wait_until_gone(self, timeout_s: float) -> None:
+        """Returns when none of its processes is left."""
+        deadline = time.monotonic() + timeout_s
+        while left := self.processes():
+            assert time.monotonic() < deadline, f"left behind: {left}\n{self.output}"
+            time.sleep(0.05)  # there is no event for the end of other processes' children
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.append(line)
+            if line.startswith("t3d is ready"):
+                self._ready.set()
+        self._ready.set()
+
+
+def t3d() -> str:
+    """The installed command."""
+    return str(Path(sys.executable).with_name("t3d"))
+
+
+def processes_of(state_dir: Path) -> dict[int, str]:
+    """Processes whose environment or command line names a state directory; zombies are none."""
+    found = {}
+    name = os.fsencode(str(state_dir))
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+            if name in command or name in (folder / "environ").read_bytes():
+                found[int(folder.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:  # it has just ended
+            continue
+    return {pid: command for pid, command in found.items() if command and pid != os.getpid()}
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on now."""
+    with ExitStack() as sockets:
+        probes = [sockets.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def store_options(location: S3Location) -> dict[str, str]:
+    """Settings that name an object store."""
+    return {
+        "T3D_S3_ENDPOINT": location.endpoint,
+        "T3D_S3_ACCESS_KEY": location.access_key,
+        "T3D_S3_SECRET_KEY": location.secret_key,
+        "T3D_S3_BUCKET": location.bucket,
+        "T3D_S3_REGION": location.region,
+        "T3D_S3_SECURE": str(location.secure),
+    }
 
 
 @pytest.fixture(scope="session")
 def embedded_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
-    """A running embedded store; tests that stop or break one start their own."""
+    """A running embedded store; tests that break one start their own, those that stop it start it again."""
     with EmbeddedStore(tmp_path_factory.mktemp("store"), bucket=f"t3d-{uuid.uuid4().hex[:12]}") as store:
         yield store
 
@@ -20,3 +183,64 @@ def embedded_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedde
 def s3_store(embedded_store: EmbeddedStore) -> S3ObjectStore:
     """A store on the session's bucket; use keys of your own, others use it too."""
     return S3ObjectStore(embedded_store.location)
+
+
+@pytest.fixture(scope="session")
+def start_server() -> Callable[..., AbstractContextManager[Server]]:
+    """Starts a server: `start_server(state_dir, T3D_...="...")`; leaving the context kills what is left of it."""
+
+    @contextmanager
+    def start(state_dir: Path, **options: str) -> Iterator[Server]:
+        server = Server(state_dir, options)
+        try:
+            yield server
+        finally:
+            if server.process.poll() is None:
+                server.stop()
+            for pid in server.processes():
+                os.kill(pid, signal.SIGKILL)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def server_store(embedded_store: EmbeddedStore) -> S3ObjectStore:
+    """What the suite's server keeps: a bucket of its own in the session's store."""
+    store = S3ObjectStore(dataclasses.replace(embedded_store.location, bucket=f"server-{uuid.uuid4().hex[:12]}"))
+    store.prepare()
+    return store
+
+
+@pytest.fixture(scope="session")
+def server(
+    tmp_path_factory: pytest.TempPathFactory,
+    start_server: Callable[..., AbstractContextManager[Server]],
+    server_store: S3ObjectStore,
+) -> Iterator[Server]:
+    """The suite's server, with a GPU that is a mere number; stopping it leaves no process behind."""
+    options = store_options(server_store.location)
+    limits = {"T3D_TOKENS": '{"use-token": "use"}', "T3D_MAX_PACKAGE_BYTES": str(16 * 1024**2)}
+    with start_server(tmp_path_factory.mktemp("server"), **options, **limits) as running:
+        running.wait_until_ready()
+        yield running
+        assert running.stop() == 0, running.output
+        running.wait_until_gone(10)
+
+
+@pytest.fixture(scope="session")
+def client(server: Server) -> Iterator[Client]:
+    """An admin's client of the suite's server."""
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def probe_files() -> dict[str, Path]:
+    """The files of `probe`."""
+    return scan(Path(__file__).parent / "packages" / "probe")[0]
+
+
+@pytest.fixture(scope="session")
+def probe(client: Client, probe_files: dict[str, Path]) -> AlgorithmVersion:
+    """The published `probe`, whose arg `mode` says what it does; one replica of each device is kept warm."""
+    return client.publish(probe_files)
