@@ -10,12 +10,13 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from t3d_server.errors import RunNotFoundError, StoreUnavailableError, VersionNotFoundError
+from t3d_server.errors import NotFoundError, RunNotFoundError, StoreUnavailableError, VersionNotFoundError
 from t3d_server.models import (
     AlgorithmVersion,
     Device,
+    LogLevel,
     LogLine,
     Manifest,
     Run,
@@ -26,31 +27,13 @@ from t3d_server.models import (
 )
 from t3d_server.runs.acceptance import accept
 from t3d_server.runs.executor import Outcome
+from t3d_server.runs.lanes import Dispatcher, Lane, Lanes
 from t3d_server.runs.records import RunRecords
 
 MAX_ATTEMPTS = 3
 ENDED_RUNS_IN_MEMORY = 1000
 LOG_LINES_PER_RUN = 10_000
 STORE_RETRY_S = 1.0
-
-
-class Lane(NamedTuple):
-    """What shares a queue: the runs of one version on one device."""
-
-    algorithm: str
-    version: str
-    device: Device
-
-
-class Dispatcher(Protocol):
-    """Hands attempts to replicas."""
-
-    async def execute(self, lane: Lane, run_id: str, attempt: int) -> None:
-        """Have a replica of the lane work on an attempt; returns, or raises, when that call has ended.
-
-        The replica asks for the attempt by `Coordinator.begin` and delivers its outcome by `Coordinator.finish`: the
-        end of the call says only that nothing more will come of it.
-        """
 
 
 class Catalog(Protocol):
@@ -60,14 +43,7 @@ class Catalog(Protocol):
         """The version, or the current one."""
 
 
-@dataclass
-class _Queue:
-    waiting: deque[str] = field(default_factory=deque)
-    calls: int = 0
-    slots: int = 1
-
-
-@dataclass
+@dataclass(eq=False)
 class _Entry:
     """Live state of a run."""
 
@@ -76,12 +52,14 @@ class _Entry:
     lines: deque[LogLine] = field(default_factory=lambda: deque(maxlen=LOG_LINES_PER_RUN))
     cancelling: bool = False
     ending: asyncio.Task[None] | None = None
-    call: asyncio.Task[None] | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def lane(self) -> Lane:
         return Lane(self.run.algorithm, self.run.version, self.run.resolved_device)
+
+    def note(self, level: LogLevel, message: str) -> None:
+        self.lines.append(LogLine(time=utc_now(), level=level, message=message))
 
     def update(self, **fields: Any) -> None:
         self.replace(self.run.model_copy(update=fields))
@@ -98,7 +76,7 @@ class Coordinator:
     Args:
         records: the durable records.
         catalog: finds published versions.
-        dispatcher: hands attempts to replicas.
+        dispatcher: calls replicas.
         devices: tells which devices the cluster has.
         slots: how many calls of a manifest's replicas may be open at a time, on a device.
     """
@@ -113,13 +91,13 @@ class Coordinator:
     ) -> None:
         self._records = records
         self._catalog = catalog
-        self._dispatcher = dispatcher
         self._devices = devices
         self._slots = slots
         self._live: dict[str, _Entry] = {}
         self._ended: OrderedDict[str, _Entry] = OrderedDict()
-        self._queues: dict[Lane, _Queue] = {}
+        self._lanes = Lanes[_Entry](dispatcher, self._again)
         self._closed: set[tuple[str, str]] = set()
+        self._arriving: dict[asyncio.Task[None], tuple[str, str]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def recover(self) -> None:
@@ -128,13 +106,23 @@ class Coordinator:
         Each counts as a lost attempt, so that a run that brings the server down is not repeated for ever.
         """
         for run in await asyncio.to_thread(lambda: list(self._records.open_runs())):
+            if run.id in self._live:
+                continue  # this was tried before, and the store went down in the midst of it
             if await asyncio.to_thread(self._records.has_ended, run.id):
                 await asyncio.to_thread(self._records.file, await asyncio.to_thread(self._records.find, run.id))
                 continue
-            manifest = self._catalog.find(run.algorithm, run.version).manifest
-            entry = self._live[run.id] = _Entry(run.model_copy(update={"attempts": run.attempts + 1}), manifest)
-            await asyncio.to_thread(self._records.accept, entry.run)
-            await self._again(entry)
+            # RUNNING: whether it had begun is not known, so that this counts as an attempt.
+            again = run.model_copy(update={"status": RunStatus.RUNNING, "attempts": run.attempts + 1})
+            try:
+                manifest = self._catalog.find(run.algorithm, run.version).manifest
+            except NotFoundError as error:
+                manifest = Manifest(name=run.algorithm, version=run.version)
+                entry = self._live[run.id] = _Entry(again, manifest)
+                await self._fail(entry, RunFailure(code=error.code, type=type(error).__name__, message=error.message))
+                continue
+            await asyncio.to_thread(self._records.accept, again)
+            entry = self._live[run.id] = _Entry(again, manifest)
+            await self._again(entry, "the server was stopped")
 
     async def submit(self, algorithm: str, request: RunRequest) -> Run:
         """Accept a run; from the moment this returns it will reach an end.
@@ -145,26 +133,31 @@ class Coordinator:
             StoreUnavailableError: the run could not be recorded and was not accepted.
         """
         manifest = self._catalog.find(algorithm, request.version).manifest
-        if (manifest.name, manifest.version) in self._closed:
+        key = (manifest.name, manifest.version)
+        if key in self._closed:
             raise VersionNotFoundError(f"{manifest.name} {manifest.version} is being removed")
         run, warnings = accept(manifest, request, self._devices())
-        await asyncio.to_thread(self._records.accept, run)
-        entry = self._live[run.id] = _Entry(run, manifest)
-        entry.lines.extend(LogLine(time=utc_now(), level="WARNING", message=warning) for warning in warnings)
-        self._enqueue(entry)
+        entry = _Entry(run, manifest)
+        for warning in warnings:
+            entry.note("WARNING", warning)
+        arriving = self._spawn(self._accept(entry))
+        self._arriving[arriving] = key
+        arriving.add_done_callback(self._arriving.pop)
+        await asyncio.shield(arriving)
         return self._view(entry)
 
-    def begin(self, run_id: str, attempt: int) -> Run | None:
-        """A replica asks to begin an attempt.
+    async def _accept(self, entry: _Entry) -> None:
+        await asyncio.to_thread(self._records.accept, entry.run)
+        self._live[entry.run.id] = entry
+        self._enqueue(entry)
+
+    def begin(self, call_id: str) -> Run | None:
+        """A replica that was called asks for a run.
 
         Returns:
-            The run, or None if there is nothing to do any more.
+            The run, with the number of this attempt in `attempts`; None if there is nothing to do any more.
         """
-        entry = self._current(run_id, attempt)
-        if entry is None or entry.cancelling:
-            return None
-        entry.update(status=RunStatus.RUNNING, started_at=utc_now())
-        return entry.run
+        return self._granted(self._lanes.begin(call_id))
 
     def report(self, run_id: str, attempt: int, progress: float | None, lines: Iterable[LogLine]) -> bool:
         """A replica tells how far an attempt is.
@@ -183,13 +176,20 @@ class Coordinator:
             entry.update(**news)
         return not entry.cancelling
 
-    async def finish(self, run_id: str, attempt: int, outcome: Outcome) -> None:
-        """A replica delivers the outcome of an attempt; returns once it is stored. Delivering it again is harmless."""
+    async def finish(self, call_id: str, run_id: str, attempt: int, outcome: Outcome) -> Run | None:
+        """A replica delivers the outcome of an attempt, and asks for the next run.
+
+        Returns once the outcome is stored. Delivering it again is harmless.
+
+        Returns:
+            As `begin`.
+        """
         entry = self._current(run_id, attempt)
         if entry is not None:
             await self._end(
                 entry, outcome.status, output_dataset_ids=list(outcome.output_dataset_ids), error=outcome.error
             )
+        return self._granted(self._lanes.next(call_id))
 
     async def cancel(self, run_id: str) -> Run:
         """Cancel a run: a queued one at once, a running one at its next call back; an ended one stays as it is.
@@ -243,9 +243,7 @@ class Coordinator:
 
     async def fail_waiting(self, lane: Lane, failure: RunFailure) -> None:
         """End every run of a lane that no replica has begun: its replicas cannot load."""
-        for entry in list(self._live.values()):
-            if entry.lane == lane and entry.run.status is RunStatus.PENDING:
-                await self._fail(entry, failure)
+        await asyncio.gather(*(self._fail(entry, failure) for entry in self._lanes.waiting(lane)))
 
     async def drain(self, algorithm: str, version: str, *, cancel: bool) -> None:
         """Take no new runs of a version, and wait until it has no live one.
@@ -256,6 +254,8 @@ class Coordinator:
             cancel: cancel the runs instead of letting them finish.
         """
         self._closed.add((algorithm, version))
+        if arriving := [task for task, key in self._arriving.items() if key == (algorithm, version)]:
+            await asyncio.wait(arriving)
         for entry in list(self._live.values()):
             if (entry.run.algorithm, entry.run.version) != (algorithm, version):
                 continue
@@ -281,53 +281,31 @@ class Coordinator:
 
     def _view(self, entry: _Entry) -> Run:
         """The run as clients see it."""
-        if entry.run.status is not RunStatus.PENDING:
-            return entry.run
-        queue = self._queues[entry.lane]
-        position = queue.waiting.index(entry.run.id) if entry.run.id in queue.waiting else 0
-        return entry.run.model_copy(update={"queue_position": position})
+        return entry.run.model_copy(update={"queue_position": self._lanes.position(entry.lane, entry)})
 
     def _enqueue(self, entry: _Entry) -> None:
-        queue = self._queues.setdefault(entry.lane, _Queue())
-        queue.slots = self._slots(entry.manifest, entry.run.resolved_device)
-        queue.waiting.append(entry.run.id)
-        self._fill(entry.lane)
+        self._lanes.add(entry.lane, entry, slots=self._slots(entry.manifest, entry.run.resolved_device))
 
-    def _fill(self, lane: Lane) -> None:
-        """Open calls while there are slots; the rest waits here, so that it can be cancelled and counted."""
-        queue = self._queues[lane]
-        while queue.waiting and queue.calls < queue.slots:
-            entry = self._live[queue.waiting.popleft()]
-            queue.calls += 1
-            entry.update(attempts=entry.run.attempts + 1)
-            entry.call = self._spawn(self._call(entry))
+    @staticmethod
+    def _granted(entry: _Entry | None) -> Run | None:
+        """Begin the next attempt at a run."""
+        if entry is None:
+            return None
+        entry.update(status=RunStatus.RUNNING, started_at=utc_now(), attempts=entry.run.attempts + 1)
+        return entry.run
 
-    async def _call(self, entry: _Entry) -> None:
-        """One call of a replica, from dispatch to whatever becomes of it."""
-        lane, attempt = entry.lane, entry.run.attempts
-        lost = "the replica returned without an outcome"
-        try:
-            await self._dispatcher.execute(lane, entry.run.id, attempt)
-        except asyncio.CancelledError:
-            pass  # the run was ended meanwhile, by `_end`
-        except Exception as error:  # noqa: BLE001  # whatever ended the call: the attempt is lost
-            lost = f"{type(error).__name__}: {error}"
-        finally:
-            self._queues[lane].calls -= 1
-            entry.call = None
-        if self._current(entry.run.id, attempt) is not None:
-            message = f"attempt {attempt} was lost: {lost}"
-            entry.lines.append(LogLine(time=utc_now(), level="WARNING", message=message))
-            await self._again(entry)
-        self._fill(lane)
-
-    async def _again(self, entry: _Entry) -> None:
+    async def _again(self, entry: _Entry, lost: str) -> None:
         """Queue a run whose attempt was lost, or end it if that was the last one."""
+        if entry.ending is not None:
+            return
+        if entry.run.status is RunStatus.PENDING:  # no replica could begin it
+            entry.update(attempts=entry.run.attempts + 1)
+        entry.note("WARNING", f"attempt {entry.run.attempts} was lost: {lost}")
         if entry.cancelling:
             failure = RunFailure(code="cancelled", type="RunCancelled", message="the run was cancelled")
             await self._end(entry, RunStatus.CANCELLED, error=failure)
         elif entry.run.attempts >= MAX_ATTEMPTS:
-            message = f"all {MAX_ATTEMPTS} attempts were lost: the replica died each time; see the run's log"
+            message = f"all {MAX_ATTEMPTS} attempts were lost, the last one so: {lost}"
             await self._fail(entry, RunFailure(code="attempts_exhausted", type="AttemptsExhausted", message=message))
         else:
             entry.update(status=RunStatus.PENDING, progress=0.0, started_at=None)
@@ -344,11 +322,7 @@ class Coordinator:
 
     async def _store_end(self, entry: _Entry, fields: dict[str, Any]) -> None:
         run = entry.run.model_copy(update={**fields, "progress": 1.0, "ended_at": utc_now()})
-        queue = self._queues.get(entry.lane)
-        if queue is not None and run.id in queue.waiting:
-            queue.waiting.remove(run.id)
-        if entry.run.status is RunStatus.PENDING and entry.call is not None:
-            entry.call.cancel()  # it still waits for a replica
+        self._lanes.remove(entry.lane, entry)
         lines = list(entry.lines)
         await _until_stored(lambda: asyncio.to_thread(self._records.end, run, lines))
         entry.replace(run)

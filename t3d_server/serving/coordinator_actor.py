@@ -20,8 +20,9 @@ from t3d_server.models import (
     RunRequest,
 )
 from t3d_server.packages.registry import Registry
-from t3d_server.runs.coordinator import Coordinator, Lane
+from t3d_server.runs.coordinator import Coordinator
 from t3d_server.runs.executor import Outcome
+from t3d_server.runs.lanes import Lane
 from t3d_server.runs.records import RunRecords
 from t3d_server.serving.applications import Applications, application_name
 from t3d_server.serving.placement import cluster_devices, most_replicas
@@ -66,18 +67,18 @@ class Catalog:
 
 
 class ReplicaDispatcher:
-    """Hands attempts to replicas through Serve's handles."""
+    """Calls replicas through Serve's handles."""
 
     def __init__(self, catalog: Catalog, applications: Applications, devices: Any) -> None:
         self._catalog = catalog
         self._applications = applications
         self._devices = devices
 
-    async def execute(self, lane: Lane, run_id: str, attempt: int) -> None:
-        """See `Dispatcher.execute`."""
+    async def work(self, lane: Lane, call_id: str) -> None:
+        """See `Dispatcher.work`."""
         await self._applications.deploy(self._catalog.find(lane.algorithm, lane.version), self._devices())
         handle = self._applications.handle(application_name(lane.algorithm, lane.version), lane.device)
-        response = handle.execute.remote(run_id, attempt)
+        response = handle.work.remote(call_id)
         try:
             await response
         except asyncio.CancelledError:
@@ -158,20 +159,20 @@ class CoordinatorActor:
         await self.ready()
         return self._runs.live_runs()
 
-    async def begin(self, run_id: str, attempt: int) -> Run | None:
+    async def begin(self, call_id: str) -> Run | None:
         """See `Coordinator.begin`."""
         await self.ready()
-        return self._runs.begin(run_id, attempt)
+        return self._runs.begin(call_id)
 
     async def report(self, run_id: str, attempt: int, progress: float | None, lines: list[LogLine]) -> bool:
         """See `Coordinator.report`."""
         await self.ready()
         return self._runs.report(run_id, attempt, progress, lines)
 
-    async def finish(self, run_id: str, attempt: int, outcome: Outcome) -> None:
+    async def finish(self, call_id: str, run_id: str, attempt: int, outcome: Outcome) -> Run | None:
         """See `Coordinator.finish`."""
         await self.ready()
-        await self._runs.finish(run_id, attempt, outcome)
+        return await self._runs.finish(call_id, run_id, attempt, outcome)
 
     async def load_failed(self, lane: Lane, error: T3dError) -> None:
         """A replica tells that it could not load: what waits for it fails, be it a publication or runs."""

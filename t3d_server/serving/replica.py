@@ -12,10 +12,10 @@ from typing import Any
 import ray
 
 from t3d_server.errors import LoadFailedError, T3dError
-from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest
+from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest, Run
 from t3d_server.packages.fetch import fetch_package
-from t3d_server.runs.coordinator import Lane
 from t3d_server.runs.executor import LoadedAlgorithm, Outcome, execute, load
+from t3d_server.runs.lanes import Lane
 from t3d_server.serving.reporter import Reporter
 from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect
 
@@ -72,23 +72,25 @@ class AlgorithmReplica:
         """The manifest with the algorithm type resolved, and what was logged while loading."""
         return self._algorithm.manifest, self._load_log
 
-    async def execute(self, run_id: str, attempt: int) -> None:
-        """Work on an attempt, if it is still wanted; returns once the author's code has really ended."""
-        # In a context of its own: a call that is cancelled with its caller must not take the attempt with it.
-        await _to_its_end(self._attempt(run_id, attempt))
+    async def work(self, call_id: str) -> None:
+        """Work on runs until the coordinator has no more for this call; returns once the author's code has ended."""
+        # In a context of its own: a call that is cancelled with its caller must not take the run with it.
+        await _to_its_end(self._work(call_id))
 
-    async def _attempt(self, run_id: str, attempt: int) -> None:
-        run = await self._coordinator.begin.remote(run_id, attempt)
-        if run is None:
-            return
-        reporter = Reporter(self._coordinator, run_id, attempt)
-        logger.info("run %s begins, attempt %d", run_id, attempt)
-        async with reporter:
-            outcome: Outcome = await asyncio.get_running_loop().run_in_executor(
+    async def _work(self, call_id: str) -> None:
+        run: Run | None = await self._coordinator.begin.remote(call_id)
+        while run is not None:
+            outcome = await self._attempt(run)
+            run = await self._coordinator.finish.remote(call_id, run.id, run.attempts, outcome)
+
+    async def _attempt(self, run: Run) -> Outcome:
+        logger.info("run %s begins, attempt %d", run.id, run.attempts)
+        async with Reporter(self._coordinator, run.id, run.attempts) as reporter:
+            outcome = await asyncio.get_running_loop().run_in_executor(
                 self._threads, execute, self._algorithm, run, self._resources.datasets, reporter
             )
-        await self._coordinator.finish.remote(run_id, attempt, outcome)
-        logger.info("run %s ends: %s", run_id, outcome.status)
+        logger.info("run %s ends: %s", run.id, outcome.status)
+        return outcome
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:

@@ -37,8 +37,9 @@ from t3d_server.packages.builder import build, store_package
 from t3d_server.packages.folder import materialise
 from t3d_server.packages.loader import fetch_package
 from t3d_server.packages.registry import Registry
-from t3d_server.runs.coordinator import Coordinator, Lane
-from t3d_server.runs.executor import LoadedAlgorithm, execute, load
+from t3d_server.runs.coordinator import Coordinator
+from t3d_server.runs.executor import LoadedAlgorithm, Outcome, execute, load
+from t3d_server.runs.lanes import Lane
 from t3d_server.runs.records import RunRecords
 from t3d_server.storage.base import ObjectStat
 from t3d_server.storage.memory import MemoryObjectStore
@@ -157,19 +158,21 @@ class ThreadDispatcher:
         self._datasets = datasets
         self._load = functools.cache(functools.partial(self._loaded, store, cache))
 
-    async def execute(self, lane: Lane, run_id: str, attempt: int) -> None:
-        run = self.coordinator.begin(run_id, attempt)
-        if run is None:
-            return
+    async def work(self, lane: Lane, call_id: str) -> None:
+        run = self.coordinator.begin(call_id)
+        while run is not None:
+            outcome = await self._attempt(lane, run)
+            run = await self.coordinator.finish(call_id, run.id, run.attempts, outcome)
+
+    async def _attempt(self, lane: Lane, run: Run) -> Outcome:
         loop = asyncio.get_running_loop()
 
         async def report(progress: float | None, lines: list[LogLine]) -> bool:
-            return self.coordinator.report(run_id, attempt, progress, lines)
+            return self.coordinator.report(run.id, run.attempts, progress, lines)
 
         listener = Listening(lambda *news: asyncio.run_coroutine_threadsafe(report(*news), loop).result())
         algorithm = await asyncio.to_thread(self._load, lane.algorithm, lane.version)
-        outcome = await asyncio.to_thread(execute, algorithm, run, self._datasets, listener)
-        await self.coordinator.finish(run_id, attempt, outcome)
+        return await asyncio.to_thread(execute, algorithm, run, self._datasets, listener)
 
     def _loaded(self, store: MemoryObjectStore, cache: Path, name: str, version: str) -> LoadedAlgorithm:
         found = self._registry.find(name, version)

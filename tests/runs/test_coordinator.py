@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,8 +19,9 @@ from t3d_server.errors import (
 )
 from t3d_server.models import AlgorithmVersion, LogLine, Manifest, Parameter, Run, RunFailure, RunRequest, RunStatus
 from t3d_server.models import utc_now as now
-from t3d_server.runs.coordinator import MAX_ATTEMPTS, Coordinator, Lane
+from t3d_server.runs.coordinator import MAX_ATTEMPTS, Coordinator
 from t3d_server.runs.executor import Outcome
+from t3d_server.runs.lanes import Lane
 from t3d_server.runs.records import RunRecords
 from t3d_server.storage.base import ObjectStore
 from t3d_server.storage.memory import MemoryObjectStore
@@ -31,14 +33,14 @@ class Replicas:
     """A dispatcher whose calls end when, and how, the test says."""
 
     def __init__(self) -> None:
-        self.calls: asyncio.Queue[tuple[Lane, str, int, asyncio.Future[None]]] = asyncio.Queue()
+        self.calls: asyncio.Queue[tuple[Lane, str, asyncio.Future[None]]] = asyncio.Queue()
         self.open = 0
 
-    async def execute(self, lane: Lane, run_id: str, attempt: int) -> None:
+    async def work(self, lane: Lane, call_id: str) -> None:
         self.open += 1
         try:
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            await self.calls.put((lane, run_id, attempt, ended))
+            await self.calls.put((lane, call_id, ended))
             await ended
         finally:
             self.open -= 1
@@ -75,22 +77,29 @@ class Bench:
     async def submit(self, **fields: Any) -> Run:
         return await self.coordinator.submit("blur", RunRequest(input_dataset_ids=[], **fields))
 
-    async def work(self, outcome: Outcome = DONE) -> str:
-        """Play a replica for the next call, from its begin to its end."""
-        _, run_id, attempt, ended = await self.replicas.calls.get()
-        if self.coordinator.begin(run_id, attempt) is not None:
-            await self.coordinator.finish(run_id, attempt, outcome)
+    async def answer(self) -> tuple[str, Run | None, asyncio.Future[None]]:
+        """Play a replica that gets the next call and asks for a run."""
+        _, call_id, ended = await self.replicas.calls.get()
+        return call_id, self.coordinator.begin(call_id), ended
+
+    async def work(self, outcome: Outcome = DONE) -> list[str]:
+        """Play a replica for the next call, from its begin to the end of its shift; the runs it worked on."""
+        call_id, run, ended = await self.answer()
+        done = []
+        while run is not None:
+            done.append(run.id)
+            run = await self.coordinator.finish(call_id, run.id, run.attempts, outcome)
         ended.set_result(None)
-        return run_id
+        return done
 
 
-def in_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Runs an async test in an event loop of its own, and not for ever."""
 
-    def wrapper() -> None:
-        asyncio.run(asyncio.wait_for(test(), 20))
+    @functools.wraps(test)
+    def wrapper(**fixtures: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(**fixtures), 20))
 
-    wrapper.__name__, wrapper.__doc__ = test.__name__, test.__doc__
     return wrapper
 
 
@@ -134,13 +143,36 @@ async def test_an_ended_run_is_listed_as_live_until_the_index_has_it() -> None:
 
 
 @in_loop
-async def test_runs_of_a_lane_go_in_order_and_fill_no_more_than_its_slots() -> None:
+async def test_no_more_calls_are_open_than_a_lane_has_slots() -> None:
     bench = Bench(slots=2)
     runs = [await bench.submit() for _ in range(5)]
     await asyncio.sleep(0)
     assert bench.replicas.open == 2
-    assert (await bench.coordinator.get(runs[4].id)).queue_position == 2
-    assert [await bench.work() for _ in runs] == [run.id for run in runs]
+    assert [(await bench.coordinator.get(run.id)).queue_position for run in runs] == [0, 1, 2, 3, 4]
+
+
+@in_loop
+async def test_a_replica_works_on_the_runs_of_its_lane_in_order_in_one_call() -> None:
+    bench = Bench()
+    runs = [await bench.submit() for _ in range(5)]
+    assert await bench.work() == [run.id for run in runs]
+    await asyncio.sleep(0)
+    assert bench.replicas.open == 0
+
+
+@in_loop
+async def test_a_shift_ends_and_another_call_takes_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica that is to go must not be kept for ever by a lane that is never empty."""
+    monkeypatch.setattr("t3d_server.runs.lanes.SHIFT_S", 0.0)
+    bench = Bench()
+    runs = [await bench.submit() for _ in range(2)]
+    call_id, run, ended = await bench.answer()
+    assert run is not None
+    assert await bench.coordinator.finish(call_id, run.id, run.attempts, DONE) is None
+    ended.set_result(None)
+    call_id, run, ended = await bench.answer()
+    assert run is not None
+    assert run.id == runs[1].id
 
 
 @in_loop
@@ -157,10 +189,9 @@ async def test_another_device_has_a_queue_of_its_own() -> None:
 async def test_progress_and_log_are_seen_while_the_run_goes_on() -> None:
     bench = Bench()
     run = await bench.submit()
-    _, _, attempt, _ = await bench.replicas.calls.get()
-    bench.coordinator.begin(run.id, attempt)
+    await bench.answer()
     line = LogLine(time=now(), level="INFO", message="half way")
-    assert bench.coordinator.report(run.id, attempt, 0.5, [line]) is True
+    assert bench.coordinator.report(run.id, 1, 0.5, [line]) is True
     seen = await bench.coordinator.get(run.id)
     assert (seen.status, seen.progress, seen.message) == (RunStatus.RUNNING, 0.5, "half way")
     assert bench.coordinator.log(run.id)[-1] == line
@@ -169,37 +200,35 @@ async def test_progress_and_log_are_seen_while_the_run_goes_on() -> None:
 @in_loop
 async def test_a_queued_run_is_cancelled_at_once_and_never_begins() -> None:
     bench = Bench()
-    await bench.submit()
-    queued = await bench.submit()
+    first, queued = await bench.submit(), await bench.submit()
     cancelled = await bench.coordinator.cancel(queued.id)
     assert cancelled.status is RunStatus.CANCELLED
     assert cancelled.error is not None
     assert cancelled.error.code == "cancelled"
     assert bench.records.find(queued.id) == cancelled
-    await bench.work()
-    assert bench.replicas.calls.empty()
+    assert await bench.work() == [first.id]
 
 
 @in_loop
-async def test_a_run_that_waits_for_a_replica_is_cancelled_at_once_and_frees_its_slot() -> None:
+async def test_a_call_that_nothing_waits_for_any_more_is_taken_back() -> None:
+    """No replica is started for it."""
     bench = Bench()
-    first, second = await bench.submit(), await bench.submit()
-    await bench.replicas.calls.get()
-    assert (await bench.coordinator.cancel(first.id)).status is RunStatus.CANCELLED
-    assert await bench.work() == second.id
-    assert bench.coordinator.begin(first.id, 1) is None
+    run = await bench.submit()
+    _, call_id, ended = await bench.replicas.calls.get()
+    await bench.coordinator.cancel(run.id)
+    await asyncio.wait([ended])
+    assert ended.cancelled()
+    assert bench.coordinator.begin(call_id) is None
 
 
 @in_loop
 async def test_a_running_run_is_told_to_stop_with_its_next_report() -> None:
     bench = Bench()
     run = await bench.submit()
-    _, _, attempt, ended = await bench.replicas.calls.get()
-    bench.coordinator.begin(run.id, attempt)
+    call_id, _, _ = await bench.answer()
     assert (await bench.coordinator.cancel(run.id)).status is RunStatus.RUNNING
-    assert bench.coordinator.report(run.id, attempt, 0.1, []) is False
-    await bench.coordinator.finish(run.id, attempt, Outcome(RunStatus.CANCELLED))
-    ended.set_result(None)
+    assert bench.coordinator.report(run.id, 1, 0.1, []) is False
+    await bench.coordinator.finish(call_id, run.id, 1, Outcome(RunStatus.CANCELLED))
     assert (await bench.coordinator.get(run.id)).status is RunStatus.CANCELLED
 
 
@@ -215,31 +244,33 @@ async def test_cancelling_an_ended_run_changes_nothing() -> None:
 async def test_a_lost_attempt_is_repeated_and_its_late_outcome_does_not_count() -> None:
     bench = Bench()
     run = await bench.submit()
-    _, _, attempt, call = await bench.replicas.calls.get()
-    bench.coordinator.begin(run.id, attempt)
-    call.set_exception(ConnectionError("the replica died"))
-    _, _, again, call = await bench.replicas.calls.get()
-    assert again == attempt + 1
-    await bench.coordinator.finish(run.id, attempt, Outcome(RunStatus.FAILED))
-    assert (await bench.coordinator.get(run.id)).status is RunStatus.PENDING
-    bench.coordinator.begin(run.id, again)
-    await bench.coordinator.finish(run.id, again, DONE)
-    call.set_result(None)
-    ended = await bench.coordinator.get(run.id)
-    assert (ended.status, ended.attempts) == (RunStatus.COMPLETED, 2)
+    lost_call, _, ended = await bench.answer()
+    ended.set_exception(ConnectionError("the replica died"))
+    call_id, again, _ = await bench.answer()
+    assert again is not None
+    assert (again.id, again.attempts) == (run.id, 2)
+    await bench.coordinator.finish(lost_call, run.id, 1, Outcome(RunStatus.FAILED))
+    assert (await bench.coordinator.get(run.id)).status is RunStatus.RUNNING
+    await bench.coordinator.finish(call_id, run.id, 2, DONE)
+    assert (await bench.coordinator.get(run.id)).status is RunStatus.COMPLETED
     assert "the replica died" in bench.records.log(run.id)[-1].message
 
 
 @in_loop
-async def test_attempts_are_bounded() -> None:
+@pytest.mark.parametrize("begins", [True, False])
+async def test_attempts_are_bounded(begins: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether replicas die in the midst of a run, or none of them ever begins it."""
+    monkeypatch.setattr("t3d_server.runs.lanes.RETRY_S", 0.0)
     bench = Bench()
     run = await bench.submit()
     for _ in range(MAX_ATTEMPTS):
-        *_, call = await bench.replicas.calls.get()
-        call.set_exception(ConnectionError("the replica died"))
-    ended = await bench.coordinator.get(run.id, wait_s=10)
-    assert ended.error is not None
-    assert (ended.status, ended.error.code) == (RunStatus.FAILED, "attempts_exhausted")
+        _, call_id, ended = await bench.replicas.calls.get()
+        if begins:
+            bench.coordinator.begin(call_id)
+        ended.set_exception(ConnectionError("the replica died"))
+    failed = await bench.coordinator.get(run.id, wait_s=10)
+    assert failed.error is not None
+    assert (failed.status, failed.error.code) == (RunStatus.FAILED, "attempts_exhausted")
 
 
 @in_loop
@@ -326,6 +357,7 @@ async def test_an_outcome_waits_for_the_store_to_come_back() -> None:
     run = await bench.submit()
     store.down = True
     working = asyncio.create_task(bench.work())
+    await asyncio.sleep(0)
     assert (await bench.coordinator.get(run.id, wait_s=0.05)).status is RunStatus.RUNNING
     store.down = False
     await working
