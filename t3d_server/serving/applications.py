@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 from ray import serve
+from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
 import t3d_server
@@ -23,7 +25,8 @@ from t3d_server.serving.replica import AlgorithmReplica
 from t3d_server.serving.resources import Connect, PlacementDefaults
 
 ROOT_PREFIX = "bound-"
-POLL_S = 0.2
+POLL_S = 0.1
+REASON_TIMEOUT_S = 10.0
 SERVE_START_UP_S = 120.0
 """What a replica may take beside `load_assets`: its process, the imports, the download of its files."""
 
@@ -71,6 +74,8 @@ class Applications:
             if present is None or root not in present.deployments or present.status is ApplicationStatus.DELETING:
                 application = await asyncio.to_thread(self._build, version, wanted, root)
                 await asyncio.to_thread(serve._run, application, name=name, route_prefix=None, _blocking=False)
+                # Until then, a new handle is told that it was deleted, which a former one of that name was.
+                await self._until(lambda applications: root in getattr(applications.get(name), "deployments", ()))
                 self._forget(name)
             self._deployed[name] = wanted
 
@@ -98,9 +103,15 @@ class Applications:
         try:
             done, _ = await asyncio.wait({answer, failure}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if answer in done:
-                described: tuple[Manifest, list[LogLine]] = answer.result()
-                return described
-            reason = failure.result() if failure in done else f"no replica was ready in {timeout_s:g} s"
+                if answer.exception() is None:
+                    described: tuple[Manifest, list[LogLine]] = answer.result()
+                    return described
+                # Serve turns calls away as soon as it has given up, and says why a little later.
+                await asyncio.wait({failure}, timeout=REASON_TIMEOUT_S)
+            if failure.done():
+                reason = failure.result()
+            else:
+                reason = str(answer.exception()) if answer.done() else f"no replica was ready in {timeout_s:g} s"
             raise LoadFailedError(f"{manifest.name} {manifest.version} could not be started on {device}: {reason}")
         finally:
             failure.cancel()
@@ -114,16 +125,21 @@ class Applications:
             await asyncio.to_thread(serve.delete, application, _blocking=False)
             self._forget(application)
             self._deployed.pop(application, None)
-            # Serve has no event to wait for.
-            while application in (await asyncio.to_thread(serve.status)).applications:  # noqa: ASYNC110
-                await asyncio.sleep(POLL_S)
+            await self._until(lambda applications: application not in applications)
 
     def handle(self, application: str, device: Device) -> Any:
         """Handle of the deployment that serves an application on a device."""
         key = (application, device)
         if key not in self._handles:
-            self._handles[key] = serve.get_deployment_handle(device, application)
+            # `serve.get_deployment_handle` gives the same handle for ever, and one whose application was removed turns
+            # calls away, also for some time after one of that name is there again.
+            self._handles[key] = DeploymentHandle(device, application)
         return self._handles[key]
+
+    async def _until(self, holds: Callable[[dict[str, Any]], bool]) -> None:
+        """Wait for a state of the applications, by name; Serve has no event to wait for."""
+        while not holds((await asyncio.to_thread(serve.status)).applications):  # noqa: ASYNC110
+            await asyncio.sleep(POLL_S)
 
     def _forget(self, application: str) -> None:
         for key in [key for key in self._handles if key[0] == application]:
@@ -133,7 +149,8 @@ class Applications:
         """Waits until Serve gives the application up; returns what it says."""
         while True:
             status = (await asyncio.to_thread(serve.status)).applications.get(application)
-            if status is not None and status.status is ApplicationStatus.DEPLOY_FAILED:
+            # One that had no replica at first was RUNNING, and is UNHEALTHY once Serve has given up starting one.
+            if status is not None and status.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
                 return status.deployments[device].message if device in status.deployments else status.message
             await asyncio.sleep(1.0)
 

@@ -52,6 +52,14 @@ class Runner(Image2ImageRunner):
         time.sleep(3600)
 
 {BODY}"""
+LOAD_KILLS = f"""{HEAD}
+import os, signal
+
+class Runner(Image2ImageRunner):
+    def load_assets(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+{BODY}"""
 IMPORT_RAISES = f"{HEAD}import helper\nclass Runner(Image2ImageRunner):\n{BODY}"
 HELPER = "def set_up():\n    raise KeyError('no such thing')\nset_up()\n"
 
@@ -129,6 +137,17 @@ def test_load_assets_that_never_returns_is_given_up(
     pid = int((server.state_dir / "hanging").read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_load_assets_that_ends_its_process_is_given_up(
+    client: Client, server: Server, server_store: S3ObjectStore, write_algorithm: Write, publish: Publish
+) -> None:
+    """As one does that runs out of memory. Mended, the same version can be published."""
+    with pytest.raises(LoadFailedError, match="could not be started on cpu"):
+        publish(write_algorithm("deadly", LOAD_KILLS))
+
+    assert_nothing_is_left(client, server, server_store, "deadly")
+    assert publish(write_algorithm("deadly", SOUND)).proven == ["cpu"]
 
 
 @pytest.mark.parametrize("check_importable", ["true", "false"])
