@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -15,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from t3d_server import proxy_guard
 from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.discovery import ServerState, ensure_token, remove_server, state_directory, write_server
@@ -89,6 +91,7 @@ def local_server(settings: Settings) -> Iterator[ServerState]:
             location = _location(settings)
         S3ObjectStore(location).prepare()
         instance = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="t3d-")))
+        cleanup.enter_context(_guarded_proxy(instance))
         os.environ |= _store_environment(location) | _serve_environment(instance)
         if settings.auth == "on":
             os.environ["T3D_TOKENS"] = json.dumps({**settings.tokens, ensure_token(): "admin"})
@@ -102,6 +105,18 @@ def local_server(settings: Settings) -> Iterator[ServerState]:
         write_server(state)
         cleanup.callback(remove_server)
         yield state
+
+
+@contextmanager
+def _guarded_proxy(instance: Path) -> Iterator[None]:
+    """Have HAProxy ended if this process is killed."""
+    command = [sys.executable, "-I", "-S", proxy_guard.__file__, str(instance)]
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield
+    finally:
+        guard.kill()
+        guard.communicate()
 
 
 @contextmanager
@@ -138,7 +153,7 @@ def _start_ray(settings: Settings, cleanup: ExitStack) -> str:
         num_cpus=settings.num_cpus,
         num_gpus=settings.num_gpus,
         dashboard_host="127.0.0.1",
-        dashboard_port=settings.dashboard_port,
+        dashboard_port=_next_free_port(settings.dashboard_port),
         include_dashboard=True,
         log_to_driver=False,
         _node_ip_address="127.0.0.1",
@@ -222,6 +237,16 @@ def _raise_open_files_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS calls its limit infinite, and refuses it
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _next_free_port(port: int) -> int:
+    """The first port from this one on that nothing listens on."""
+    while port < 65535:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                break
+        port += 1
+    return port
 
 
 def _free_ports(count: int) -> list[int]:

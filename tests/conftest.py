@@ -65,7 +65,8 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.dashboard_url = f"http://127.0.0.1:{dashboard_port}"
         self._lines: list[str] = []
-        self._ready = threading.Event()
+        self._ended = False
+        self._printed = threading.Condition()
         self.process = subprocess.Popen(
             [t3d(), "up"],
             env=self._environment,
@@ -88,9 +89,14 @@ class Server:
         return (self.state_dir / "token").read_text().strip()
 
     def wait_until_ready(self) -> None:
-        """Returns when it says that it is ready; fails with its output when it ended instead."""
-        assert self._ready.wait(START_TIMEOUT_S), f"not ready in time:\n{self.output}"
-        assert self.process.poll() is None, f"ended with {self.process.poll()}:\n{self.output}"
+        """Returns when it says that it is ready."""
+        self.wait_for("t3d is ready")
+
+    def wait_for(self, text: str) -> None:
+        """Returns when it has printed this; fails with its output when it ends without, or takes too long."""
+        with self._printed:
+            self._printed.wait_for(lambda: self._ended or text in self.output, START_TIMEOUT_S)
+        assert text in self.output, f"did not say {text!r}:\n{self.output}"
 
     def client(self, token: str | None = None) -> Client:
         """A client of it."""
@@ -126,10 +132,12 @@ class Server:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self._lines.append(line)
-            if line.startswith("t3d is ready"):
-                self._ready.set()
-        self._ready.set()
+            with self._printed:
+                self._lines.append(line)
+                self._printed.notify_all()
+        with self._printed:
+            self._ended = True
+            self._printed.notify_all()
 
 
 def t3d() -> str:
