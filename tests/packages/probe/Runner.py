@@ -39,13 +39,16 @@ class Runner(Image2ImageRunner):
             return ["0199aaaa-0000-7000-8000-000000000000"]
         if args["mode"] == "posts_text":
             return self.post_data([{"image": inference_output[0]}, {"image": "no image"}])
-        return super().postprocess(inference_output, args)
+        ids = super().postprocess(inference_output, args)
+        if args["mode"] == "posts_and_holds":
+            self.holds(inference_output, args)
+        return ids
 
     def identity(self, data: np.ndarray, args: dict[str, Any]) -> np.ndarray:
         """The image as it is."""
         return data
 
-    returns_nothing = returns_foreign_ids = posts_text = identity
+    returns_nothing = returns_foreign_ids = posts_text = posts_and_holds = identity
 
     def too_few(self, data: np.ndarray, args: dict[str, Any]) -> np.ndarray:
         """One slice fewer than there are."""
