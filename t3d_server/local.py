@@ -12,6 +12,7 @@ from typing import Any
 from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.datasets.formats import guess_content_type
 from t3d_server.datasets.store import DatasetStore
+from t3d_server.ids import new_id
 from t3d_server.models import Device, LogLine, Manifest, RunFailure, RunRequest, utc_now
 from t3d_server.packages.builder import build
 from t3d_server.packages.fetch import folder_package
@@ -69,7 +70,7 @@ def run_folder(
         datasets = DatasetStore(MemoryObjectStore(), scratch=Path(scratch), max_dataset_bytes=MAX_DATASET_BYTES)
         ids = [_add(datasets, item) for item in inputs]
         request = RunRequest(input_dataset_ids=ids, args=dict(args), device=device)
-        run, warnings = accept(built.manifest, request, local_devices())
+        run, warnings = accept(built.manifest, request, local_devices(), new_id())
         for warning in [*built.warnings, *warnings]:
             listener.log(LogLine(time=utc_now(), level="WARNING", message=warning))
         began = time.perf_counter()

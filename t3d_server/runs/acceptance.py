@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from t3d_server.errors import DeviceNotSupportedError, InvalidRequestError
-from t3d_server.ids import new_id
 from t3d_server.models import Device, Manifest, Run, RunRequest, utc_now
 from t3d_server.packages.parameters import resolve_args
 
 
-def accept(manifest: Manifest, request: RunRequest, devices: Collection[Device]) -> tuple[Run, list[str]]:
+def accept(manifest: Manifest, request: RunRequest, devices: Collection[Device], run_id: str) -> tuple[Run, list[str]]:
     """Make a run from a request.
 
     Args:
         manifest: that of the version to run.
         request: what the client asks for.
         devices: devices that the cluster has.
+        run_id: id of the run.
 
     Returns:
         The run, PENDING, its args complete; and warnings for its log.
@@ -30,7 +30,7 @@ def accept(manifest: Manifest, request: RunRequest, devices: Collection[Device])
         raise InvalidRequestError("timeout_s: this server does not limit run times yet; leave it out")
     device, warnings = _resolve_device(manifest, request.device, devices)
     run = Run(
-        id=new_id(),
+        id=run_id,
         algorithm=manifest.name,
         version=manifest.version,
         device=request.device,

@@ -6,14 +6,13 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, cast, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from t3d_server.algorithm_utils.io_schemas import DataSchema
-from t3d_server.errors import InvalidDatasetError, Problem, RunCancelled
+from t3d_server.errors import InvalidDatasetError, Problem, RunCancelled, T3dError
 from t3d_server.models import DatasetInfo, LogLevel, LogLine, utc_now
 from t3d_server.packages.loader import Package
 
@@ -63,11 +62,11 @@ class LoadContext:
         """Add a line to the replica's log."""
         self._log(_line(message, level))
 
-    def fetch(self, dataset_ids: list[str], schema: type[DataSchema], *, parallel: bool) -> list[dict[str, Any]]:
+    def fetch(self, dataset_ids: list[str], schema: type[BaseModel], *, parallel: bool) -> list[dict[str, Any]]:
         """Not possible: see the error."""
         raise RuntimeError("fetch_data is not possible in load_assets: datasets belong to a run; call it in preprocess")
 
-    def post(self, results: list[dict[str, Any]], schema: type[DataSchema]) -> list[str]:
+    def post(self, results: list[dict[str, Any]], schema: type[BaseModel]) -> list[str]:
         """Not possible: see the error."""
         raise RuntimeError("post_data is not possible in load_assets: results belong to a run; call it in postprocess")
 
@@ -106,7 +105,7 @@ class RunContext:
         self._check()
         return self._package.asset(path)
 
-    def fetch(self, dataset_ids: list[str], schema: type[DataSchema], *, parallel: bool) -> list[dict[str, Any]]:
+    def fetch(self, dataset_ids: list[str], schema: type[BaseModel], *, parallel: bool) -> list[dict[str, Any]]:
         """Read datasets and validate them; see `BaseRunner.fetch_data`."""
         self._check()
         if isinstance(dataset_ids, str) or not all(isinstance(item, str) for item in dataset_ids):
@@ -116,7 +115,7 @@ class RunContext:
                 return list(pool.map(lambda item: self._read(item, schema), dataset_ids))
         return [self._read(item, schema) for item in dataset_ids]
 
-    def post(self, results: list[dict[str, Any]], schema: type[DataSchema]) -> list[str]:
+    def post(self, results: list[dict[str, Any]], schema: type[BaseModel]) -> list[str]:
         """Validate results and store them, all or none; see `BaseRunner.post_data`."""
         self._check()
         if not isinstance(results, (list, tuple)):
@@ -127,8 +126,7 @@ class RunContext:
             for index, values in enumerate(validated):
                 ids.append(self._add(values, index))
         except BaseException:
-            for dataset_id in ids:
-                self._datasets.delete(dataset_id)
+            self._delete(ids)
             raise
         self.posted += ids
         return ids
@@ -160,10 +158,8 @@ class RunContext:
         self._ended = True
 
     def keep(self, dataset_ids: list[str]) -> None:
-        """Remove what was posted, but for these."""
-        for dataset_id in self.posted:
-            if dataset_id not in dataset_ids:
-                self._datasets.delete(dataset_id)
+        """Remove what was posted, but for these. What cannot be removed stays: it must not change how the run ends."""
+        self._delete([dataset_id for dataset_id in self.posted if dataset_id not in dataset_ids])
 
     def _check(self) -> None:
         if self._ended:
@@ -172,21 +168,26 @@ class RunContext:
             self.stopped = True
             raise RunCancelled
 
+    def _delete(self, dataset_ids: list[str]) -> None:
+        for dataset_id in dataset_ids:
+            with suppress(T3dError):
+                self._datasets.delete(dataset_id)
+
     def _add(self, values: dict[str, Any], index: int) -> str:
         try:
             return self._datasets.add(values).id
         except InvalidDatasetError as error:
             raise InvalidDatasetError(f"result {index}: {error.message}", problems=error.problems) from error
 
-    def _read(self, dataset_id: str, schema: type[DataSchema]) -> dict[str, Any]:
+    def _read(self, dataset_id: str, schema: type[BaseModel]) -> dict[str, Any]:
         return _validate(self._datasets.read(dataset_id), schema, f"dataset {dataset_id}")
 
 
-def _validate(values: Any, schema: type[DataSchema], what: str) -> dict[str, Any]:
+def _validate(values: Any, schema: type[BaseModel], what: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InvalidDatasetError(f"{what}: a dictionary is expected, but got {type(values).__name__}")
     try:
-        return schema.model_validate(values).to_values()
+        return dict(schema.model_validate(values))
     except ValidationError as error:
         raise InvalidDatasetError(
             f"{what} does not fit {schema.__name__}; it has {', '.join(map(str, values)) or 'no keys'}",

@@ -26,6 +26,7 @@ from t3d_server.models import (
     utc_now,
 )
 from t3d_server.runs.acceptance import accept
+from t3d_server.runs.context import storable
 from t3d_server.runs.executor import Outcome
 from t3d_server.runs.lanes import Dispatcher, Lane, Lanes
 from t3d_server.runs.records import RunRecords
@@ -50,6 +51,7 @@ class _Entry:
     run: Run
     manifest: Manifest
     lines: deque[LogLine] = field(default_factory=lambda: deque(maxlen=LOG_LINES_PER_RUN))
+    lines_dropped: int = 0
     cancelling: bool = False
     ending: asyncio.Task[None] | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -59,7 +61,18 @@ class _Entry:
         return Lane(self.run.algorithm, self.run.version, self.run.resolved_device)
 
     def note(self, level: LogLevel, message: str) -> None:
-        self.lines.append(LogLine(time=utc_now(), level=level, message=message))
+        self.add_line(LogLine(time=utc_now(), level=level, message=storable(message)))
+
+    def add_line(self, line: LogLine) -> None:
+        self.lines_dropped += len(self.lines) == LOG_LINES_PER_RUN
+        self.lines.append(line)
+
+    def log(self) -> list[LogLine]:
+        """The lines that are kept, the latest ones, after one that tells how many are not."""
+        if not self.lines_dropped:
+            return list(self.lines)
+        message = f"{self.lines_dropped} earlier lines are left out: a run keeps {LOG_LINES_PER_RUN}"
+        return [LogLine(time=self.lines[0].time, level="WARNING", message=message), *self.lines]
 
     def update(self, **fields: Any) -> None:
         self.replace(self.run.model_copy(update=fields))
@@ -95,48 +108,48 @@ class Coordinator:
         self._slots = slots
         self._live: dict[str, _Entry] = {}
         self._ended: OrderedDict[str, _Entry] = OrderedDict()
-        self._lanes = Lanes[_Entry](dispatcher, self._again)
+        self._lanes = Lanes[_Entry](dispatcher, self)
         self._closed: set[tuple[str, str]] = set()
         self._arriving: dict[asyncio.Task[None], tuple[str, str]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def recover(self) -> None:
-        """Take up the runs that had not ended when the coordinator last stopped.
-
-        Each counts as a lost attempt, so that a run that brings the server down is not repeated for ever.
-        """
+        """Take up the runs that had not ended when the coordinator last stopped; each begins anew."""
         for run in await asyncio.to_thread(lambda: list(self._records.open_runs())):
             if run.id in self._live:
                 continue  # this was tried before, and the store went down in the midst of it
             if await asyncio.to_thread(self._records.has_ended, run.id):
                 await asyncio.to_thread(self._records.file, await asyncio.to_thread(self._records.find, run.id))
                 continue
-            # RUNNING: whether it had begun is not known, so that this counts as an attempt.
-            again = run.model_copy(update={"status": RunStatus.RUNNING, "attempts": run.attempts + 1})
+            entry = self._live[run.id] = _Entry(run, Manifest(name=run.algorithm, version=run.version))
             try:
-                manifest = self._catalog.find(run.algorithm, run.version).manifest
+                entry.manifest = self._catalog.find(run.algorithm, run.version).manifest
             except NotFoundError as error:
-                manifest = Manifest(name=run.algorithm, version=run.version)
-                entry = self._live[run.id] = _Entry(again, manifest)
                 await self._fail(entry, RunFailure(code=error.code, type=type(error).__name__, message=error.message))
                 continue
-            await asyncio.to_thread(self._records.accept, again)
-            entry = self._live[run.id] = _Entry(again, manifest)
-            await self._again(entry, "the server was stopped")
+            entry.note("WARNING", "the server was started again")
+            self._enqueue(entry)
 
-    async def submit(self, algorithm: str, request: RunRequest) -> Run:
+    async def submit(self, algorithm: str, request: RunRequest, run_id: str) -> Run:
         """Accept a run; from the moment this returns it will reach an end.
+
+        Args:
+            algorithm: what to run.
+            request: how.
+            run_id: a new id; submitting again under the same one gives the same run.
 
         Raises:
             AlgorithmNotFoundError, VersionNotFoundError: there is no such algorithm or version.
             InvalidRequestError, InvalidArgsError, DeviceNotSupportedError: see `accept`.
             StoreUnavailableError: the run could not be recorded and was not accepted.
         """
+        if run_id in self._live or run_id in self._ended:
+            return self._view(self._entry(run_id))
         manifest = self._catalog.find(algorithm, request.version).manifest
         key = (manifest.name, manifest.version)
         if key in self._closed:
             raise VersionNotFoundError(f"{manifest.name} {manifest.version} is being removed")
-        run, warnings = accept(manifest, request, self._devices())
+        run, warnings = accept(manifest, request, self._devices(), run_id)
         entry = _Entry(run, manifest)
         for warning in warnings:
             entry.note("WARNING", warning)
@@ -157,7 +170,7 @@ class Coordinator:
         Returns:
             The run, with the number of this attempt in `attempts`; None if there is nothing to do any more.
         """
-        return self._granted(self._lanes.begin(call_id))
+        return _run_of(self._lanes.begin(call_id))
 
     def report(self, run_id: str, attempt: int, progress: float | None, lines: Iterable[LogLine]) -> bool:
         """A replica tells how far an attempt is.
@@ -168,16 +181,13 @@ class Coordinator:
         entry = self._current(run_id, attempt)
         if entry is None:
             return False
-        news: dict[str, Any] = {} if progress is None else {"progress": progress}
-        for line in lines:
-            entry.lines.append(line)
-            news["message"] = line.message
-        if news:
-            entry.update(**news)
+        self._hear(entry, progress, lines)
         return not entry.cancelling
 
-    async def finish(self, call_id: str, run_id: str, attempt: int, outcome: Outcome) -> Run | None:
-        """A replica delivers the outcome of an attempt, and asks for the next run.
+    async def finish(
+        self, call_id: str, run_id: str, attempt: int, outcome: Outcome, lines: Iterable[LogLine]
+    ) -> Run | None:
+        """A replica delivers the outcome of an attempt with the last lines of its log, and asks for the next run.
 
         Returns once the outcome is stored. Delivering it again is harmless.
 
@@ -186,10 +196,11 @@ class Coordinator:
         """
         entry = self._current(run_id, attempt)
         if entry is not None:
+            self._hear(entry, None, lines)
             await self._end(
                 entry, outcome.status, output_dataset_ids=list(outcome.output_dataset_ids), error=outcome.error
             )
-        return self._granted(self._lanes.next(call_id))
+        return _run_of(self._lanes.next(call_id, self._live.get(run_id) or self._ended.get(run_id)))
 
     async def cancel(self, run_id: str) -> Run:
         """Cancel a run: a queued one at once, a running one at its next call back; an ended one stays as it is.
@@ -230,19 +241,34 @@ class Coordinator:
         return self._view(entry)
 
     def log(self, run_id: str) -> list[LogLine]:
-        """The log so far of a run that is live or has ended lately.
+        """The log so far of a live run.
 
         Raises:
-            RunNotFoundError: it is neither.
+            RunNotFoundError: it is not live; its log is stored if it has ended.
         """
-        return list(self._entry(run_id).lines)
+        if run_id not in self._live:
+            raise RunNotFoundError(f"run {run_id!r} is not live")
+        return self._live[run_id].log()
 
     def live_runs(self) -> list[Run]:
         """Runs that have not ended, or are not in the index of ended ones yet; newest first."""
-        return [self._view(entry) for entry in sorted(self._live.values(), key=lambda e: e.run.id, reverse=True)]
+        positions = self._lanes.positions()
+        entries = sorted(self._live.values(), key=lambda entry: entry.run.id, reverse=True)
+        return [entry.run.model_copy(update={"queue_position": positions.get(entry)}) for entry in entries]
 
-    async def fail_waiting(self, lane: Lane, failure: RunFailure) -> None:
-        """End every run of a lane that no replica has begun: its replicas cannot load."""
+    async def load_failed(self, lane: Lane, failure: RunFailure) -> None:
+        """A replica could not load: what waits for the lane fails, unless another replica works."""
+        if not self._lanes.is_worked_on(lane):
+            await self._fail_waiting(lane, failure)
+
+    async def stuck(self, lane: Lane, reason: str) -> None:
+        """No replica could be called, for long: what waits for the lane fails; see `Owner`."""
+        message = f"no replica of {lane.algorithm} {lane.version} could be started on {lane.device}: {reason}"
+        await self._fail_waiting(
+            lane, RunFailure(code="load_failed", type="LoadFailedError", message=storable(message))
+        )
+
+    async def _fail_waiting(self, lane: Lane, failure: RunFailure) -> None:
         await asyncio.gather(*(self._fail(entry, failure) for entry in self._lanes.waiting(lane)))
 
     async def drain(self, algorithm: str, version: str, *, cancel: bool) -> None:
@@ -281,35 +307,38 @@ class Coordinator:
 
     def _view(self, entry: _Entry) -> Run:
         """The run as clients see it."""
-        return entry.run.model_copy(update={"queue_position": self._lanes.position(entry.lane, entry)})
+        return entry.run.model_copy(update={"queue_position": self._lanes.positions().get(entry)})
+
+    @staticmethod
+    def _hear(entry: _Entry, progress: float | None, lines: Iterable[LogLine]) -> None:
+        news: dict[str, Any] = {} if progress is None else {"progress": progress}
+        for line in lines:
+            entry.add_line(line)
+            news["message"] = line.message
+        if news:
+            entry.update(**news)
 
     def _enqueue(self, entry: _Entry) -> None:
         self._lanes.add(entry.lane, entry, slots=self._slots(entry.manifest, entry.run.resolved_device))
 
-    @staticmethod
-    def _granted(entry: _Entry | None) -> Run | None:
-        """Begin the next attempt at a run."""
-        if entry is None:
-            return None
-        entry.update(status=RunStatus.RUNNING, started_at=utc_now(), attempts=entry.run.attempts + 1)
-        return entry.run
+    def begun(self, item: _Entry) -> None:
+        """A replica has taken a run; see `Owner`."""
+        item.update(status=RunStatus.RUNNING, started_at=utc_now(), attempts=item.run.attempts + 1)
 
-    async def _again(self, entry: _Entry, lost: str) -> None:
-        """Queue a run whose attempt was lost, or end it if that was the last one."""
-        if entry.ending is not None:
+    async def lost(self, item: _Entry, reason: str) -> None:
+        """Queue a run whose attempt was lost, or end it if that was the last one; see `Owner`."""
+        if item.ending is not None:
             return
-        if entry.run.status is RunStatus.PENDING:  # no replica could begin it
-            entry.update(attempts=entry.run.attempts + 1)
-        entry.note("WARNING", f"attempt {entry.run.attempts} was lost: {lost}")
-        if entry.cancelling:
+        item.note("WARNING", f"attempt {item.run.attempts} was lost: {reason}")
+        if item.cancelling:
             failure = RunFailure(code="cancelled", type="RunCancelled", message="the run was cancelled")
-            await self._end(entry, RunStatus.CANCELLED, error=failure)
-        elif entry.run.attempts >= MAX_ATTEMPTS:
-            message = f"all {MAX_ATTEMPTS} attempts were lost, the last one so: {lost}"
-            await self._fail(entry, RunFailure(code="attempts_exhausted", type="AttemptsExhausted", message=message))
+            await self._end(item, RunStatus.CANCELLED, error=failure)
+        elif item.run.attempts >= MAX_ATTEMPTS:
+            message = storable(f"all {MAX_ATTEMPTS} attempts were lost, the last one so: {reason}")
+            await self._fail(item, RunFailure(code="attempts_exhausted", type="AttemptsExhausted", message=message))
         else:
-            entry.update(status=RunStatus.PENDING, progress=0.0, started_at=None)
-            self._enqueue(entry)
+            item.update(status=RunStatus.PENDING, progress=0.0, started_at=None)
+            self._enqueue(item)
 
     async def _fail(self, entry: _Entry, failure: RunFailure) -> None:
         await self._end(entry, RunStatus.FAILED, error=failure)
@@ -323,8 +352,7 @@ class Coordinator:
     async def _store_end(self, entry: _Entry, fields: dict[str, Any]) -> None:
         run = entry.run.model_copy(update={**fields, "progress": 1.0, "ended_at": utc_now()})
         self._lanes.remove(entry.lane, entry)
-        lines = list(entry.lines)
-        await _until_stored(lambda: asyncio.to_thread(self._records.end, run, lines))
+        await _until_stored(lambda: asyncio.to_thread(self._records.end, run, entry.log()))
         entry.replace(run)
         self._spawn(self._file(entry))
 
@@ -333,6 +361,7 @@ class Coordinator:
         run = entry.run
         await _until_stored(lambda: asyncio.to_thread(self._records.file, run))
         del self._live[run.id]
+        entry.lines.clear()
         self._ended[run.id] = entry
         while len(self._ended) > ENDED_RUNS_IN_MEMORY:
             self._ended.popitem(last=False)
@@ -342,6 +371,10 @@ class Coordinator:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _run_of(entry: _Entry | None) -> Run | None:
+    return None if entry is None else entry.run
 
 
 async def _until_stored(write: Callable[[], Awaitable[None]]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from t3d_server.algorithm_utils.BaseRunner import BaseRunner
+from t3d_server.algorithm_utils.BaseRunner import BaseRunner, create_runner
 from t3d_server.errors import LoadFailedError, RunCancelled, T3dError
 from t3d_server.models import Device, LogLine, Manifest, Run, RunFailure, RunStatus
 from t3d_server.packages.loader import LoadedModule, Package, format_author_traceback, import_runner, resolve_type
@@ -69,7 +69,7 @@ def load(package: Package, manifest: Manifest, device: Device, log: Callable[[Lo
         context.log(warning, "WARNING")
     try:
         with module.active():
-            runner = module.runner_class.create(context, "cuda" if device == "gpu" else "cpu")
+            runner = create_runner(module.runner_class, context, "cuda" if device == "gpu" else "cpu")
     except (Exception, SystemExit) as error:
         raise LoadFailedError(
             storable(f"{manifest.name} {manifest.version} could not load on {device}: {_describe(error)}"),
@@ -97,7 +97,7 @@ def execute(algorithm: LoadedAlgorithm, run: Run, datasets: Datasets, listener: 
     try:
         with algorithm.module.active():
             runner = copy.copy(algorithm.runner)
-            runner.attach(context)
+            runner._attach(context)
             result = runner.run({"input_dataset_ids": list(run.input_dataset_ids)}, copy.deepcopy(run.args))
         if context.stopped:  # the author's code caught what was to stop it
             raise RunCancelled
@@ -112,10 +112,7 @@ def execute(algorithm: LoadedAlgorithm, run: Run, datasets: Datasets, listener: 
 
 def _failure(error: BaseException, algorithm: LoadedAlgorithm, context: RunContext) -> Outcome:
     """The outcome of a run that raised, after what it posted is removed."""
-    try:
-        context.keep([])
-    except T3dError as unremoved:
-        error.add_note(f"what the run had posted could not be removed: {unremoved}")
+    context.keep([])
     if context.stopped or isinstance(error, RunCancelled):
         failure = RunFailure(code="cancelled", type="RunCancelled", message="the run was cancelled")
         return Outcome(RunStatus.CANCELLED, error=failure, phase_times_s=context.phase_times_s)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -19,6 +17,9 @@ from t3d_server.ids import new_id
 from t3d_server.models import Device
 
 RETRY_S = 1.0
+WATCH_S = 5.0
+GIVE_UP_S = 60.0
+"""What waits for a lane fails when no replica could be called for so long, although none is on its way."""
 SHIFT_S = 10.0
 """A replica that is to be shut down waits for its calls: none takes item after item for longer than this."""
 
@@ -43,6 +44,25 @@ class Dispatcher(Protocol):
         it the next one, and returns when there is none. The end of the call says only that nothing more will come.
         """
 
+    async def obstacle(self, lane: Lane) -> str | None:
+        """Why no replica of the lane will come, as far as that is known."""
+
+
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Owner(Protocol[T_contra]):
+    """Whose items are in the lanes."""
+
+    def begun(self, item: T_contra) -> None:
+        """A replica has taken an item."""
+
+    async def lost(self, item: T_contra, reason: str) -> None:
+        """The call that worked on an item has ended; the item is in no lane any more."""
+
+    async def stuck(self, lane: Lane, reason: str) -> None:
+        """No replica could be called for a lane, for long; its waiting items are to be taken out."""
+
 
 @dataclass(eq=False)
 class _Call(Generic[T]):
@@ -60,11 +80,12 @@ class _Call(Generic[T]):
 
 @dataclass(eq=False)
 class _Queue(Generic[T]):
-    """The waiting items of a lane, and its open calls by id."""
+    """The waiting items of a lane, its open calls by id, and since when calls have failed."""
 
     slots: int = 1
     waiting: deque[T] = field(default_factory=deque)
     calls: dict[str, _Call[T]] = field(default_factory=dict)
+    failing_since: float | None = None
 
 
 class Lanes(Generic[T]):
@@ -72,13 +93,12 @@ class Lanes(Generic[T]):
 
     Args:
         dispatcher: calls replicas.
-        lost: is awaited with an item, and the reason, when the call that worked on it has ended, or when a call for
-            it failed before a replica began; the item is in no lane then.
+        owner: is told what becomes of its items.
     """
 
-    def __init__(self, dispatcher: Dispatcher, lost: Callable[[T, str], Awaitable[None]]) -> None:
+    def __init__(self, dispatcher: Dispatcher, owner: Owner[T]) -> None:
         self._dispatcher = dispatcher
-        self._lost = lost
+        self._owner = owner
         self._queues: dict[Lane, _Queue[T]] = {}
         self._calls: dict[str, _Call[T]] = {}
 
@@ -101,39 +121,60 @@ class Lanes(Generic[T]):
         queue = self._queues.get(lane)
         return list(queue.waiting) if queue else []
 
-    def position(self, lane: Lane, item: T) -> int | None:
-        """How many items wait before this one; None if it does not wait."""
+    def positions(self) -> dict[T, int]:
+        """How many items of its lane wait before each one that waits."""
+        return {item: index for queue in self._queues.values() for index, item in enumerate(queue.waiting)}
+
+    def is_worked_on(self, lane: Lane) -> bool:
+        """Whether a replica of the lane works on an item."""
         queue = self._queues.get(lane)
-        return queue.waiting.index(item) if queue is not None and item in queue.waiting else None
+        return queue is not None and any(call.item is not None for call in queue.calls.values())
 
     def begin(self, call_id: str) -> T | None:
-        """A replica that was called asks for an item; None if there is nothing to do any more."""
+        """A replica that was called asks for an item; asking again gives the same one.
+
+        Returns:
+            The item, or None if there is nothing to do any more.
+        """
         call = self._calls.get(call_id)
-        if call is None or not call.is_fresh:
+        if call is None:
             return None
-        item = self._take(call)
-        call.until = asyncio.get_running_loop().time() + SHIFT_S
-        return item
+        if call.is_fresh:
+            self._queues[call.lane].failing_since = None
+            self._take(call)
+            call.until = asyncio.get_running_loop().time() + SHIFT_S
+        return call.item
 
-    def next(self, call_id: str) -> T | None:
-        """A replica has done its item and asks for another one; None if its shift is over."""
+    def next(self, call_id: str, done: T | None) -> T | None:
+        """A replica has done its item and asks for another one; asking again gives the same one.
+
+        Returns:
+            The item, or None if the shift is over.
+        """
         call = self._calls.get(call_id)
-        return None if call is None else self._take(call)
+        if call is None:
+            return None
+        if call.item is done:
+            self._take(call)
+        return call.item
 
-    def _take(self, call: _Call[T]) -> T | None:
+    def _take(self, call: _Call[T]) -> None:
         queue = self._queues[call.lane]
         over = asyncio.get_running_loop().time() > call.until
         call.item = None if over or not queue.waiting else queue.waiting.popleft()
-        return call.item
+        if call.item is not None:
+            self._owner.begun(call.item)
 
     def _balance(self, lane: Lane) -> None:
         """Have an idle call for each waiting item as far as there are slots, and none that nothing waits for."""
         queue = self._queues.get(lane)
         if queue is None:
             return
-        idle = [call for call in queue.calls.values() if call.item is None]
-        for call in idle[len(queue.waiting) :]:
+        idle = [(call_id, call) for call_id, call in queue.calls.items() if call.item is None]
+        for call_id, call in idle[len(queue.waiting) :]:
             if call.is_fresh and call.task is not None:
+                # Forgotten here and now: a task that has not run yet would never come to do it.
+                del queue.calls[call_id], self._calls[call_id]
                 call.task.cancel()
         for _ in range(min(len(queue.waiting) - len(idle), queue.slots - len(queue.calls))):
             call_id, call = new_id(), _Call[T](lane)
@@ -145,18 +186,41 @@ class Lanes(Generic[T]):
     async def _call(self, call_id: str, call: _Call[T]) -> None:
         """One call, from dispatch to whatever becomes of it."""
         failure = None
-        with suppress(asyncio.CancelledError):  # by `_balance`: nothing waits for it any more
-            try:
-                await self._dispatcher.work(call.lane, call_id)
-            except Exception as error:  # noqa: BLE001  # whatever ended the call: its item is lost
-                failure = f"{type(error).__name__}: {error}"
-                if call.is_fresh:
-                    await asyncio.sleep(RETRY_S)  # a replica may be on its way
-        queue = self._queues[call.lane]
-        del self._calls[call_id], queue.calls[call_id]
-        item = call.item
-        if item is None and failure is not None and call.is_fresh and queue.waiting:
-            item = queue.waiting.popleft()
-        if item is not None:
-            await self._lost(item, failure or "the replica returned without an outcome")
-        self._balance(call.lane)
+        try:
+            await self._watched(call_id, call)
+        except Exception as error:  # noqa: BLE001  # whatever ended the call: its item is lost
+            failure = f"{type(error).__name__}: {error}"
+        try:
+            if call.item is not None:
+                await self._owner.lost(call.item, failure or "the replica returned without an outcome")
+            elif failure is not None and call.is_fresh:
+                await self._failed(call.lane, failure)
+        finally:
+            if self._calls.pop(call_id, None) is not None:
+                del self._queues[call.lane].calls[call_id]
+            self._balance(call.lane)
+
+    async def _watched(self, call_id: str, call: _Call[T]) -> None:
+        """The call itself; given up where no replica can come to answer it."""
+        work = asyncio.ensure_future(self._dispatcher.work(call.lane, call_id))
+        try:
+            while call.is_fresh:
+                done, _ = await asyncio.wait({work}, timeout=WATCH_S)
+                if done:
+                    break
+                if call.is_fresh and (obstacle := await self._dispatcher.obstacle(call.lane)) is not None:
+                    raise RuntimeError(obstacle)
+            await work
+        finally:
+            work.cancel()
+
+    async def _failed(self, lane: Lane, failure: str) -> None:
+        """No replica has begun: one may be on its way, but not for ever."""
+        queue = self._queues[lane]
+        now = asyncio.get_running_loop().time()
+        queue.failing_since = queue.failing_since or now
+        if now - queue.failing_since >= GIVE_UP_S:
+            queue.failing_since = None
+            await self._owner.stuck(lane, failure)
+        else:
+            await asyncio.sleep(RETRY_S)

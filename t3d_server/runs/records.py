@@ -11,12 +11,17 @@ that looking up a run is one read.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
+
+from pydantic import ValidationError
 
 from t3d_server.errors import ObjectNotFoundError, RunNotFoundError
 from t3d_server.ids import is_id, milliseconds_of
 from t3d_server.models import LogLine, Run, RunStatus
 from t3d_server.storage.base import ObjectStore, exists, read
+
+logger = logging.getLogger(__name__)
 
 OPEN, DONE, INDEX, LOGS = "runs/open/", "runs/done/", "runs/index/", "runs/logs/"
 _LAST_MILLISECOND = 2**48 - 1
@@ -71,9 +76,12 @@ class RunRecords:
         return exists(self._store, f"{DONE}{_newest_first(run_id)}.json")
 
     def open_runs(self) -> Iterator[Run]:
-        """Every run that was accepted and has not ended, oldest first."""
+        """Every run that was accepted and has not ended, oldest first; a record that cannot be read is passed over."""
         for stat in self._store.list(OPEN):
-            yield Run.model_validate_json(read(self._store, stat.key))
+            try:
+                yield Run.model_validate_json(read(self._store, stat.key))
+            except ValidationError:
+                logger.exception("the record %s cannot be read", stat.key)
 
     def ended_runs(
         self, *, algorithm: str | None = None, status: RunStatus | None = None, start_after: str | None = None

@@ -127,6 +127,14 @@ class Applications:
             self._deployed.pop(application, None)
             await self._until(lambda applications: application not in applications)
 
+    async def obstacle(self, application: str, device: Device) -> str | None:
+        """Why no replica comes: what Serve says when it has given up starting one; None while it has not."""
+        status = (await asyncio.to_thread(serve.status)).applications.get(application)
+        # One that had no replica at first was RUNNING, and is UNHEALTHY once Serve has given up.
+        if status is None or status.status not in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
+            return None
+        return status.deployments[device].message if device in status.deployments else status.message
+
     def handle(self, application: str, device: Device) -> Any:
         """Handle of the deployment that serves an application on a device."""
         key = (application, device)
@@ -147,12 +155,9 @@ class Applications:
 
     async def _failure(self, application: str, device: Device) -> str:
         """Waits until Serve gives the application up; returns what it says."""
-        while True:
-            status = (await asyncio.to_thread(serve.status)).applications.get(application)
-            # One that had no replica at first was RUNNING, and is UNHEALTHY once Serve has given up starting one.
-            if status is not None and status.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
-                return status.deployments[device].message if device in status.deployments else status.message
+        while (obstacle := await self.obstacle(application, device)) is None:  # noqa: ASYNC110  # no event tells
             await asyncio.sleep(1.0)
+        return obstacle
 
     def _build(self, version: AlgorithmVersion, devices: list[Device], root: str) -> serve.Application:
         bound = []

@@ -8,6 +8,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from t3d_server.errors import ServerUnavailableError, T3dError
+from t3d_server.ids import new_id
 from t3d_server.models import AlgorithmInfo, Device, LogLine, Publication, PublishRequest, Run, RunRequest
 from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE
 
@@ -25,7 +26,8 @@ class CoordinatorClient:
 
     async def submit(self, algorithm: str, request: RunRequest) -> Run:
         """See `Coordinator.submit`."""
-        run: Run = await self._call("submit", algorithm, request)
+        # The id is made here: a call that Ray repeats, because the coordinator died in it, makes no second run.
+        run: Run = await self._call("submit", algorithm, request, new_id())
         return run
 
     async def get(self, run_id: str, wait_s: float) -> Run:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import ray
 
-from t3d_server.errors import AlgorithmNotFoundError, T3dError, VersionNotFoundError
+from t3d_server.errors import AlgorithmNotFoundError, StoreUnavailableError, T3dError, VersionNotFoundError
 from t3d_server.models import (
     AlgorithmInfo,
     AlgorithmVersion,
@@ -20,6 +21,7 @@ from t3d_server.models import (
     RunRequest,
 )
 from t3d_server.packages.registry import Registry
+from t3d_server.runs.context import storable
 from t3d_server.runs.coordinator import Coordinator
 from t3d_server.runs.executor import Outcome
 from t3d_server.runs.lanes import Lane
@@ -31,7 +33,10 @@ from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect
 from t3d_server.storage.base import read
 from t3d_server.storage.memory import MemoryObjectStore
 
+logger = logging.getLogger("ray.serve")
+
 DEVICES_REFRESH_S = 5.0
+START_RETRY_S = 2.0
 
 
 class Catalog:
@@ -85,6 +90,10 @@ class ReplicaDispatcher:
             response.cancel()
             raise
 
+    async def obstacle(self, lane: Lane) -> str | None:
+        """See `Dispatcher.obstacle`."""
+        return await self._applications.obstacle(application_name(lane.algorithm, lane.version), lane.device)
+
 
 class CoordinatorActor:
     """Owns the live state of runs and of what is deployed. Its state is rebuilt from the store when it restarts.
@@ -93,7 +102,7 @@ class CoordinatorActor:
         connect: makes the resources of this process.
     """
 
-    def __init__(self, connect: Connect) -> None:
+    async def __init__(self, connect: Connect) -> None:  # type: ignore[misc]  # Ray awaits it
         resources = connect()
         defaults = resources.placement
         self._devices: list[Device] = ["cpu"]
@@ -111,6 +120,16 @@ class CoordinatorActor:
         )
         self._start: asyncio.Task[None] | None = None
         self._refresh: asyncio.Task[None] | None = None
+        # Nobody may call after a restart, and the runs that were open are to go on all the same.
+        self._keep_starting = asyncio.create_task(self._until_ready())
+
+    async def _until_ready(self) -> None:
+        while True:
+            try:
+                return await self.ready()
+            except T3dError:
+                logger.exception("the coordinator cannot start yet")
+            await asyncio.sleep(START_RETRY_S)
 
     async def ready(self) -> None:
         """Returns once the published algorithms are served and open runs are taken up again."""
@@ -134,10 +153,10 @@ class CoordinatorActor:
             await asyncio.sleep(DEVICES_REFRESH_S)
             self._devices = await asyncio.to_thread(cluster_devices)
 
-    async def submit(self, algorithm: str, request: RunRequest) -> Run:
+    async def submit(self, algorithm: str, request: RunRequest, run_id: str) -> Run:
         """See `Coordinator.submit`."""
         await self.ready()
-        return await self._runs.submit(algorithm, request)
+        return await self._runs.submit(algorithm, request, run_id)
 
     async def get(self, run_id: str, wait_s: float) -> Run:
         """See `Coordinator.get`."""
@@ -169,18 +188,26 @@ class CoordinatorActor:
         await self.ready()
         return self._runs.report(run_id, attempt, progress, lines)
 
-    async def finish(self, call_id: str, run_id: str, attempt: int, outcome: Outcome) -> Run | None:
+    async def finish(
+        self, call_id: str, run_id: str, attempt: int, outcome: Outcome, lines: list[LogLine]
+    ) -> Run | None:
         """See `Coordinator.finish`."""
         await self.ready()
-        return await self._runs.finish(call_id, run_id, attempt, outcome)
+        return await self._runs.finish(call_id, run_id, attempt, outcome, lines)
 
     async def load_failed(self, lane: Lane, error: T3dError) -> None:
         """A replica tells that it could not load: what waits for it fails, be it a publication or runs."""
         self._publisher.load_failed(application_name(lane.algorithm, lane.version), lane.device, error)
+        await self.ready()
+        if isinstance(error, StoreUnavailableError):
+            return  # Serve tries again, and so it should
         failure = RunFailure(
-            code=error.code, type=type(error).__name__, message=error.message, traceback=error.traceback or ""
+            code=error.code,
+            type=type(error).__name__,
+            message=storable(error.message),
+            traceback=storable(error.traceback or ""),
         )
-        await self._runs.fail_waiting(lane, failure)
+        await self._runs.load_failed(lane, failure)
 
     async def publish(self, request: PublishRequest, wait_s: float) -> Publication:
         """See `Publisher.publish`."""

@@ -11,15 +11,18 @@ from typing import Any
 
 import ray
 
-from t3d_server.errors import LoadFailedError, T3dError
+from t3d_server.errors import LoadFailedError, StoreUnavailableError, T3dError
 from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest, Run
 from t3d_server.packages.fetch import fetch_package
+from t3d_server.runs.context import storable
 from t3d_server.runs.executor import LoadedAlgorithm, Outcome, execute, load
 from t3d_server.runs.lanes import Lane
 from t3d_server.serving.reporter import Reporter
 from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect
 
 logger = logging.getLogger("ray.serve")
+
+DELIVERY_RETRY_S = 1.0
 
 
 class AlgorithmReplica:
@@ -46,7 +49,10 @@ class AlgorithmReplica:
         except TimeoutError:
             message = f"{manifest.name} {manifest.version}: load_assets did not return in {manifest.load_timeout_s:g} s"
             raise await self._load_failed(manifest, device, LoadFailedError(message)) from None
-        except T3dError as error:
+        except Exception as error:
+            if not isinstance(error, T3dError):  # a full disk, a broken driver
+                name = f"{manifest.name} {manifest.version}"
+                error = LoadFailedError(storable(f"{name} could not load on {device}: {type(error).__name__}: {error}"))
             raise await self._load_failed(manifest, device, error) from error
 
     def _load(self, version: AlgorithmVersion, device: Device, gpu_share: float | None) -> LoadedAlgorithm:
@@ -80,17 +86,27 @@ class AlgorithmReplica:
     async def _work(self, call_id: str) -> None:
         run: Run | None = await self._coordinator.begin.remote(call_id)
         while run is not None:
-            outcome = await self._attempt(run)
-            run = await self._coordinator.finish.remote(call_id, run.id, run.attempts, outcome)
+            logger.info("run %s begins, attempt %d", run.id, run.attempts)
+            async with Reporter(self._coordinator, run.id, run.attempts) as reporter:
+                outcome = await asyncio.get_running_loop().run_in_executor(
+                    self._threads, execute, self._algorithm, run, self._resources.datasets, reporter
+                )
+            logger.info("run %s ends: %s", run.id, outcome.status)
+            run = await self._delivered(call_id, run, outcome, reporter.unsent_lines())
 
-    async def _attempt(self, run: Run) -> Outcome:
-        logger.info("run %s begins, attempt %d", run.id, run.attempts)
-        async with Reporter(self._coordinator, run.id, run.attempts) as reporter:
-            outcome = await asyncio.get_running_loop().run_in_executor(
-                self._threads, execute, self._algorithm, run, self._resources.datasets, reporter
-            )
-        logger.info("run %s ends: %s", run.id, outcome.status)
-        return outcome
+    async def _delivered(self, call_id: str, run: Run, outcome: Outcome, lines: list[LogLine]) -> Run | None:
+        """Deliver an outcome, however long the coordinator and its store are away; the next run."""
+        while True:
+            try:
+                following: Run | None = await self._coordinator.finish.remote(
+                    call_id, run.id, run.attempts, outcome, lines
+                )
+            except ray.exceptions.RayTaskError as error:
+                if not isinstance(error.cause, StoreUnavailableError):
+                    raise
+                await asyncio.sleep(DELIVERY_RETRY_S)
+            else:
+                return following
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:

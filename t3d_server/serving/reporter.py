@@ -54,7 +54,7 @@ class Reporter:
         """Whether the run is to stop; called in the author's thread."""
         if self._go_on and time.monotonic() - self._asked >= INTERVAL_S:
             # The coordinator may be on its way back after a crash: the run goes on meanwhile.
-            with contextlib.suppress(ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
+            with contextlib.suppress(ray.exceptions.RayError):
                 self._go_on = ray.get(self._send(), timeout=ANSWER_TIMEOUT_S)
         return not self._go_on
 
@@ -67,17 +67,18 @@ class Reporter:
     ) -> None:
         if self._pump is not None:
             self._pump.cancel()
-        if self._has_news():
-            await self._send()
+
+    def unsent_lines(self) -> list[LogLine]:
+        """Lines of the log that the coordinator has not got; they go with the outcome."""
+        with self._lock:
+            return self._lines
 
     async def _send_regularly(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL_S)
-            if self._has_news():
-                self._go_on = await self._send()
-
-    def _has_news(self) -> bool:
-        return self._progress is not None or bool(self._lines)
+            if self._progress is not None or self._lines:
+                with contextlib.suppress(ray.exceptions.RayError):
+                    self._go_on = await self._send()
 
     def _send(self) -> Any:
         """Sends what is new; the reference tells whether to go on."""
@@ -85,4 +86,4 @@ class Reporter:
             progress, lines = self._progress, self._lines
             self._progress, self._lines = None, []
             self._asked = time.monotonic()
-        return self._coordinator.report.remote(self._run_id, self._attempt, progress, lines)
+            return self._coordinator.report.remote(self._run_id, self._attempt, progress, lines)

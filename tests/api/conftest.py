@@ -23,6 +23,7 @@ from t3d_server.api.service import Limits, Service
 from t3d_server.client import Client
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.errors import StoreUnavailableError
+from t3d_server.ids import new_id
 from t3d_server.models import (
     AlgorithmInfo,
     AlgorithmVersion,
@@ -162,7 +163,10 @@ class ThreadDispatcher:
         run = self.coordinator.begin(call_id)
         while run is not None:
             outcome = await self._attempt(lane, run)
-            run = await self.coordinator.finish(call_id, run.id, run.attempts, outcome)
+            run = await self.coordinator.finish(call_id, run.id, run.attempts, outcome, [])
+
+    async def obstacle(self, lane: Lane) -> str | None:
+        return None
 
     async def _attempt(self, lane: Lane, run: Run) -> Outcome:
         loop = asyncio.get_running_loop()
@@ -190,7 +194,7 @@ class LocalCoordinator:
     publications: dict[str, asyncio.Task[AlgorithmVersion]] = field(default_factory=dict)
 
     async def submit(self, algorithm: str, request: RunRequest) -> Run:
-        return await self.runs.submit(algorithm, request)
+        return await self.runs.submit(algorithm, request, new_id())
 
     async def get(self, run_id: str, wait_s: float) -> Run:
         return await self.runs.get(run_id, wait_s)

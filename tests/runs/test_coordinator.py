@@ -17,6 +17,7 @@ from t3d_server.errors import (
     StoreUnavailableError,
     VersionNotFoundError,
 )
+from t3d_server.ids import new_id
 from t3d_server.models import AlgorithmVersion, LogLine, Manifest, Parameter, Run, RunFailure, RunRequest, RunStatus
 from t3d_server.models import utc_now as now
 from t3d_server.runs.coordinator import MAX_ATTEMPTS, Coordinator
@@ -35,6 +36,7 @@ class Replicas:
     def __init__(self) -> None:
         self.calls: asyncio.Queue[tuple[Lane, str, asyncio.Future[None]]] = asyncio.Queue()
         self.open = 0
+        self.hindered: str | None = None
 
     async def work(self, lane: Lane, call_id: str) -> None:
         self.open += 1
@@ -44,6 +46,9 @@ class Replicas:
             await ended
         finally:
             self.open -= 1
+
+    async def obstacle(self, lane: Lane) -> str | None:
+        return self.hindered
 
 
 class Versions:
@@ -75,7 +80,7 @@ class Bench:
         )
 
     async def submit(self, **fields: Any) -> Run:
-        return await self.coordinator.submit("blur", RunRequest(input_dataset_ids=[], **fields))
+        return await self.coordinator.submit("blur", RunRequest(input_dataset_ids=[], **fields), new_id())
 
     async def answer(self) -> tuple[str, Run | None, asyncio.Future[None]]:
         """Play a replica that gets the next call and asks for a run."""
@@ -88,7 +93,7 @@ class Bench:
         done = []
         while run is not None:
             done.append(run.id)
-            run = await self.coordinator.finish(call_id, run.id, run.attempts, outcome)
+            run = await self.coordinator.finish(call_id, run.id, run.attempts, outcome, [])
         ended.set_result(None)
         return done
 
@@ -161,14 +166,14 @@ async def test_a_replica_works_on_the_runs_of_its_lane_in_order_in_one_call() ->
 
 
 @in_loop
-async def test_a_shift_ends_and_another_call_takes_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_shift_ends_and_another_call_takes_what_is_left(monkeypatch: Any) -> None:
     """A replica that is to go must not be kept for ever by a lane that is never empty."""
     monkeypatch.setattr("t3d_server.runs.lanes.SHIFT_S", 0.0)
     bench = Bench()
     runs = [await bench.submit() for _ in range(2)]
     call_id, run, ended = await bench.answer()
     assert run is not None
-    assert await bench.coordinator.finish(call_id, run.id, run.attempts, DONE) is None
+    assert await bench.coordinator.finish(call_id, run.id, run.attempts, DONE, []) is None
     ended.set_result(None)
     call_id, run, ended = await bench.answer()
     assert run is not None
@@ -228,7 +233,7 @@ async def test_a_running_run_is_told_to_stop_with_its_next_report() -> None:
     call_id, _, _ = await bench.answer()
     assert (await bench.coordinator.cancel(run.id)).status is RunStatus.RUNNING
     assert bench.coordinator.report(run.id, 1, 0.1, []) is False
-    await bench.coordinator.finish(call_id, run.id, 1, Outcome(RunStatus.CANCELLED))
+    await bench.coordinator.finish(call_id, run.id, 1, Outcome(RunStatus.CANCELLED), [])
     assert (await bench.coordinator.get(run.id)).status is RunStatus.CANCELLED
 
 
@@ -249,28 +254,108 @@ async def test_a_lost_attempt_is_repeated_and_its_late_outcome_does_not_count() 
     call_id, again, _ = await bench.answer()
     assert again is not None
     assert (again.id, again.attempts) == (run.id, 2)
-    await bench.coordinator.finish(lost_call, run.id, 1, Outcome(RunStatus.FAILED))
+    await bench.coordinator.finish(lost_call, run.id, 1, Outcome(RunStatus.FAILED), [])
     assert (await bench.coordinator.get(run.id)).status is RunStatus.RUNNING
-    await bench.coordinator.finish(call_id, run.id, 2, DONE)
+    await bench.coordinator.finish(call_id, run.id, 2, DONE, [])
     assert (await bench.coordinator.get(run.id)).status is RunStatus.COMPLETED
     assert "the replica died" in bench.records.log(run.id)[-1].message
 
 
 @in_loop
-@pytest.mark.parametrize("begins", [True, False])
-async def test_attempts_are_bounded(begins: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether replicas die in the midst of a run, or none of them ever begins it."""
-    monkeypatch.setattr("t3d_server.runs.lanes.RETRY_S", 0.0)
+async def test_attempts_are_bounded() -> None:
     bench = Bench()
     run = await bench.submit()
     for _ in range(MAX_ATTEMPTS):
-        _, call_id, ended = await bench.replicas.calls.get()
-        if begins:
-            bench.coordinator.begin(call_id)
+        _, _, ended = await bench.answer()
         ended.set_exception(ConnectionError("the replica died"))
     failed = await bench.coordinator.get(run.id, wait_s=10)
     assert failed.error is not None
     assert (failed.status, failed.error.code) == (RunStatus.FAILED, "attempts_exhausted")
+
+
+@in_loop
+async def test_calls_that_no_replica_answers_cost_no_attempt_and_keep_the_order(monkeypatch: Any) -> None:
+    monkeypatch.setattr("t3d_server.runs.lanes.RETRY_S", 0.0)
+    bench = Bench()
+    runs = [await bench.submit() for _ in range(2)]
+    for _ in range(MAX_ATTEMPTS + 1):
+        *_, ended = await bench.replicas.calls.get()
+        ended.set_exception(ConnectionError("no replica yet"))
+    assert await bench.work() == [run.id for run in runs]
+    assert (await bench.coordinator.get(runs[0].id)).attempts == 1
+
+
+@in_loop
+async def test_what_waits_fails_when_no_replica_answers_for_long(monkeypatch: Any) -> None:
+    monkeypatch.setattr("t3d_server.runs.lanes.RETRY_S", 0.0)
+    monkeypatch.setattr("t3d_server.runs.lanes.GIVE_UP_S", 0.0)
+    bench = Bench()
+    runs = [await bench.submit() for _ in range(2)]
+    *_, ended = await bench.replicas.calls.get()
+    ended.set_exception(ConnectionError("no such deployment"))
+    for run in runs:
+        failed = await bench.coordinator.get(run.id, wait_s=10)
+        assert failed.error is not None
+        assert failed.error.code == "load_failed"
+        assert "no such deployment" in failed.error.message
+
+
+@in_loop
+async def test_a_call_is_given_up_when_replicas_cannot_start(monkeypatch: Any) -> None:
+    """Serve keeps such a call open for ever."""
+    monkeypatch.setattr("t3d_server.runs.lanes.WATCH_S", 0.01)
+    monkeypatch.setattr("t3d_server.runs.lanes.GIVE_UP_S", 0.0)
+    bench = Bench()
+    bench.replicas.hindered = "the replica's process ended in load_assets"
+    run = await bench.submit()
+    failed = await bench.coordinator.get(run.id, wait_s=10)
+    assert failed.error is not None
+    assert bench.replicas.hindered in failed.error.message
+    assert bench.replicas.open == 0
+
+
+@in_loop
+async def test_an_outcome_that_is_delivered_twice_gives_the_same_next_run_twice() -> None:
+    """Ray repeats a call whose answer was lost."""
+    bench = Bench()
+    runs = [await bench.submit() for _ in range(3)]
+    call_id, first, _ = await bench.answer()
+    assert first is not None
+    answers = [await bench.coordinator.finish(call_id, first.id, 1, DONE, []) for _ in range(2)]
+    assert [(run.id, run.attempts) for run in answers if run] == [(runs[1].id, 1)] * 2
+    assert bench.coordinator.begin(call_id) == answers[0]
+
+
+@in_loop
+async def test_a_lane_outlives_a_call_that_is_taken_back_before_it_began() -> None:
+    bench = Bench()
+    first = await bench.submit()
+    call_id, run, ended = await bench.answer()
+    assert run is not None
+    second = await bench.submit()
+    ended.set_result(None)
+    await bench.coordinator.finish(call_id, first.id, 1, DONE, [])
+    for ticks in range(20):
+        queued = await bench.submit()
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        await bench.coordinator.cancel(queued.id)
+    await bench.submit()
+    done: list[str] = []
+    while len(done) < 2:
+        done += await bench.work()
+    assert done[0] == second.id
+
+
+@in_loop
+async def test_submitting_again_under_the_same_id_makes_one_run() -> None:
+    """Ray repeats a call when the coordinator died in it."""
+    bench = Bench()
+    run_id = new_id()
+    request = RunRequest(input_dataset_ids=[])
+    runs = [await bench.coordinator.submit("blur", request, run_id) for _ in range(2)]
+    assert runs[0] == runs[1]
+    assert len(bench.coordinator.live_runs()) == 1
 
 
 @in_loop
@@ -279,9 +364,34 @@ async def test_replicas_that_cannot_load_fail_what_waits_for_them() -> None:
     runs = [await bench.submit() for _ in range(3)]
     failure = RunFailure(code="load_failed", type="LoadFailedError", message="no weights", traceback="Runner.py")
     await bench.replicas.calls.get()
-    await bench.coordinator.fail_waiting(Lane("blur", "1.0.0", "cpu"), failure)
+    await bench.coordinator.load_failed(Lane("blur", "1.0.0", "cpu"), failure)
     ended = [await bench.coordinator.get(run.id) for run in runs]
     assert [run.error for run in ended] == [failure] * 3
+
+
+@in_loop
+async def test_a_replica_that_cannot_load_fails_nothing_while_another_one_works() -> None:
+    bench = Bench(slots=2)
+    await bench.submit()
+    await bench.answer()
+    waiting = await bench.submit()
+    failure = RunFailure(code="load_failed", type="LoadFailedError", message="out of memory")
+    await bench.coordinator.load_failed(Lane("blur", "1.0.0", "cpu"), failure)
+    assert (await bench.coordinator.get(waiting.id)).status is RunStatus.PENDING
+
+
+@in_loop
+async def test_the_log_keeps_the_latest_lines_and_says_how_many_it_lost(monkeypatch: Any) -> None:
+    bench = Bench()
+    run = await bench.submit()
+    await bench.answer()
+    bench.coordinator.report(
+        run.id, 1, None, [LogLine(time=now(), level="INFO", message=str(n)) for n in range(10_500)]
+    )
+    lines = bench.coordinator.log(run.id)
+    assert len(lines) == 10_001
+    assert "501 earlier lines are left out" in lines[0].message
+    assert lines[-1].message == "10499"
 
 
 @in_loop
@@ -299,18 +409,28 @@ async def test_draining_waits_for_runs_and_takes_no_new_ones() -> None:
 
 
 @in_loop
-async def test_a_new_coordinator_takes_up_what_was_open_and_gives_up_in_the_end() -> None:
+async def test_a_new_coordinator_takes_up_what_was_open() -> None:
     store = MemoryObjectStore()
-    run = await Bench(store).submit()
-    for _ in range(MAX_ATTEMPTS - 1):
+    runs = [await Bench(store).submit() for _ in range(2)]
+    for _ in range(MAX_ATTEMPTS + 1):
         bench = Bench(store)
         await bench.coordinator.recover()
-        assert (await bench.coordinator.get(run.id)).status is RunStatus.PENDING
-    last = Bench(store)
-    await last.coordinator.recover()
-    ended = last.records.find(run.id)
-    assert ended.error is not None
-    assert ended.error.code == "attempts_exhausted"
+    assert await bench.work() == [run.id for run in runs]
+
+
+@in_loop
+async def test_an_open_record_that_cannot_be_run_ends_and_one_that_cannot_be_read_is_passed_over() -> None:
+    store = MemoryObjectStore()
+    run = await Bench(store).submit()
+    gone = run.model_copy(update={"id": new_id(), "version": "0.9.0"})
+    RunRecords(store).accept(gone)
+    store.put("runs/open/broken.json", b"{")
+    bench = Bench(store)
+    await bench.coordinator.recover()
+    failed = bench.records.find(gone.id)
+    assert failed.error is not None
+    assert failed.error.code == "version_not_found"
+    assert await bench.work() == [run.id]
 
 
 @pytest.mark.parametrize(
