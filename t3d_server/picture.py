@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from t3d_server.algorithm_utils.axes import resolve_axes
+
 TILE_PIXELS = 256
 GAP_PIXELS = 12
 CAPTION_PIXELS = 20
@@ -85,12 +87,12 @@ def _plane(array: np.ndarray) -> np.ndarray:
 
 def _grey_or_colour(image: np.ndarray, axes: str | None) -> np.ndarray:
     """uint8 (Y, X) or (Y, X, 3), contrast stretched between the 1st and 99th percentile."""
-    if axes == "CYX" or (axes is None and image.ndim == 3 and image.shape[0] == 3 and image.shape[-1] not in (3, 4)):
+    axes = resolve_axes(image.shape, axes)
+    if axes == "CYX":
         image = np.moveaxis(image, 0, -1)
-    colour = image.ndim >= 3 and image.shape[-1] in (3, 4) and axes != "ZYX"
-    if image.ndim - colour == 3:
+    if axes.startswith("Z"):
         image = image[len(image) // 2]
-    if colour:
+    if "C" in axes:
         image = image[..., :3]
     values = np.nan_to_num(image.astype(np.float32))
     low, high = (0, 255) if image.dtype == np.uint8 else np.percentile(values, (1, 99))

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "client": {"discovery", "datasets", "models", "errors", "ids"},
     "main": {"settings", "serving", "api", "algorithm_utils", "datasets", "storage", "errors", "discovery"},
     "local": {"runs", "datasets", "packages", "storage", "algorithm_utils", "models", "errors", "ids"},
-    "picture": set(),
+    "picture": {"algorithm_utils"},
     "cli": None,  # the top: anything
 }
 """What each part of the package may import of it."""

@@ -7,8 +7,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from pydantic import BaseModel
+
 from t3d_server.algorithm_utils.assets import open_asset
-from t3d_server.algorithm_utils.io_schemas import DataSchema
+from t3d_server.algorithm_utils.io_schemas import DataSchema, as_data_schema
 
 
 class RunnerContext(Protocol):
@@ -35,6 +37,18 @@ class RunnerContext(Protocol):
         """Marks one of the phases of a run."""
 
 
+class _Given:
+    """An attribute that the server gives; one that an author sets or defines by the same name goes before it."""
+
+    # No __set__: that is what lets an instance have its own.
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_t3d_{name}"
+
+    def __get__(self, runner: object, owner: type) -> str:
+        value: str = getattr(owner if runner is None else runner, self._name)
+        return value
+
+
 class BaseRunner(ABC):
     """Base class of every algorithm's `Runner`.
 
@@ -49,30 +63,16 @@ class BaseRunner(ABC):
 
     algorithm_type: ClassVar[str] = "Generic"
 
-    device: str = "cpu"
-    run_id: str = ""
-    _context: RunnerContext | None = None
+    device = _Given()
+    run_id = _Given()
+    _t3d_context: RunnerContext | None = None
+    _t3d_device = "cpu"
+    _t3d_run_id = ""
 
-    @classmethod
-    def create(cls, context: RunnerContext, device: str) -> BaseRunner:
-        """Make a runner and load its assets, as a replica does.
-
-        Args:
-            context: what the runner may touch meanwhile.
-            device: "cpu" or "cuda".
-        """
-        runner = cls.__new__(cls)
-        # Before __init__, so that an author's own __init__ can log and fetch assets too.
-        runner.device = device
-        runner.attach(context)
-        runner.__init__()  # type: ignore[misc]  # called here for the order that the line above explains
-        runner.load_assets()
-        return runner
-
-    def attach(self, context: RunnerContext) -> None:
+    def _attach(self, context: RunnerContext) -> None:
         """Let the runner work in `context` from now on."""
-        self._context = context
-        self.run_id = context.run_id
+        self._t3d_context = context
+        self._t3d_run_id = context.run_id
 
     def load_assets(self) -> None:  # noqa: B027  # optional to implement, by the module spec
         """Load models and other files once for all runs; set them as attributes of `self`."""
@@ -132,13 +132,13 @@ class BaseRunner(ABC):
             return self.postprocess(output, args)
 
     def fetch_data(
-        self, dataset_ids: list[str], schema: type[DataSchema], *keys: str, parallel: bool = False
+        self, dataset_ids: list[str], schema: type[BaseModel], *keys: str, parallel: bool = False
     ) -> list[dict[str, Any]]:
         """Read datasets.
 
         Args:
             dataset_ids: ids of datasets.
-            schema: pydantic model that each dataset must fit.
+            schema: pydantic model that each dataset must fit, `DataSchema` or any other.
             keys: if any are given, the dictionaries hold these keys only.
             parallel: read the datasets at the same time.
 
@@ -150,15 +150,15 @@ class BaseRunner(ABC):
             DatasetNotFoundError: an id is unknown.
             InvalidDatasetError: a dataset does not fit the schema.
         """
-        datasets = self._require_context().fetch(dataset_ids, schema, parallel=parallel)
+        datasets = self._require_context().fetch(dataset_ids, as_data_schema(schema), parallel=parallel)
         return [{key: dataset.get(key) for key in keys} for dataset in datasets] if keys else datasets
 
-    def post_data(self, output: list[dict[str, Any]], schema: type[DataSchema]) -> list[str]:
+    def post_data(self, output: list[dict[str, Any]], schema: type[BaseModel]) -> list[str]:
         """Store results as datasets.
 
         Args:
             output: one dictionary for each dataset. Torch tensors are stored as arrays.
-            schema: pydantic model that each dictionary must fit.
+            schema: pydantic model that each dictionary must fit, `DataSchema` or any other.
 
         Returns:
             The ids of the datasets, in order.
@@ -166,7 +166,7 @@ class BaseRunner(ABC):
         Raises:
             InvalidDatasetError: a result does not fit the schema; none of them is stored.
         """
-        return self._require_context().post(output, schema)
+        return self._require_context().post(output, as_data_schema(schema))
 
     def fetch_asset(self, path: str) -> Any:
         """Open a file of the algorithm folder.
@@ -202,9 +202,26 @@ class BaseRunner(ABC):
         self._require_context().progress(progress)
 
     def _require_context(self) -> RunnerContext:
-        if self._context is None:
+        if self._t3d_context is None:
             raise RuntimeError(
                 f"{type(self).__module__}.{type(self).__qualname__} is not running: the server creates runners. "
                 "To try one, use `t3d debug PATH INPUT`."
             )
-        return self._context
+        return self._t3d_context
+
+
+def create_runner(runner_class: type[BaseRunner], context: RunnerContext, device: str) -> BaseRunner:
+    """Make a runner and load its assets, as a replica does.
+
+    Args:
+        runner_class: the author's `Runner`.
+        context: what the runner may touch meanwhile.
+        device: "cpu" or "cuda".
+    """
+    runner = runner_class.__new__(runner_class)
+    # Before __init__, so that an author's own __init__ can log and fetch assets too.
+    runner._t3d_device = device
+    runner._attach(context)
+    runner.__init__()  # type: ignore[misc]  # called here for the order that the line above explains
+    runner.load_assets()
+    return runner

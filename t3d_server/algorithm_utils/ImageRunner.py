@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from t3d_server.algorithm_utils.axes import resolve_axes
 from t3d_server.algorithm_utils.io_schemas import ImageSchema, from_tensor
 from t3d_server.algorithm_utils.TypedRunner import TypedRunner
 from t3d_server.errors import InvalidDatasetError, Problem
@@ -92,10 +93,10 @@ class ImageRunner(TypedRunner):
     def _to_slices(self, dataset: dict[str, Any]) -> np.ndarray:
         """(N, Y, X) or (N, Y, X, 3): the slices of one dataset."""
         image: np.ndarray = dataset["image"]
-        axes = _axes(dataset)
+        axes = resolve_axes(image.shape, dataset.get("axes"))
         if axes == "CYX":
             image = np.moveaxis(image, 0, -1)
-        if axes.endswith("C") or axes == "CYX":
+        if "C" in axes:
             if image.shape[-1] == 4:
                 self.log_message("The image has an alpha channel, which is dropped.", "WARNING")
             image = image[..., :3]
@@ -129,21 +130,9 @@ class ImageRunner(TypedRunner):
         return output
 
 
-def _axes(dataset: dict[str, Any]) -> str:
-    """Axes of the image: those the dataset tells, else by the conventions."""
-    shape = dataset["image"].shape
-    if dataset.get("axes"):
-        return str(dataset["axes"])
-    if len(shape) == 4:
-        return "ZYXC"
-    if len(shape) == 2:
-        return "YX"
-    return "YXC" if shape[-1] in (3, 4) else "CYX" if shape[0] == 3 else "ZYX"
-
-
 def _layout(dataset: dict[str, Any]) -> Layout:
     shape = dataset["image"].shape
-    axes = _axes(dataset)
+    axes = resolve_axes(shape, dataset.get("axes"))
     stacked = axes.startswith("Z")
     return Layout(
         slices=shape[0] if stacked else 1,

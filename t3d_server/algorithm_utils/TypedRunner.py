@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from pydantic import BaseModel
+
 from t3d_server.algorithm_utils.BaseRunner import BaseRunner
-from t3d_server.algorithm_utils.io_schemas import DataSchema
 
 
 class TypedRunner(BaseRunner):
@@ -19,8 +20,8 @@ class TypedRunner(BaseRunner):
         output_schema: what each result must fit.
     """
 
-    input_schema: ClassVar[type[DataSchema]]
-    output_schema: ClassVar[type[DataSchema]]
+    input_schema: ClassVar[type[BaseModel]]
+    output_schema: ClassVar[type[BaseModel]]
 
     # The module spec gives typed runners these signatures, without a schema.
     def fetch_data(self, dataset_ids: list[str], *keys: str, parallel: bool = False) -> list[dict[str, Any]]:  # type: ignore[override]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterator
+from functools import cache
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
+
+from t3d_server.algorithm_utils.axes import resolve_axes
 
 IMAGE_DTYPES = ("uint8", "int16", "uint16", "int32", "float16", "float32", "float64")
 """dtypes that an image may have."""
@@ -17,10 +20,7 @@ IMAGE_DTYPES = ("uint8", "int16", "uint16", "int32", "float16", "float32", "floa
 def _check_image(image: np.ndarray) -> np.ndarray:
     if image.dtype.name not in IMAGE_DTYPES:
         raise ValueError(f"dtype {image.dtype} is not an image dtype; allowed are {', '.join(IMAGE_DTYPES)}")
-    if not 2 <= image.ndim <= 4:
-        raise ValueError(f"shape {image.shape} is no image: (Y, X), (Y, X, C), (Z, Y, X) or (Z, Y, X, C) is allowed")
-    if image.ndim == 4 and image.shape[-1] not in (3, 4):
-        raise ValueError(f"shape {image.shape}: a stack of colour images has 3 or 4 channels in its last axis")
+    resolve_axes(image.shape)  # an error where no axes fit
     return image
 
 
@@ -108,6 +108,10 @@ def _takes_array(annotation: Any) -> bool:
     return any(np.ndarray in (member, typing.get_origin(member)) for member in _members(annotation))
 
 
+def _takes_none(annotation: Any) -> bool:
+    return any(member in (None, type(None), Any) for member in _members(annotation))
+
+
 def _takes_arrays(annotation: Any) -> bool:
     """Whether it is a list or tuple of arrays."""
     return any(
@@ -126,6 +130,14 @@ class DataSchema(BaseModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="allow")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        # None is not stored: where a field needs a value and None is one, an absent key stands for it.
+        fields = cls.model_fields.items()
+        optional = [name for name, field in fields if field.is_required() and _takes_none(field.annotation)]
+        return dict.fromkeys(optional) | values if isinstance(values, dict) else values
+
     @field_validator("*", mode="before")
     @classmethod
     def _convert(cls, value: Any, info: ValidationInfo) -> Any:
@@ -141,9 +153,22 @@ class DataSchema(BaseModel):
             return value.tolist()
         return value
 
-    def to_values(self) -> dict[str, Any]:
-        """The fields and the extra keys as a dictionary, arrays uncopied."""
-        return dict(self)
+
+@cache
+def as_data_schema(schema: type[BaseModel]) -> type[DataSchema]:
+    """Any pydantic model as a schema of datasets: what it takes and gives is converted as `DataSchema` does it.
+
+    Args:
+        schema: a model; its own configuration and validators hold.
+
+    Raises:
+        TypeError: it is no pydantic model.
+    """
+    if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
+        raise TypeError(f"a schema is a pydantic model, a class, not {schema!r}")
+    if issubclass(schema, DataSchema):
+        return schema
+    return type(schema.__name__, (DataSchema, schema), {"__module__": schema.__module__, "__doc__": schema.__doc__})
 
 
 class GenericSchema(DataSchema):

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
+from t3d_server.algorithm_utils.axes import resolve_axes, spatial_shape
 from t3d_server.algorithm_utils.io_schemas import IMAGE_DTYPES
 from t3d_server.errors import InvalidDatasetError, Problem
 
-AXES = ("YX", "YXC", "CYX", "ZYX", "ZYXC")
 DEFAULT_SPACING_UNIT = "um"
 MAX_KEYS = 4096
 MAX_KEY_BYTES = 255
@@ -31,48 +31,27 @@ class ArrayLike(Protocol):
         """Type of the elements."""
 
 
-def resolve_axes(shape: Sequence[int], axes: str | None = None) -> str:
-    """Axes of an image.
+def layout_of(
+    key: str, ndim: int, axes: str | None, spacing: Sequence[float] | None
+) -> tuple[str | None, tuple[float, ...] | None]:
+    """Axes and spacing of one array of a dataset, as far as the dataset tells them.
 
     Args:
-        shape: shape of the image.
-        axes: what its sender said, upper or lower case; None goes by the shape alone: a trailing 3 or 4 of three
-            axes is YXC, else a leading 3 is CYX, else three axes are ZYX.
+        key: key of the array.
+        ndim: its number of axes.
+        axes: axes of the dataset's `image`, None without one.
+        spacing: the dataset's spacing.
 
     Returns:
-        One of "YX", "YXC", "CYX", "ZYX", "ZYXC".
-
-    Raises:
-        InvalidDatasetError: no such axes, they do not fit the shape, or the shape is none of an image.
+        For `image` and `mask`, and what has as many axes as the image has spatial ones; None where it is not known.
     """
-    shape = tuple(shape)
-    if axes is not None:
-        return _fitting(axes.upper(), shape)
-    if len(shape) == 2:
-        return "YX"
-    if len(shape) == 3:
-        return "YXC" if shape[2] in (3, 4) else "CYX" if shape[0] == 3 else "ZYX"
-    if len(shape) == 4 and shape[3] in (3, 4):
-        return "ZYXC"
-    raise InvalidDatasetError(
-        f"shape {shape} is none of an image: (Y, X), (Y, X, 3 or 4), (Z, Y, X), (Z, Y, X, 3 or 4)"
-    )
-
-
-def _fitting(axes: str, shape: tuple[int, ...]) -> str:
-    if axes not in AXES:
-        raise InvalidDatasetError(f"axes {axes!r} are not supported; allowed are {', '.join(AXES)}")
-    if len(axes) != len(shape):
-        raise InvalidDatasetError(f"axes {axes!r} do not fit shape {shape}: {len(axes)} axes, {len(shape)} dimensions")
-    channels = shape[axes.index("C")] if "C" in axes else 3
-    if channels not in (3, 4):
-        raise InvalidDatasetError(f"axes {axes!r} do not fit shape {shape}: colour has 3 or 4 channels, not {channels}")
-    return axes
-
-
-def spatial_shape(shape: Sequence[int], axes: str) -> tuple[int, ...]:
-    """Lengths of the axes of `axes` other than C, in axis order."""
-    return tuple(length for length, axis in zip(shape, axes, strict=True) if axis != "C")
+    spatial = axes.replace("C", "") if axes else "ZYX"[-ndim:] if key == "mask" else ""
+    own = axes if key == "image" and axes else spatial
+    if not own or len(own) != ndim:
+        return None, None
+    if spacing is None or len(spacing) != len(own.replace("C", "")):
+        return own, None
+    return own, tuple(map(float, spacing))
 
 
 def check_spacing(spacing: object, axes: str | None = None) -> tuple[float, ...]:

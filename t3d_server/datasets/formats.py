@@ -15,8 +15,9 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from t3d_server.algorithm_utils.axes import resolve_axes
 from t3d_server.datasets import checker, hdf5, pictures, tiff
-from t3d_server.datasets.conventions import MAX_KEYS, resolve_axes
+from t3d_server.datasets.conventions import MAX_KEYS
 from t3d_server.datasets.values import Array
 from t3d_server.errors import InvalidDatasetError, PayloadTooLargeError, T3dError, UnsupportedMediaTypeError
 

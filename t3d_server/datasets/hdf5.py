@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
+from t3d_server.algorithm_utils.axes import resolve_axes
 from t3d_server.datasets import inflate
 from t3d_server.datasets.conventions import (
     DEFAULT_SPACING_UNIT,
@@ -22,7 +23,6 @@ from t3d_server.datasets.conventions import (
     MAX_TEXT_ITEMS,
     check,
     check_key,
-    resolve_axes,
 )
 from t3d_server.datasets.values import Array, normalise
 from t3d_server.errors import InvalidDatasetError, PayloadTooLargeError, Problem, T3dError

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from t3d_server.algorithm_utils import BaseRunner
+from t3d_server.algorithm_utils.BaseRunner import create_runner
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.ids import new_id
 from t3d_server.models import LogLine, Manifest, Run, utc_now
@@ -53,7 +54,7 @@ class Bench:
 
     def load(self, runner_class: type[BaseRunner]) -> LoadedAlgorithm:
         package = Package(self.folder, lambda path: self.folder / path)
-        runner = runner_class.create(LoadContext(package, self.log), "cpu")
+        runner = create_runner(runner_class, LoadContext(package, self.log), "cpu")
         return LoadedAlgorithm(
             Manifest(name="tested", version="1.0.0"), package, LoadedModule(runner_class, [], nullcontext), runner
         )

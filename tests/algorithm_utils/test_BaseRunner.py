@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import BaseModel, ConfigDict
 
 from t3d_server.algorithm_utils import BaseRunner, GenericSchema, Image2ImageRunner, MaskSchema
 from t3d_server.errors import RunCancelled
@@ -67,6 +68,50 @@ def test_a_runner_alone_says_what_to_do() -> None:
     """Outside the server its calls name the way to try it."""
     with pytest.raises(RuntimeError, match="t3d debug"):
         Steps().log_message("hello")
+
+
+def test_an_author_may_use_any_name_that_the_spec_leaves_free(bench: Any) -> None:
+    """Own methods and attributes called like what the server gives go before it, and break nothing."""
+
+    class Runner(Steps):
+        device = "tpu"
+
+        def create(self) -> str:
+            return "created"
+
+        def attach(self) -> str:
+            return "attached"
+
+        @property
+        def context(self) -> str:
+            return "context"
+
+        def run_id(self) -> str:  # type: ignore[override]  # that is the point of it
+            return "own id"
+
+        def load_assets(self) -> None:
+            self._context = self.create()
+
+        def inference(self, data: Any, args: dict[str, Any]) -> Any:
+            self.log_message(f"{self._context} {self.attach()} {self.context} {self.run_id()} {self.device}")
+
+    assert bench.execute(Runner).error is None
+    assert bench.log_lines == [("INFO", "created attached context own id tpu")]
+
+
+def test_a_runner_may_set_its_own_device(bench: Any) -> None:
+    """As `torch.device(self.device)`, which each run then sees."""
+    seen: list[Any] = []
+
+    class Runner(Steps):
+        def load_assets(self) -> None:
+            self.device = (self.device, 0)  # type: ignore[assignment]  # as authors do
+
+        def inference(self, data: Any, args: dict[str, Any]) -> Any:
+            seen.append(self.device)
+
+    assert bench.execute(Runner).error is None
+    assert seen == [("cpu", 0)]
 
 
 # --- running ---
@@ -151,6 +196,31 @@ def test_wrong_datasets_name_the_id_and_the_key(bench: Any) -> None:
     assert "no-id" in message
     message = bench.failure(with_inference(lambda self: self.fetch_data("abc", GenericSchema)))
     assert "fetch_data takes a list of dataset ids, but got 'abc'" in message
+
+
+class Plain(BaseModel):
+    """A model that knows nothing of datasets."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    data: np.ndarray
+    size: tuple[int, int]
+
+
+def test_any_pydantic_model_serves_as_schema(bench: Any) -> None:
+    """What is none is told as such."""
+    seen: list[Any] = []
+
+    class Runner(Steps):
+        def postprocess(self, inference_output: Any, args: dict[str, Any]) -> list[str]:
+            ids = self.post_data([{"data": np.ones(2), "size": (1, 2)}], Plain)
+            seen.extend(self.fetch_data(ids, Plain))
+            return ids
+
+    assert bench.execute(Runner).error is None
+    assert seen[0]["size"] == (1, 2)
+    message = bench.failure(with_inference(lambda self: self.fetch_data([], "data")))
+    assert message == "TypeError: a schema is a pydantic model, a class, not 'data'"
 
 
 def test_typed_runners_take_no_schema(bench: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from t3d_server.algorithm_utils import (
     AlignmentSchema,
@@ -20,6 +20,7 @@ from t3d_server.algorithm_utils import (
     MaskSchema,
     VolumeSchema,
 )
+from t3d_server.algorithm_utils.io_schemas import as_data_schema
 from t3d_server.datasets import hdf5
 
 
@@ -39,8 +40,8 @@ class Own(DataSchema):
 
 def stored(values: dict[str, Any], path: Path, schema: type[DataSchema] = Own) -> dict[str, Any]:
     """`values` through the schema, an HDF5 file and the schema again, as from `post_data` to `fetch_data`."""
-    hdf5.write(path, schema.model_validate(values).to_values())
-    return schema.model_validate(hdf5.read(path)).to_values()
+    hdf5.write(path, dict(schema.model_validate(values)))
+    return dict(schema.model_validate(hdf5.read(path)))
 
 
 def faults(schema: type[DataSchema], values: dict[str, Any]) -> dict[str, str]:
@@ -65,6 +66,46 @@ def test_absent_optionals_take_their_defaults(tmp_path: Path) -> None:
     """None is left out of the file, and reads as the default."""
     got = stored({"data": np.ones(1), "crops": None, "scale": None}, tmp_path / "dataset.h5")
     assert (got["crops"], got["typed"], got["names"], got["scale"]) == (None, None, [], 1.0)
+
+
+class Optional(DataSchema):
+    """Fields that may be None, without a default."""
+
+    data: np.ndarray
+    mask: np.ndarray | None
+    title: str | None
+    anything: Any
+
+
+def test_what_was_posted_as_none_reads_as_none(tmp_path: Path) -> None:
+    """Also where the schema gives no default; a key that must not be None is still required."""
+    given = {"data": np.ones(1), "mask": None, "title": None, "anything": None}
+    got = stored(given, tmp_path / "dataset.h5", Optional)
+    assert (got["mask"], got["title"], got["anything"]) == (None, None, None)
+    assert faults(Optional, {}) == {"data": "Field required"}
+
+
+class Plain(BaseModel):
+    """A model that knows nothing of datasets."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    data: np.ndarray
+    size: tuple[int, int]
+    weights: list[float]
+    title: str | None
+    scale: float = Field(default=1.0, gt=0)
+
+
+def test_any_pydantic_model_is_a_schema(tmp_path: Path) -> None:
+    """Its values are converted like those of `DataSchema`; its own checks and configuration hold."""
+    schema = as_data_schema(Plain)
+    given = {"data": torch.ones(2), "size": (3, 4), "weights": [0.5, 1.0], "title": None, "extra": "kept"}
+    got = stored(given, tmp_path / "dataset.h5", schema)
+    np.testing.assert_array_equal(got.pop("data"), [1, 1])
+    assert got == {"size": (3, 4), "weights": [0.5, 1.0], "title": None, "scale": 1.0, "extra": "kept"}
+    assert schema.__name__ == "Plain"
+    assert set(faults(schema, {"size": (1, 2), "weights": [], "scale": 0})) == {"data", "scale"}
 
 
 def test_list_of_arrays_comes_back_as_one(tmp_path: Path) -> None:
@@ -108,7 +149,7 @@ def test_tensors_fit_other_fields_too() -> None:
 def test_arrays_are_not_copied() -> None:
     """An array that fits is kept as it is."""
     array = np.ones((4, 4), np.float32)
-    assert ImageSchema(image=array).to_values()["image"] is array
+    assert ImageSchema(image=array).image is array
 
 
 def test_every_fault_names_its_key() -> None:
@@ -127,8 +168,8 @@ def test_every_fault_names_its_key() -> None:
     ("schema", "values", "message"),
     [
         (ImageSchema, {"image": np.ones((2, 2), bool)}, "dtype bool is not an image dtype"),
-        (ImageSchema, {"image": np.ones(3)}, "shape (3,) is no image"),
-        (ImageSchema, {"image": np.ones((2, 3, 3, 5))}, "3 or 4 channels in its last axis"),
+        (ImageSchema, {"image": np.ones(3)}, "shape (3,) is none of an image"),
+        (ImageSchema, {"image": np.ones((2, 3, 3, 5))}, "shape (2, 3, 3, 5) is none of an image"),
         (ImageSchema, {"image": np.ones((2, 2)), "points": np.ones(3)}, "shape (3,) are no points"),
         (MaskSchema, {"mask": np.ones((2, 2))}, "dtype float64 is no mask"),
         (VolumeSchema, {"volume": np.ones((2, 2))}, "shape (2, 2) is no volume"),
