@@ -29,6 +29,14 @@ from t3d_server.storage.s3 import S3Location, S3ObjectStore
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 60.0
 IDLE_S = 5
+RUNNER = """
+from t3d_server.algorithm_utils import Image2ImageRunner
+
+
+class Runner(Image2ImageRunner):
+    def inference(self, data, args):
+        return data
+"""
 
 
 class Server:
@@ -40,12 +48,14 @@ class Server:
 
     Attributes:
         state_dir: its state directory.
+        command: the installed `t3d`.
         environment: in which the `t3d` command and clients find it.
         process: the process of `t3d up`.
     """
 
     def __init__(self, state_dir: Path, options: Mapping[str, str]) -> None:
         self.state_dir = state_dir
+        self.command = str(Path(sys.executable).with_name("t3d"))
         port, dashboard_port = free_ports(2)
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("T3D_", "RAY_"))},
@@ -68,7 +78,7 @@ class Server:
         self._ended = False
         self._printed = threading.Condition()
         self.process = subprocess.Popen(
-            [t3d(), "up"],
+            [self.command, "up"],
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -138,11 +148,6 @@ class Server:
         with self._printed:
             self._ended = True
             self._printed.notify_all()
-
-
-def t3d() -> str:
-    """The installed command."""
-    return str(Path(sys.executable).with_name("t3d"))
 
 
 def processes_of(state_dir: Path) -> dict[int, str]:
@@ -252,3 +257,21 @@ def probe_files() -> dict[str, Path]:
 def probe(client: Client, probe_files: dict[str, Path]) -> AlgorithmVersion:
     """The published `probe`, whose arg `mode` says what it does; one replica of each device is kept warm."""
     return client.publish(probe_files)
+
+
+@pytest.fixture(scope="session")
+def write_algorithm(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes an algorithm folder; `table` is what stands under `[tool.t3dserver]`."""
+
+    def write(
+        name: str, runner: str = RUNNER, *, version: str = "1.0.0", table: str = "", files: dict[str, str] | None = None
+    ) -> Path:
+        folder = tmp_path_factory.mktemp("algorithm") / name
+        manifest = f'[project]\nname = "{name}"\nversion = "{version}"\n\n[tool.t3dserver]\n{table}\n'
+        for path, text in {"Runner.py": runner, "pyproject.toml": manifest, **(files or {})}.items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+        return folder
+
+    return write
