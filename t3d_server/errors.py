@@ -9,6 +9,7 @@ T3dError
 │   ├── InvalidArgsError            args that do not fit the parameters
 │   ├── DeviceNotSupportedError     a device the algorithm does not run on
 │   ├── InvalidPackageError         an algorithm folder or manifest that is wrong
+│   ├── MissingBlobsError           files of an algorithm folder that are not uploaded
 │   ├── ImportFailedError           `Runner` cannot be imported
 │   └── LoadFailedError             `load_assets` raised or did not return
 ├── NotFoundError(LookupError)
@@ -116,6 +117,12 @@ class InvalidPackageError(InvalidInputError):
     """An algorithm folder or manifest that is wrong."""
 
     code = "invalid_package"
+
+
+class MissingBlobsError(InvalidInputError):
+    """Files of an algorithm folder that are not uploaded, or no longer there."""
+
+    code = "missing_blobs"
 
 
 class ImportFailedError(InvalidInputError):

@@ -26,6 +26,7 @@ STATUS: Mapping[type[T3dError], int] = {
     errors.InvalidArgsError: 422,
     errors.DeviceNotSupportedError: 422,
     errors.InvalidPackageError: 422,
+    errors.MissingBlobsError: 422,
     errors.ImportFailedError: 422,
     errors.LoadFailedError: 422,
     errors.NotFoundError: 404,

@@ -37,6 +37,7 @@ from t3d_server.models import (
     RunStatus,
     ServerInfo,
 )
+from t3d_server.packages.folder import find_file
 from t3d_server.packages.parameters import args_schema
 from t3d_server.packages.registry import Registry
 from t3d_server.runs.records import RunRecords
@@ -232,8 +233,9 @@ class Service:
         return args_schema((await self.version(name, version)).manifest.additional_parameters)
 
     async def has_blob(self, sha256: str) -> bool:
-        """Whether a file of an algorithm folder is stored."""
-        return await self.workers.run(exists, self.store, _blob_key(sha256))
+        """Whether a file of an algorithm folder is stored, be it as an asset of a version."""
+        _blob_key(sha256)
+        return await self.workers.run(find_file, self.store, sha256) is not None
 
     async def put_blob(self, sha256: str, source: Path) -> None:
         """Store a file of an algorithm folder.

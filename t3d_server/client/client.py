@@ -22,7 +22,7 @@ from t3d_server.client.handle import LONG_POLL_S, RunHandle
 from t3d_server.client.transport import Transport
 from t3d_server.datasets import hdf5
 from t3d_server.datasets.formats import NPY
-from t3d_server.errors import InvalidRequestError, ObjectNotFoundError, ServerUnavailableError
+from t3d_server.errors import InvalidRequestError, MissingBlobsError, ObjectNotFoundError, ServerUnavailableError
 from t3d_server.ids import is_id, new_id
 from t3d_server.models import (
     AlgorithmInfo,
@@ -41,6 +41,7 @@ Input = Data | DatasetInfo
 """What a run takes: data, or a dataset that is there already, by its info or id."""
 
 _UPLOADS = 4
+_PUBLISH_TRIES = 3
 _LONGEST_RUN_S = 24 * 3600.0
 _RUNS_PER_PAGE = 100
 _LOG = TypeAdapter(list[LogLine])
@@ -237,26 +238,16 @@ class Client:
         paths = {name: Path(path) for name, path in files.items()}
         hashes = {name: sha256_of(path) for name, path in paths.items()}
         blobs = {sha256: paths[name] for name, sha256 in hashes.items()}
-        say("uploading")
-        total = sum(path.stat().st_size for path in blobs.values())
-        with ThreadPoolExecutor(_UPLOADS) as pool:
-            done = 0
-            for path in pool.map(lambda blob: self._store_blob(*blob), blobs.items()):
-                done += path.stat().st_size
-                if on_progress:
-                    on_progress(done, total)
+        tries = 0
         while True:
-            response = self._http.call(
-                "POST",
-                "/v1/algorithms",
-                params={"wait_s": LONG_POLL_S if on_stage is None else 1.0},
-                json=_json({"files": hashes}),
-                wait_s=LONG_POLL_S,
-                repeatable=True,
-            )
-            if response.status_code == 201:
-                return AlgorithmVersion.model_validate_json(response.content)
-            say(Publication.model_validate_json(response.content).stage)
+            say("uploading")
+            self._store_blobs(blobs, on_progress)
+            tries += 1
+            try:
+                return self._published(hashes, 1.0 if on_stage else LONG_POLL_S, say)
+            except MissingBlobsError:  # they were there, and went with another publication or version that had them
+                if tries == _PUBLISH_TRIES:
+                    raise
 
     def use(self, name: str, version: str) -> AlgorithmInfo:
         """Make a version the one that requests without a version get."""
@@ -413,6 +404,30 @@ class Client:
         if isinstance(data, str) and is_id(data):
             return data
         return self.upload(data).id
+
+    def _published(self, hashes: Mapping[str, str], wait_s: float, say: Callable[[str], None]) -> AlgorithmVersion:
+        """Have the server publish files that it has got; waits for the end."""
+        while True:
+            response = self._http.call(
+                "POST",
+                "/v1/algorithms",
+                params={"wait_s": wait_s},
+                json=_json({"files": hashes}),
+                wait_s=wait_s,
+                repeatable=True,
+            )
+            if response.status_code == 201:
+                return AlgorithmVersion.model_validate_json(response.content)
+            say(Publication.model_validate_json(response.content).stage)
+
+    def _store_blobs(self, blobs: Mapping[str, Path], on_progress: Progress | None) -> None:
+        total = sum(path.stat().st_size for path in blobs.values())
+        with ThreadPoolExecutor(_UPLOADS) as pool:
+            done = 0
+            for path in pool.map(lambda blob: self._store_blob(*blob), blobs.items()):
+                done += path.stat().st_size
+                if on_progress:
+                    on_progress(done, total)
 
     def _store_blob(self, sha256: str, path: Path) -> Path:
         address = _path("blobs", sha256)

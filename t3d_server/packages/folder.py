@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from t3d_server.errors import InvalidPackageError, ObjectNotFoundError, PayloadTooLargeError, Problem
+from t3d_server.errors import InvalidPackageError, MissingBlobsError, ObjectNotFoundError, PayloadTooLargeError, Problem
 from t3d_server.packages.wording import did_you_mean
-from t3d_server.storage.base import ObjectStore
+from t3d_server.storage.base import ObjectStat, ObjectStore
 
 MAX_FILES = 100_000
 MAX_BYTES = 32 * 1024**3
@@ -103,17 +103,18 @@ def materialise(
     max_files: int = MAX_FILES,
     max_bytes: int = MAX_BYTES,
 ) -> None:
-    """Put a folder together from `blobs/<sha256>`. On errors, what was written is left to the caller.
+    """Put a folder together from its stored files. On errors, what was written is left to the caller.
 
     Args:
-        store: holds the blobs.
+        store: holds the files; see `find_file`.
         files: SHA-256 of each file by its path in the folder.
         folder: where to write; empty or not there yet.
         max_files: most files.
         max_bytes: most bytes they may have together, checked before anything is downloaded.
 
     Raises:
-        InvalidPackageError: a path is unsafe, a blob is missing or holds other content than its name says.
+        InvalidPackageError: a path is unsafe, or a stored file holds other content than its name says.
+        MissingBlobsError: files are not stored; it lists every one.
         PayloadTooLargeError: it is over a limit.
     """
     if len(files) > max_files:
@@ -127,36 +128,41 @@ def materialise(
     if problems:
         raise InvalidPackageError("These files cannot be an algorithm folder.", problems=problems)
 
-    def size_of(sha256: str) -> int | None:
-        try:
-            return store.stat(f"blobs/{sha256}").size_bytes
-        except ObjectNotFoundError:
-            return None
-
     with ThreadPoolExecutor(_TRANSFERS) as pool:
         hashes = sorted(set(files.values()))
-        sizes = dict(zip(hashes, pool.map(size_of, hashes), strict=True))
+        found = dict(zip(hashes, pool.map(lambda sha256: find_file(store, sha256), hashes), strict=True))
+        stored = {path: stat for path, sha256 in files.items() if (stat := found[sha256]) is not None}
         missing = [
-            Problem(path, f"blobs/{sha256} is not stored") for path, sha256 in files.items() if sizes[sha256] is None
+            Problem(path, f"blobs/{sha256} is not stored") for path, sha256 in files.items() if path not in stored
         ]
         if missing:
-            raise InvalidPackageError("Upload the missing blobs, then publish again.", problems=missing)
-        size_bytes = sum(sizes[sha256] or 0 for sha256 in files.values())
+            raise MissingBlobsError("Upload the missing blobs, then publish again.", problems=missing)
+        size_bytes = sum(stat.size_bytes for stat in stored.values())
         if size_bytes > max_bytes:
             raise PayloadTooLargeError(f"{size_bytes} bytes of files are over the limit of {max_bytes}.")
         folder.mkdir(parents=True, exist_ok=True)
-        list(pool.map(lambda item: _write(store, item[1], folder / item[0]), files.items()))
+        list(pool.map(lambda path: _write(store, stored[path].key, files[path], folder / path), files))
 
 
-def _write(store: ObjectStore, sha256: str, target: Path) -> None:
+def find_file(store: ObjectStore, sha256: str) -> ObjectStat | None:
+    """Where the content of an author's file is stored: as a blob, or as an asset of a version; None if nowhere."""
+    for key in (f"blobs/{sha256}", f"assets/{sha256}"):
+        try:
+            return store.stat(key)
+        except ObjectNotFoundError:
+            continue
+    return None
+
+
+def _write(store: ObjectStore, key: str, sha256: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     with target.open("xb") as file:
-        for chunk in store.get(f"blobs/{sha256}"):
+        for chunk in store.get(key):
             digest.update(chunk)
             file.write(chunk)
     if digest.hexdigest() != sha256:
-        raise InvalidPackageError(f"blobs/{sha256} holds other content than its name says; upload it again.")
+        raise InvalidPackageError(f"{key} holds other content than its name says; upload it again.")
 
 
 def _walk(folder: Path, root: Path, warnings: list[str]) -> Iterator[Path]:

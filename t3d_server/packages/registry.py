@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import builtins
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from pydantic import ValidationError
+
 from t3d_server.errors import (
     AlgorithmNotFoundError,
+    InvalidPackageError,
     ObjectExistsError,
     ObjectNotFoundError,
     VersionConflictError,
     VersionNotFoundError,
 )
-from t3d_server.models import AlgorithmInfo, AlgorithmVersion, Device, utc_now
+from t3d_server.models import AlgorithmInfo, AlgorithmVersion, utc_now
 from t3d_server.packages.manifest import NAME, VERSION
 from t3d_server.packages.wording import did_you_mean
 from t3d_server.storage.base import ObjectStore, read
+
+logger = logging.getLogger(__name__)
 
 _PREFIX = "algorithms/"
 _READERS = 8
@@ -110,18 +116,19 @@ class Registry:
         return self._info(name, self._numbers_of(name))
 
     def list(self) -> builtins.list[AlgorithmInfo]:
-        """All algorithms, by name."""
+        """All algorithms, by name; those whose current record cannot be read are left out, and logged."""
         numbers = self._numbers()
         with ThreadPoolExecutor(_READERS) as pool:
-            infos = pool.map(lambda item: _unless_removed(lambda: self._info(*item)), numbers.items())
+            infos = pool.map(lambda item: _readable(lambda: self._info(*item)), numbers.items())
             return [info for info in infos if info is not None]
 
-    def versions(self) -> Iterator[AlgorithmVersion]:
-        """The records of all versions of all algorithms."""
-        pairs = [(name, number) for name, numbers in self._numbers().items() for number in numbers]
-        with ThreadPoolExecutor(_READERS) as pool:
-            records = pool.map(lambda pair: _unless_removed(lambda: self._read(*pair)), pairs)
-            yield from (record for record in records if record is not None)
+    def versions(self) -> builtins.list[AlgorithmVersion]:
+        """The records of all versions of all algorithms; those that cannot be read are left out, and logged."""
+        return self._records(_readable)
+
+    def of_source(self, source_sha256: str) -> AlgorithmVersion | None:
+        """The version that was published from this content, None if there is none."""
+        return next((version for version in self.versions() if version.source_sha256 == source_sha256), None)
 
     def set_current(self, name: str, version: str) -> None:
         """Make a version the one that requests without a version get.
@@ -132,18 +139,6 @@ class Registry:
         """
         self.find(name, version)
         self._point(name, version)
-
-    def mark_proven(self, name: str, version: str, device: Device) -> None:
-        """Note that a replica has loaded a version on a device.
-
-        Raises:
-            AlgorithmNotFoundError: no algorithm has this name.
-            VersionNotFoundError: it has no such version.
-        """
-        record = self.find(name, version)
-        if device not in record.proven:
-            proven = record.model_copy(update={"proven": [*record.proven, device]})
-            self._store.put(_key(name, version), _dump(proven))
 
     def remove(self, name: str, version: str) -> None:
         """Remove a version and what only it uses. If it was current, the newest remaining one becomes current.
@@ -162,10 +157,25 @@ class Registry:
         self.discard(record)
 
     def discard(self, version: AlgorithmVersion) -> None:
-        """Delete the module and the assets of a version that is not published, as far as no record uses them."""
-        unused = set(_content_keys([version])) - set(_content_keys(self.versions()))
-        for key in sorted(unused):
+        """Delete the module and the assets of a version that is not published, as far as no record uses them.
+
+        While a record cannot be read, what it uses is not known, and nothing is deleted.
+        """
+        try:
+            used = set(_content_keys(self._records(_unless_removed)))
+        except InvalidPackageError:
+            logger.exception("the content of %s %s is kept", version.manifest.name, version.manifest.version)
+            return
+        for key in sorted(set(_content_keys([version])) - used):
             self._store.delete(key)
+
+    def _records(
+        self, reading: Callable[[Callable[[], AlgorithmVersion]], AlgorithmVersion | None]
+    ) -> builtins.list[AlgorithmVersion]:
+        pairs = [(name, number) for name, numbers in self._numbers().items() for number in numbers]
+        with ThreadPoolExecutor(_READERS) as pool:
+            records = pool.map(lambda pair: reading(lambda: self._read(*pair)), pairs)
+            return [record for record in records if record is not None]
 
     def _info(self, name: str, numbers: builtins.list[str]) -> AlgorithmInfo:
         current = self._current(name, numbers)
@@ -206,7 +216,14 @@ class Registry:
         # Both may come from a URL, and become part of a key.
         if not (NAME.fullmatch(name) and VERSION.fullmatch(version)):
             raise ObjectNotFoundError(f"{name!r} {version!r} is no version of an algorithm.")
-        return AlgorithmVersion.model_validate_json(read(self._store, _key(name, version)))
+        content = read(self._store, _key(name, version))
+        try:
+            return AlgorithmVersion.model_validate_json(content)
+        except ValidationError as error:
+            raise InvalidPackageError(
+                f"{_key(name, version)} in the store is no record that this server reads: delete that object, "
+                f"and publish {name} {version} again. {error}"
+            ) from error
 
     def _pointer(self, name: str) -> str:
         if not NAME.fullmatch(name):
@@ -230,6 +247,15 @@ def _unless_removed(get: Callable[[], T]) -> T | None:
     try:
         return get()
     except ObjectNotFoundError:
+        return None
+
+
+def _readable(get: Callable[[], T]) -> T | None:
+    """As `_unless_removed`, and None, which is logged, for what cannot be read."""
+    try:
+        return _unless_removed(get)
+    except InvalidPackageError:
+        logger.exception("a version is left out")
         return None
 
 

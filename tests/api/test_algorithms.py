@@ -19,6 +19,7 @@ from t3d_server.errors import (
     VersionConflictError,
     VersionNotFoundError,
 )
+from t3d_server.models import Publication, PublishRequest
 
 if TYPE_CHECKING:
     from tests.api.conftest import Server
@@ -115,6 +116,33 @@ def test_what_cannot_be_published_comes_back_as_its_error(
         client.publish(folder(tmp_path, probe_files, **changed))
     if error in (ImportFailedError, LoadFailedError):
         assert "Runner.py" in caught.value.traceback  # type: ignore[attr-defined]  # every error of ours has one
+
+
+def test_what_is_stored_as_an_asset_is_not_uploaded(server: Server) -> None:
+    content = b"weights"
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert server.request("HEAD", f"/v1/blobs/{sha256}").status_code == 404
+    server.store.put(f"assets/{sha256}", content)
+    assert server.request("HEAD", f"/v1/blobs/{sha256}").status_code == 200
+
+
+def test_a_file_that_is_taken_away_after_its_upload_is_sent_again(
+    server: Server, probe_files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As happens where another publication that has the file ends in between."""
+    files = folder(tmp_path, probe_files, probe="twice")
+    sha256 = hashlib.sha256(files["Runner.py"].read_bytes()).hexdigest()
+    publish = server.service.coordinator.publish
+
+    async def publish_without(request: PublishRequest, wait_s: float) -> Publication:
+        monkeypatch.undo()
+        server.store.delete(f"blobs/{sha256}")
+        return await publish(request, wait_s)
+
+    monkeypatch.setattr(server.service.coordinator, "publish", publish_without)
+    with server.client() as client:
+        assert client.publish(files).manifest.name == "twice"
+        client.remove("twice", "1.0.0")
 
 
 def test_users_cannot_publish(server: Server, probe_files: dict[str, str], tmp_path: Path) -> None:

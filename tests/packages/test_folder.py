@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from t3d_server.errors import InvalidPackageError, PayloadTooLargeError
+from t3d_server.errors import InvalidPackageError, MissingBlobsError, PayloadTooLargeError
 from t3d_server.packages.folder import check_paths, materialise, scan
 from t3d_server.storage.memory import MemoryObjectStore
 
@@ -114,8 +114,16 @@ def test_a_folder_is_put_together_from_blobs(tmp_path: Path) -> None:
     assert (tmp_path / "new/files/a/b.pt").read_bytes() == b"weights"
 
 
+def test_an_asset_of_a_version_need_not_be_uploaded(tmp_path: Path) -> None:
+    store = MemoryObjectStore()
+    store.put(f"blobs/{sha256(b'code')}", b"code")
+    store.put(f"assets/{sha256(b'weights')}", b"weights")
+    materialise(store, {"Runner.py": sha256(b"code"), "files/b.pt": sha256(b"weights")}, tmp_path)
+    assert (tmp_path / "files/b.pt").read_bytes() == b"weights"
+
+
 def test_all_missing_blobs_are_listed(tmp_path: Path) -> None:
-    with pytest.raises(InvalidPackageError) as caught:
+    with pytest.raises(MissingBlobsError) as caught:
         materialise(MemoryObjectStore(), {"a": "0" * 64, "b": "1" * 64}, tmp_path / "new")
     assert [problem.key for problem in caught.value.problems] == ["a", "b"]
     assert not (tmp_path / "new").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from t3d_server.errors import AlgorithmNotFoundError, VersionConflictError, VersionNotFoundError
+from t3d_server.errors import AlgorithmNotFoundError, InvalidPackageError, VersionConflictError, VersionNotFoundError
 from t3d_server.models import AlgorithmVersion, Manifest
 from t3d_server.packages.registry import Registry
 from t3d_server.storage.memory import MemoryObjectStore
@@ -84,11 +84,23 @@ def test_current_can_be_moved_to_what_exists(registry: Registry) -> None:
         registry.set_current("bar", "1.0.0")
 
 
-def test_a_proven_device_is_noted_once(registry: Registry) -> None:
+def test_a_record_that_cannot_be_read_hides_no_other(registry: Registry, store: MemoryObjectStore) -> None:
+    """It is named to who asks for it; and while what it uses is unknown, no content is deleted."""
+    store.put("modules/m.zip", b"")
     registry.publish(record("foo", "1.0.0"))
-    for device in ("cpu", "gpu", "cpu"):
-        registry.mark_proven("foo", "1.0.0", device)
-    assert registry.find("foo").proven == ["cpu", "gpu"]
+    store.put("algorithms/bar/1.0.0.json", b'{"written": "by another server"}')
+    assert [version.manifest.name for version in registry.versions()] == ["foo"]
+    assert [info.name for info in registry.list()] == ["foo"]
+    with pytest.raises(InvalidPackageError, match=r"algorithms/bar/1\.0\.0\.json .* delete that object"):
+        registry.find("bar", "1.0.0")
+    registry.remove("foo", "1.0.0")
+    assert store.stat("modules/m.zip")
+
+
+def test_a_version_is_found_by_its_source(registry: Registry) -> None:
+    published = registry.publish(record("foo", "1.0.0", source="here"))
+    assert registry.of_source("here") == published
+    assert registry.of_source("elsewhere") is None
 
 
 def test_everything_is_listed_by_name(registry: Registry) -> None:
