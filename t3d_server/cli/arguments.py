@@ -30,6 +30,18 @@ def parse_args(items: list[str]) -> dict[str, Any]:
     return {key: _value(text) for key, text in (item.split("=", 1) for item in items)}
 
 
+def parse_spacing(text: str | None) -> list[float] | None:
+    """Numbers from `2,0.65,0.65`; what they have to be is for the server to say.
+
+    Raises:
+        InvalidArgsError: they are no numbers.
+    """
+    try:
+        return None if text is None else [float(number) for number in text.split(",")]
+    except ValueError:
+        raise InvalidArgsError(f"--spacing {text}: numbers with commas are expected, such as 2,0.65,0.65") from None
+
+
 def _value(text: str) -> Any:
     try:
         return json.loads(text)

@@ -9,7 +9,8 @@ import typer
 
 from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.cli.arguments import Args, Device, parse_args
-from t3d_server.cli.output import console, print_line, print_table, print_warnings, save_dataset
+from t3d_server.cli.files import check_inputs, save_dataset
+from t3d_server.cli.output import console, files_told, print_line, print_table, print_warnings
 from t3d_server.datasets.formats import guess_content_type
 from t3d_server.errors import AlgorithmError
 from t3d_server.local import run_folder
@@ -17,25 +18,28 @@ from t3d_server.models import LogLine
 from t3d_server.packages.builder import build
 from t3d_server.packages.fetch import folder_package
 from t3d_server.packages.import_check import check_import
+from t3d_server.packages.wording import counted
 from t3d_server.picture import draw_rows
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    app.command()(check)
-    app.command()(debug)
+    for command in (check, debug):
+        app.command()(files_told()(command))
 
 
 def check(path: Annotated[Path, typer.Argument(help="The algorithm folder.")]) -> None:
     """Check an algorithm folder: its manifest, its code, and that `Runner` can be imported."""
     tags = load_tags()
     built = build(path, tags=tags)
+    print_warnings(built.warnings)  # first: an import that fails may be due to one of them
     manifest, warnings = check_import(folder_package(path), built.manifest, built.manifest.load_timeout_s, tags=tags)
-    print_warnings(dict.fromkeys([*built.warnings, *warnings]))
+    print_warnings(warning for warning in warnings if warning not in built.warnings)
+    assets = built.assets.keys() - {"pyproject.toml"}
     console.print(
         f"{manifest.name} {manifest.version} is fine: {manifest.algorithm_type}, "
-        f"on {' and '.join(manifest.supported_devices)}, {len(manifest.additional_parameters)} parameters, "
-        f"{len(built.assets)} assets",
+        f"on {' and '.join(manifest.supported_devices)}, {counted(len(manifest.additional_parameters), 'parameter')}, "
+        f"{counted(len(assets), 'asset')}",
         markup=False,
     )
 
@@ -48,6 +52,7 @@ def debug(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("t3d-output"),
 ) -> None:
     """Run an algorithm folder here, without a server, from its own source: breakpoints hit."""
+    check_inputs(list(map(str, inputs)), ids=False)
     listener = _Console()
     result = run_folder(path, inputs, parse_args(arg), listener, device=device)
     print_table(["phase", "seconds"], [(phase, f"{time_s:.3f}") for phase, time_s in result.times_s.items()])

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from t3d_server.cli.arguments import Args, Device, parse_args
-from t3d_server.cli.output import console, print_line, print_table, progress_bar, save_dataset
-from t3d_server.client import Client
+from t3d_server.cli.arguments import Args, Device, parse_args, parse_spacing
+from t3d_server.cli.files import check_inputs, save_dataset
+from t3d_server.cli.output import Bar, console, errors, files_told, print_line, print_table, progress_bar
+from t3d_server.client import Client, RunHandle
 from t3d_server.datasets.formats import guess_content_type
+from t3d_server.errors import InvalidInputError, Problem, T3dError
+from t3d_server.models import Run, RunStatus
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     for command in (run, runs, logs, cancel):
-        app.command()(command)
+        app.command()(files_told()(command))
 
 
 def run(
@@ -28,22 +33,33 @@ def run(
     device: Device = None,
     version: Annotated[str | None, typer.Option(help="Else the current one.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("t3d-output"),
+    key: Annotated[str, typer.Option(help="Key of the array in an npy or image file.")] = "image",
+    axes: Annotated[
+        str | None, typer.Option(help="Axes of the images: YX, YXC, CYX, ZYX or ZYXC; else what the files state.")
+    ] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="Distances of samples along Z, Y and X, such as 2,0.65,0.65.", metavar="NUMBERS")
+    ] = None,
+    spacing_unit: Annotated[str | None, typer.Option(help="Unit of the spacing; um by default.")] = None,
 ) -> None:
-    """Run an algorithm on files and save its results as files."""
+    """Run an algorithm on files and save its results as files. Ctrl-C cancels the run."""
     args = parse_args(arg)
+    said: dict[str, Any] = {"axes": axes, "spacing": parse_spacing(spacing), "spacing_unit": spacing_unit, "key": key}
+    check_inputs(inputs, ids=True)
+    files: dict[str, str] = {}
     with Client() as client, progress_bar(f"{name}: uploading") as bar:
         ids = []
         for item in inputs:
             if Path(item).exists():
-                info = client.upload(Path(item), on_progress=bar.show_bytes)
-                ids.append(info.id)
+                ids.append(_upload(client, Path(item), on_progress=bar.show_bytes, **said))
+                files[ids[-1]] = item
             else:
                 ids.append(item)
         handle = client.submit(name, ids, args=args, device=device, version=version)
-        bar.show(0, f"{name}: {handle.id}")
-        for event in handle.events():
-            bar.show(event.progress, f"{name}: {event.message or event.status}")
-        results = handle.result()
+        errors.print(f"run {handle.id}", markup=False)
+        with _cancelled_by_ctrl_c(handle), _naming(files):
+            _follow(handle, bar)
+            results = handle.result()
     kind = guess_content_type(Path(inputs[0])) if Path(inputs[0]).exists() else ""
     for index, values in enumerate(results):
         stem = Path(inputs[index]).stem if len(results) == len(inputs) else f"{name}-{index}"
@@ -51,30 +67,75 @@ def run(
             console.print(str(file), markup=False)
 
 
+def _upload(client: Client, path: Path, **options: Any) -> str:
+    """Id of the dataset that a file becomes."""
+    try:
+        return client.upload(path, **options).id
+    except InvalidInputError as error:
+        raise type(error)(f"{path}: {error.message}", problems=error.problems) from error
+
+
+def _follow(handle: RunHandle, bar: Bar) -> None:
+    """Shows a run until it has ended."""
+    for event in handle.events():
+        bar.show(event.progress, f"{event.algorithm}: {event.message or event.status}")
+
+
+@contextmanager
+def _cancelled_by_ctrl_c(handle: RunHandle) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        errors.print(f"run {handle.id} {_state(handle.cancel())}", markup=False)
+        raise
+
+
+@contextmanager
+def _naming(files: Mapping[str, str]) -> Iterator[None]:
+    """Errors tell of files, which the user knows, in place of the ids that stand for them."""
+    try:
+        yield
+    except T3dError as error:
+
+        def named(text: str) -> str:
+            for dataset_id, file in files.items():
+                text = text.replace(dataset_id, file)
+            return text
+
+        problems = [Problem(named(problem.key), named(problem.message)) for problem in error.problems]
+        traceback = named(error.traceback) if error.traceback else None
+        raise type(error)(named(error.message), problems=problems, traceback=traceback) from error
+
+
 def runs(
     algorithm: Annotated[str | None, typer.Option(help="Only runs of this algorithm.")] = None,
-    status: Annotated[str | None, typer.Option(help="Only runs with this status.")] = None,
+    status: Annotated[RunStatus | None, typer.Option(help="Only runs with this status.", case_sensitive=False)] = None,
     limit: Annotated[int, typer.Option(help="How many.")] = 20,
 ) -> None:
     """List runs, newest first."""
     with Client() as client:
         listed = client.runs(algorithm=algorithm, status=status, limit=limit)
     print_table(
-        ["run", "algorithm", "version", "device", "status", "progress", "created", "error"],
+        ["run", "status", "progress", "algorithm", "version", "device", "created", "error"],
         [
             (
                 run.id,
+                run.status,
+                _progress(run),
                 run.algorithm,
                 run.version,
                 run.resolved_device,
-                run.status,
-                f"{run.progress:.0%}",
                 f"{run.created_at.astimezone():%Y-%m-%d %H:%M:%S}",
                 run.error.code if run.error else "",
             )
             for run in listed
         ],
     )
+
+
+def _progress(run: Run) -> str:
+    # A run that has ended is at 100 %, but of one that failed nobody cares to read that.
+    return f"{run.progress:.0%}" if run.status in (RunStatus.RUNNING, RunStatus.COMPLETED) else ""
 
 
 def logs(run_id: Annotated[str, typer.Argument(help="Id of the run.")]) -> None:
@@ -88,5 +149,8 @@ def cancel(run_id: Annotated[str, typer.Argument(help="Id of the run.")]) -> Non
     """Cancel a run: a queued one at once, a running one when it next reports."""
     with Client() as client:
         cancelled = client.cancel(run_id)
-    state = "is being cancelled" if not cancelled.status.ended else f"is {cancelled.status}"
-    console.print(f"run {run_id} {state}", markup=False)
+    console.print(f"run {run_id} {_state(cancelled)}", markup=False)
+
+
+def _state(run: Run) -> str:
+    return f"is {run.status}" if run.status.ended else "is being cancelled"

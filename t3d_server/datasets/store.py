@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from t3d_server.datasets import formats, hdf5
+from t3d_server.datasets.conventions import layout_of
 from t3d_server.errors import DatasetNotFoundError, InvalidRequestError, ObjectNotFoundError
 from t3d_server.ids import is_id, new_id, time_of
 from t3d_server.models import DatasetInfo
@@ -183,9 +184,7 @@ class DatasetStore:
 
     def _encoded(self, dataset_id: str, name: str, media_type: str, contents: hdf5.Contents) -> Iterator[bytes]:
         array = self.read(dataset_id, [name])[name]
-        axes = contents.axes if name == "image" else (contents.axes or "").replace("C", "")
-        if axes is None or len(axes) != array.ndim:  # no image, and not the like of one
-            axes = None
+        axes, spacing = layout_of(name, array.ndim, contents.axes, contents.spacing)
         with self._temporary() as path:
             file = path.open("w+b")  # outlives its name; the iterator below closes it
         try:
@@ -194,7 +193,7 @@ class DatasetStore:
                 media_type,
                 file,
                 axes=axes,
-                spacing=contents.spacing if axes is not None else None,
+                spacing=spacing,
                 spacing_unit=contents.spacing_unit,
             )
             file.seek(0)

@@ -174,7 +174,8 @@ def write(
     """
     metadata: dict[str, Any] = {"axes": _OME_AXES.get(axes, axes)}
     unit = spacing_unit or "um"
-    for axis, value in zip(axes.replace("C", ""), spacing or (), strict=spacing is not None):
+    # Read from a dataset, the spacing is an array, which is neither true nor false.
+    for axis, value in () if spacing is None else zip(axes.replace("C", ""), map(float, spacing), strict=True):
         metadata |= {f"PhysicalSize{axis}": value, f"PhysicalSize{axis}Unit": _OME_UNITS.get(unit, unit)}
     try:
         tifffile.imwrite(

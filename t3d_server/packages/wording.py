@@ -27,3 +27,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     by_folded = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(word.casefold(), by_folded, n=1)
     return f"; did you mean {by_folded[close[0]]!r}?" if close else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: `1 asset`, `2 assets`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -53,4 +54,4 @@ def test_a_bar_without_a_terminal_leaves_nothing(capsys: pytest.CaptureFixture[s
 
 def test_errors_of_the_operating_system_name_the_file() -> None:
     with pytest.raises(InvalidRequestError, match=r"^/no/such\.png: No such file or directory$"), output.files_told():
-        open("/no/such.png")
+        Path("/no/such.png").read_bytes()
