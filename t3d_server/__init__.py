@@ -4,11 +4,41 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from t3d_server.errors import (
+    AlgorithmError,
+    ConflictError,
+    ForbiddenError,
+    InvalidArgsError,
+    InvalidDatasetError,
+    InvalidInputError,
+    InvalidPackageError,
+    NotFoundError,
+    ServerUnavailableError,
+    StoreUnavailableError,
+    T3dError,
+    UnauthorizedError,
+)
+
 if TYPE_CHECKING:
     from t3d_server.client import Client as Client
 
 __version__ = "0.1.0"
-__all__ = ["Client", "__version__"]
+__all__ = [
+    "AlgorithmError",
+    "Client",
+    "ConflictError",
+    "ForbiddenError",
+    "InvalidArgsError",
+    "InvalidDatasetError",
+    "InvalidInputError",
+    "InvalidPackageError",
+    "NotFoundError",
+    "ServerUnavailableError",
+    "StoreUnavailableError",
+    "T3dError",
+    "UnauthorizedError",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,3 +48,7 @@ def __getattr__(name: str) -> Any:
 
         return Client
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from t3d_server.cli.output import Bar, console, print_table, print_warnings, progress_bar
+from t3d_server.cli.output import console, files_told, print_table, print_warnings, progress_bar
+from t3d_server.cli.versions import Part, raised_version
 from t3d_server.client import Client
-from t3d_server.errors import InvalidPackageError, Problem
 from t3d_server.packages.folder import scan
-
-Part = Literal["major", "minor", "patch"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     for command in (deploy, use, remove):
-        app.command()(command)
+        app.command()(files_told()(command))
     app.command("list")(list_algorithms)
 
 
@@ -31,43 +27,25 @@ def deploy(
     """Publish algorithm folders; returns when replicas have loaded them."""
     with Client() as client:
         for path in paths:
-            files, warnings = scan(path)
-            if bump is not None:
-                raise_version(path / "pyproject.toml", bump)
-            with progress_bar(f"{path}: uploading") as bar:
-                version = client.publish(files, on_progress=bar.show_bytes, on_stage=partial(_show_stage, bar, path))
-            manifest = version.manifest
-            print_warnings(dict.fromkeys([*warnings, *version.warnings]))
-            proven = " and ".join(version.proven) or "no device yet"
-            console.print(
-                f"{manifest.name} {manifest.version} is deployed ({manifest.algorithm_type}, proven on {proven})",
-                markup=False,
-            )
+            _deploy(client, path, bump)
 
 
-def _show_stage(bar: Bar, path: Path, stage: str) -> None:
-    bar.show(1.0, f"{path}: {stage}")
+def _deploy(client: Client, path: Path, bump: Part | None) -> None:
+    files, warnings = scan(path)
+    with raised_version(path / "pyproject.toml", bump) as deployment, progress_bar(f"{path}: hashing") as bar:
 
+        def show(stage: str) -> None:
+            deployment.asked |= stage not in ("hashing", "uploading")
+            bar.show(1.0, f"{path}: {stage}")
 
-def raise_version(path: Path, part: Part) -> None:
-    """Raise the `version` in the `[project]` table of a manifest; all else in the file stays as it is.
-
-    Raises:
-        InvalidPackageError: there is no version of the form major.minor.patch.
-    """
-    text = path.read_text("utf-8")
-    pattern = re.compile(r"""(^\[project\](?:(?!^\[).)*?^version\s*=\s*["'])(\d+)\.(\d+)\.(\d+)(["'])""", re.M | re.S)
-    match = pattern.search(text)
-    if match is None:
-        problem = Problem("project.version", 'version = "major.minor.patch" is expected')
-        raise InvalidPackageError(f"{path}: the version cannot be raised", problems=[problem])
-    major, minor, patch = map(int, match.group(2, 3, 4))
-    raised = {
-        "major": f"{major + 1}.0.0",
-        "minor": f"{major}.{minor + 1}.0",
-        "patch": f"{major}.{minor}.{patch + 1}",
-    }[part]
-    path.write_text(text[: match.start(2)] + raised + text[match.end(4) :], "utf-8")
+        version = client.publish(files, on_progress=bar.show_bytes, on_stage=show)
+    manifest = version.manifest
+    print_warnings(dict.fromkeys([*warnings, *version.warnings]))
+    proven = " and ".join(version.proven) or "no device yet"
+    console.print(
+        f"{manifest.name} {manifest.version} is deployed ({manifest.algorithm_type}, proven on {proven})",
+        markup=False,
+    )
 
 
 def use(name: str, version: str) -> None:
@@ -104,6 +82,9 @@ def remove(
 ) -> None:
     """Remove a version of an algorithm, or all of it."""
     with Client() as client:
-        for number in [version] if version else client.algorithm(name).versions:
+        before = client.algorithm(name)
+        for number in [version] if version else before.versions:
             client.remove(name, number, cancel_runs=cancel_runs)
             console.print(f"{name} {number} is removed", markup=False)
+        if version == before.current and before.versions != [version]:
+            console.print(f"{name}: {client.algorithm(name).current} is current now", markup=False)

@@ -71,8 +71,10 @@ class Client:
         url = url or os.environ.get("T3D_URL") or (local.url if local else None)
         if not url:
             raise ServerUnavailableError("No local t3d server is running. Start one by `t3d up`, or set T3D_URL.")
+        if local is not None and url.replace("://localhost:", "://127.0.0.1:", 1).rstrip("/") == local.url.rstrip("/"):
+            url = local.url  # by its address: behind the other name may be another user's server
         token = token or os.environ.get("T3D_TOKEN")
-        if token is None and local is not None and url.rstrip("/") == local.url.rstrip("/"):
+        if token is None and local is not None and url == local.url:
             token = discovery.read_token()  # of the local server: no other one gets to see it
         advice = "Start one by `t3d up`, or set T3D_URL to where it runs."
         self._http = Transport(url, token, timeout_s=timeout_s, advice=advice)
@@ -226,7 +228,8 @@ class Client:
         Args:
             files: each file by its `/`-separated path in the folder.
             on_progress: hears of bytes that are in the store, and of how many.
-            on_stage: hears what happens now, in words, whenever that changes.
+            on_stage: hears what happens now, in words, whenever that changes: "hashing" and "uploading", then
+                "publishing", from which on the server may publish it whatever becomes of this call.
 
         Raises:
             InvalidPackageError, ImportFailedError, LoadFailedError: it cannot work; nothing was published.
@@ -302,7 +305,7 @@ class Client:
     def run(
         self,
         name: str,
-        inputs: list[Input],
+        inputs: list[Input] | tuple[Input, ...],
         *,
         args: Mapping[str, Any] | None = None,
         device: Device | None = None,
@@ -323,7 +326,7 @@ class Client:
     def run(
         self,
         name: str,
-        inputs: Input | list[Input],
+        inputs: Input | list[Input] | tuple[Input, ...],
         *,
         args: Mapping[str, Any] | None = None,
         device: Device | None = None,
@@ -339,7 +342,7 @@ class Client:
             version: as `submit`.
 
         Returns:
-            The values of the one dataset that the run made; for a list of inputs, a list of those it made.
+            The values of the one dataset that the run made; for a list or tuple of inputs, a list of those it made.
 
         Raises:
             AlgorithmError: the run failed.
@@ -347,7 +350,7 @@ class Client:
             T3dError: as `submit`.
         """
         handle = self.submit(name, inputs, args=args, device=device, version=version, wait_s=LONG_POLL_S)
-        if isinstance(inputs, list):
+        if isinstance(inputs, list | tuple):
             return handle.result()
         ids = handle.output_dataset_ids()
         if len(ids) != 1:
@@ -364,11 +367,11 @@ class Client:
 
         Args:
             algorithm: only runs of this one.
-            status: only runs that are there.
+            status: only runs that are there ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", in any case).
             limit: most runs.
         """
         runs: list[Run] = []
-        params = {"algorithm": algorithm, "status": status, "cursor": None}
+        params = {"algorithm": algorithm, "status": status and status.upper(), "cursor": None}
         while len(runs) < limit:
             size = min(limit - len(runs), _RUNS_PER_PAGE)
             page = self._http.call("GET", "/v1/runs", params={**params, "limit": size}).json()
@@ -407,6 +410,7 @@ class Client:
 
     def _published(self, hashes: Mapping[str, str], wait_s: float, say: Callable[[str], None]) -> AlgorithmVersion:
         """Have the server publish files that it has got; waits for the end."""
+        say("publishing")
         while True:
             response = self._http.call(
                 "POST",

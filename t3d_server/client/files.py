@@ -15,6 +15,7 @@ import numpy as np
 
 from t3d_server.datasets import hdf5
 from t3d_server.datasets.formats import HDF5, guess_content_type
+from t3d_server.errors import InvalidDatasetError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Data = Array | Mapping[str, Any] | str | os.PathLike[str]
@@ -54,11 +55,16 @@ def as_file(data: Data, key: str, said: Mapping[str, Any]) -> Iterator[tuple[Pat
 
     Yields:
         The file, its content type, and what of `said` the file does not say itself.
+
+    Raises:
+        InvalidDatasetError: it is no dataset.
     """
     if isinstance(data, str | os.PathLike):
         path = Path(data)
         yield path, guess_content_type(path), said
         return
+    if data is None:
+        raise InvalidDatasetError("there is no data: None was given; give an array, values by key, or a path")
     values = dict(data) if isinstance(data, Mapping) else {key: data}
     if "image" in values:
         values, said = {**values, **said}, {}

@@ -108,7 +108,7 @@ def check(
     image, mask = arrays.get("image"), arrays.get("mask")
     if image is not None:
         if image.dtype.name not in IMAGE_DTYPES:
-            problems.append(Problem("image", f"dtype {image.dtype.name} is none of {', '.join(IMAGE_DTYPES)}"))
+            problems.append(Problem("image", _wrong_dtype(image.dtype.name)))
         said = axes if axes is not None else values.get("axes")
         try:
             resolved = resolve_axes(image.shape, said if isinstance(said, str) else None)
@@ -126,6 +126,12 @@ def check(
         except InvalidDatasetError as error:
             problems.append(Problem("spacing", error.message))
     return resolved, spacing
+
+
+def _wrong_dtype(dtype: str) -> str:
+    near = {"bool": "uint8", "int8": "int16", "uint32": "int32", "int64": "int32", "uint64": "int32"}
+    hint = f"`image.astype(np.{near.get(dtype, 'float32')})`"
+    return f"dtype {dtype} is none of {', '.join(IMAGE_DTYPES)}; convert it, as by {hint} where its values fit"
 
 
 def check_key(key: object) -> str | None:

@@ -26,12 +26,12 @@ def normalise(values: Mapping[str, Any]) -> dict[str, Plain]:
 
     Args:
         values: arrays (numpy, or torch on any device), numbers, text, lists or tuples of text, of numbers (nested to
-            a rectangle, too) or of arrays of equal shape and dtype; None is left out. `mask` may be bool.
+            a rectangle, too) or of arrays of equal shape and dtype; None is left out. `image` and `mask` may be bool.
 
     Returns:
         By key, in the given order: native C-ordered or strided arrays of bool, integers or floats of at most
         64 bits (a number is one of shape ()); text; lists of text. A list of arrays has become one with a new
-        axis 0, a bool `mask` uint8 0/1.
+        axis 0, a bool `image` or `mask` uint8 0/1.
 
     Raises:
         InvalidDatasetError: with every key that cannot be stored.
@@ -55,9 +55,10 @@ def normalise(values: Mapping[str, Any]) -> dict[str, Plain]:
         problems.append(Problem("", f"more than {MAX_TEXT_BYTES} bytes of text; store long text as a uint8 array"))
     if problems:
         raise InvalidDatasetError("the dataset cannot be stored", problems=problems)
-    mask = plain.get("mask")
-    if isinstance(mask, np.ndarray) and mask.dtype == np.bool_:
-        plain["mask"] = mask.astype(np.uint8)
+    for key in ("image", "mask"):
+        array = plain.get(key)
+        if isinstance(array, np.ndarray) and array.dtype == np.bool_:
+            plain[key] = array.astype(np.uint8)
     return plain
 
 

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
 
+from t3d_server import discovery
 from t3d_server.client import Client
 from t3d_server.errors import (
     AlgorithmError,
@@ -45,6 +47,35 @@ def test_run_uploads_runs_and_fetches(client: Client) -> None:
     assert np.array_equal(client.run("probe", IMAGE, args={"amount": np.int64(3)})["image"], IMAGE + 3)
     results = client.run("probe", [IMAGE, client.upload(IMAGE + 1)])
     assert [result["image"][0, 0] for result in results] == [1, 2]
+    assert len(client.run("probe", (IMAGE, IMAGE))) == 2  # a tuple is as good as a list
+
+
+def test_a_threshold_is_an_image(client: Client) -> None:
+    """Of 0 and 1; what is no image says how to make one."""
+    info = client.upload(IMAGE > 5)
+    assert info.arrays["image"].dtype == "uint8"
+    for array, hint in ((IMAGE.astype(np.int64), "np.int32"), (IMAGE.astype(np.uint32), "np.int32")):
+        with pytest.raises(InvalidDatasetError, match=rf"image\.astype\({hint}\)"):
+            client.upload(array)
+    with pytest.raises(InvalidDatasetError, match="None was given"):
+        client.upload(None)  # type: ignore[arg-type]  # what a forgotten return gives
+
+
+def test_runs_are_listed_by_status_in_any_case(client: Client) -> None:
+    client.run("probe", IMAGE)
+    assert {run.status for run in client.runs(status="completed")} == {"COMPLETED"}
+
+
+def test_localhost_is_the_local_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So its token is found."""
+    monkeypatch.delenv("T3D_TOKEN", raising=False)
+    monkeypatch.setattr(discovery, "read_server", lambda: SimpleNamespace(url=server.url))
+    monkeypatch.setattr(discovery, "read_token", lambda: "an-admin")
+    monkeypatch.setenv("T3D_URL", server.url.replace("127.0.0.1", "localhost") + "/")
+    with Client() as client:
+        assert client.algorithms()
+        assert client.server().limits["max_dataset_bytes"] == server.service.limits.max_dataset_bytes
+        assert type(client.server().limits["max_dataset_bytes"]) is int
 
 
 def test_a_failed_run_raises_with_the_authors_traceback(client: Client) -> None:
