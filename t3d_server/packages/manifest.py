@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, get_args
 
 import tomli
@@ -19,6 +20,7 @@ NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,64}")
 VERSION = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(B|[KMGT]i?B)")
 _DEVICES: tuple[Device, ...] = get_args(Device)
+_NEAR = 0.85  # `tdserver` is near, `server` is not
 _NOT_IN_SECTION = {"name", "version", "dependencies", "gpu_memory_bytes"}
 _KEYS = [*(field for field in Manifest.model_fields if field not in _NOT_IN_SECTION), "gpu_memory", "timeout_s"]
 
@@ -48,19 +50,18 @@ def parse_manifest(text: str, *, tags: Mapping[str, Collection[str]]) -> tuple[M
     values = _read_project(_Table(content.get("project", {}), "project", problems))
     tool = _Table(content.get("tool", {}), "tool", problems)
     if "t3dserver" not in tool.content:
-        warnings += [f"tool.{key}: ignored{hint}" for key in tool.content if (hint := did_you_mean(key, ["t3dserver"]))]
+        problems += _misnamed(content, tool.content)
     section = _Table(tool.content.get("t3dserver", {}), "tool.t3dserver", problems)
     warnings += [
         f"{section.key}.{key}: unknown and ignored{did_you_mean(key, _KEYS)}" for key in section.unknown(_KEYS)
     ]
     values |= _read_section(section, warnings)
     if "algorithm_type" in values:
-        try:
-            warnings += check_tags(values["algorithm_type"], values.get("tags", []), known=tags)
-        except InvalidPackageError as error:
-            problems += error.problems
+        _check_type(values["algorithm_type"], values.get("tags", []), tags, problems, warnings)
     if problems:
-        raise InvalidPackageError("pyproject.toml breaks the rules of algorithm modules.", problems=problems)
+        # Doubts too: one of them may be the cause of a problem, such as a default in place of a misspelt key.
+        doubts = [Problem("warning", text) for text in warnings]
+        raise InvalidPackageError("pyproject.toml breaks the rules of algorithm modules.", problems=problems + doubts)
     return Manifest(**values), warnings
 
 
@@ -78,9 +79,41 @@ def check_tags(algorithm_type: str, tags: Collection[str], *, known: Mapping[str
     Raises:
         InvalidPackageError: a tag belongs to another type: clients would expect other data.
     """
+    problems: list[Problem] = []
+    warnings: list[str] = []
+    _check_tags(algorithm_type, tags, known, problems, warnings)
+    if problems:
+        raise InvalidPackageError("Tags of another algorithm type.", problems=problems)
+    return warnings
+
+
+def _check_type(
+    algorithm_type: str,
+    tags: Collection[str],
+    known: Mapping[str, Collection[str]],
+    problems: list[Problem],
+    warnings: list[str],
+) -> None:
+    """Of a type that nobody knows, which may be the module's own, the tags are not known either."""
+    if algorithm_type not in known:
+        key, hint = "tool.t3dserver.algorithm_type", did_you_mean(algorithm_type, known)
+        same = [name for name in known if name.casefold() == algorithm_type.casefold()]
+        if same:
+            problems.append(Problem(key, f"found {algorithm_type!r}{hint}"))
+            algorithm_type = same[0]
+        elif hint:
+            warnings.append(f"{key}: {algorithm_type!r} is no type of this server{hint}")
+    _check_tags(algorithm_type, tags, known, problems, warnings)
+
+
+def _check_tags(
+    algorithm_type: str,
+    tags: Collection[str],
+    known: Mapping[str, Collection[str]],
+    problems: list[Problem],
+    warnings: list[str],
+) -> None:
     own = known.get(algorithm_type, ())
-    problems = []
-    warnings = []
     for index, tag in enumerate(tags):
         key = f"tool.t3dserver.tags[{index}]"
         owners = [name for name, its_tags in known.items() if tag in its_tags]
@@ -89,9 +122,15 @@ def check_tags(algorithm_type: str, tags: Collection[str], *, known: Mapping[str
             problems.append(Problem(key, f"found {tag!r}, a tag of {' and '.join(owners)}; {allowed}"))
         elif not owners:
             warnings.append(f"{key}: {tag!r} is no known tag of {algorithm_type!r}{did_you_mean(tag, own)}")
-    if problems:
-        raise InvalidPackageError("Tags of another algorithm type.", problems=problems)
-    return warnings
+
+
+def _misnamed(content: Mapping[str, Any], tool: Mapping[str, Any]) -> Iterator[Problem]:
+    """Tables that are meant to be `[tool.t3dserver]`, which is missing."""
+    for prefix, table in (("tool.", tool), ("", content)):
+        for name in table:
+            plain = re.sub("[^a-z0-9]", "", name.casefold())
+            if plain.startswith("t3d") or difflib.SequenceMatcher(None, plain, "t3dserver").ratio() > _NEAR:
+                yield Problem(prefix + name, "is not read; the table has to be named [tool.t3dserver]")
 
 
 class _Table:

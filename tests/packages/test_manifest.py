@@ -181,7 +181,10 @@ def test_a_default_device_outside_of_the_supported_ones_is_replaced(supported: s
             f"{SECTION}.algoritm_type: unknown and ignored; did you mean 'algorithm_type'?",
         ),
         (section("xyz = 1"), f"{SECTION}.xyz: unknown and ignored"),
-        (PROJECT + "[tool.t3d_server]", "tool.t3d_server: ignored; did you mean 't3dserver'?"),
+        (
+            section('algorithm_type = "Image2Images"'),
+            f"{SECTION}.algorithm_type: 'Image2Images' is no type of this server; did you mean 'Image2Image'?",
+        ),
         (
             section('algorithm_type = "Image2Image"\ntags = ["image-denoisin"]'),
             f"{SECTION}.tags[0]: 'image-denoisin' is no known tag of 'Image2Image'; did you mean 'image-denoising'?",
@@ -254,7 +257,7 @@ SIZE_RULE = 'allowed is a size with its unit, such as "6GiB"'
             f"{SECTION}.runs_per_replica: found 1.0 (float), allowed is an integer, 1 or more",
         ),
         (
-            section("num_gpus = 1.5"),
+            section("supported_devices = ['gpu']\nnum_gpus = 1.5"),
             f"{SECTION}.num_gpus: found 1.5 (float), allowed is a number above 0; above 1, a whole one",
         ),
         (
@@ -358,6 +361,41 @@ def test_all_problems_come_at_once() -> None:
         f"{SECTION}.tags",
         f"{SECTION}.obfuscate",
     ]
+
+
+def test_doubts_stand_beside_problems() -> None:
+    with pytest.raises(InvalidPackageError) as caught:
+        parse_manifest(
+            section(
+                'algorithm_type = "Image2image"\ntags = ["image-denoisin"]\nsuported_devices = ["gpu"]\n'
+                'additional_parameters = [{name = "p", description = "d", config = {type = "float-range"}}]'
+            ),
+            tags=TAGS,
+        )
+    kind, type_, *warnings = map(str, caught.value.problems)
+    assert kind.startswith(f"{PARAMETER}.config.type: found 'float-range'")
+    assert kind.endswith("did you mean 'float_range'?")
+    assert type_ == f"{SECTION}.algorithm_type: found 'Image2image'; did you mean 'Image2Image'?"
+    assert warnings == [
+        f"warning: {SECTION}.suported_devices: unknown and ignored; did you mean 'supported_devices'?",
+        f"warning: {SECTION}.tags[0]: 'image-denoisin' is no known tag of 'Image2Image'; "
+        "did you mean 'image-denoising'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    "table", ["tool.t3d_server", "tool.t3d-server", "tool.T3DServer", "tool.t3d", "tool.tdserver", "t3dserver"]
+)
+def test_a_table_of_nearly_the_right_name_is_not_passed_over(table: str) -> None:
+    """An algorithm would be published without its parameters."""
+    text = f'{PROJECT}[{table}]\ndescription = "d"\n'
+    with pytest.raises(InvalidPackageError) as caught:
+        parse_manifest(text, tags=TAGS)
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"{table}: is not read; the table has to be named [{SECTION}]"
+    ]
+    parse_manifest(f"{text}[{SECTION}]\n", tags=TAGS)
+    parse_manifest(f"{PROJECT}[tool.server]\n[tool.semver]\n", tags=TAGS)
 
 
 def test_a_toml_error_names_its_line() -> None:
