@@ -16,6 +16,7 @@ from t3d_server.packages.archive import pack
 from t3d_server.packages.folder import scan
 from t3d_server.packages.manifest import parse_manifest
 from t3d_server.packages.minify import minify
+from t3d_server.packages.references import check_references
 from t3d_server.packages.static_check import check_code
 from t3d_server.storage.base import ObjectStore, exists
 
@@ -64,7 +65,9 @@ def build(folder: Path, *, tags: Mapping[str, Collection[str]]) -> BuiltPackage:
         raise InvalidPackageError(error.message, problems=[*error.problems, *problems]) from error
     if problems:
         raise InvalidPackageError(f"The code of {manifest.name} cannot work.", problems=problems)
-    warnings += [*more, *_missing(manifest.dependencies), *_compiled(files)]
+    parameters = [parameter.name for parameter in manifest.additional_parameters]
+    references = check_references(code, parameters=parameters, assets=sorted(files.keys() - code.keys()))
+    warnings += [*more, *references, *_missing(manifest.dependencies), *_compiled(files)]
     module = pack(minify(code) if manifest.obfuscate else code)
     assets = {path: file for path, file in files.items() if path not in code}
     asset_sha256 = {path: _sha256(file) for path, file in assets.items()}

@@ -28,7 +28,7 @@ def check_code(files: Mapping[str, bytes]) -> tuple[list[Problem], list[str]]:
     problems: list[Problem] = []
     for path, content in files.items():
         try:
-            tree = _parse(content, path)
+            tree = parse(content, path)
         # The others: null bytes, and nesting that is too deep for the parser.
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             if isinstance(error, SyntaxError) and error.text:
@@ -40,7 +40,8 @@ def check_code(files: Mapping[str, bytes]) -> tuple[list[Problem], list[str]]:
     return problems, [*_shadowed(files)]
 
 
-def _parse(content: bytes, path: str) -> ast.Module:
+def parse(content: bytes, path: str) -> ast.Module:
+    """The syntax tree of a Python file."""
     with warnings.catch_warnings():
         # Invalid escapes in strings are the author's business.
         warnings.simplefilter("ignore")

@@ -1,0 +1,97 @@
+"""References to what is not there are told before anything runs; what may be there is left alone."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from t3d_server.packages.references import check_references
+
+ROOT = Path(__file__).parents[2]
+
+
+def told(code: str, path: str = "Runner.py") -> list[str]:
+    files = {path: textwrap.dedent(code).encode()}
+    return list(check_references(files, parameters=["sigma", "mode"], assets=["files/model.pt"]))
+
+
+def test_a_forgotten_import_is_told_once() -> None:
+    code = """
+        def load():
+            return np.zeros(3)
+
+        class Runner:
+            def inference(self, data, args):
+                return np.ones(data.shape)
+    """
+    assert told(code) == ["Runner.py:3: np is used, but nothing defines or imports it"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import numpy as np\nnp.zeros(1)",
+        "import a.b\na.b.c",
+        "from a import *\nnp.zeros(1)",
+        "exec('np = 1')\nnp",
+        "globals().update(np=1)\nnp",
+        "def f():\n    global np\n    np = 1\ndef g():\n    return np",
+        "try:\n    import cupy as np\nexcept ImportError as error:\n    print(error)\n    np = None\nnp",
+        "def f():\n    return later()\ndef later():\n    return __name__, __file__, __doc__, f",
+        "class A:\n    x = 1\n    name = x, __qualname__, __module__\n    def f(self):\n        return __class__",
+        "def f(a, *b, c=1, **d):\n    def g():\n        nonlocal a\n        a = 2\n    return [x for x in b], c, d, g",
+        "match x():\n    case {1: y, **rest}:\n        y, rest\n    case [*z]:\n        z\ndef x():\n    return 1",
+        "if (n := 3) > 2:\n    n\nlambda q: q\nwith open('f') as file:\n    file\nfor i in [1]:\n    i\ndel i",
+        "from __future__ import annotations\ndef f(x: int) -> list[str]:\n    y: float = 1.0\n    return y",
+        "__version__ = '1'\n__all__ = ['x']\nprint(__version__, __spec__, __package__, __builtins__, __loader__)",
+    ],
+)
+def test_what_is_bound_somehow_is_not_told(code: str) -> None:
+    assert told(code) == []
+
+
+def test_our_own_code_refers_to_nothing_that_is_not_there() -> None:
+    for path in [*(ROOT / "t3d_server").rglob("*.py"), *(ROOT / "algorithms").rglob("*.py")]:
+        files = {path.name: path.read_bytes()}
+        warnings = check_references(files, parameters=[], assets=[])
+        assert not [warning for warning in warnings if "nothing defines" in warning], path
+
+
+METHODS = """
+    class Runner:
+        def preprocess(self, input_data, args):
+            {}
+        def inference(self, data, options):
+            return data * options["sigma"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "warnings"),
+    [
+        ('args["sigma"], args.get("mode", 1)', []),
+        ('args["sigm"]', ["Runner.py:4: 'sigm' is no parameter, those are: sigma, mode; did you mean 'sigma'?"]),
+        ('args.get("xyz")', ["Runner.py:4: 'xyz' is no parameter, those are: sigma, mode"]),
+        ('args["shape"] = 1; args["shape"]', []),
+        ('args = {"shape": 1}; args["shape"]', []),
+        ('args.setdefault("shape", 1)', []),
+        ('(lambda args: args["shape"])({})', []),
+        ('other["shape"]; other = {}', []),
+    ],
+)
+def test_args_are_held_against_the_parameters(line: str, warnings: list[str]) -> None:
+    assert told(METHODS.format(line)) == warnings
+
+
+def test_assets_are_held_against_the_folder() -> None:
+    code = """
+        def load_assets(self):
+            self.fetch_asset("files/model.pt"), self.fetch_asset("./files\\\\model.pt"), self.fetch_asset(self.path)
+            self.fetch_asset("files/modle.pt")
+    """
+    assert told(code, "helper.py") == [
+        "helper.py:4: fetch_asset('files/modle.pt'): there is no such file in the folder; "
+        "did you mean 'files/model.pt'?"
+    ]
