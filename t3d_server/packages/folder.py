@@ -154,6 +154,18 @@ def find_file(store: ObjectStore, sha256: str) -> ObjectStat | None:
     return None
 
 
+def delete_blobs(store: ObjectStore, files: Mapping[str, str]) -> None:
+    """Delete what was uploaded of a folder: it is unminified source, or an asset by now.
+
+    Args:
+        store: holds the blobs.
+        files: SHA-256 of each file by its path in the folder, as the client gave them.
+    """
+    for sha256 in set(files.values()):
+        if _SHA256.fullmatch(sha256):
+            store.delete(f"blobs/{sha256}")
+
+
 def _write(store: ObjectStore, key: str, sha256: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()

@@ -8,11 +8,13 @@ deploying the same again is left out, since every `serve.run` restarts replicas.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
@@ -20,13 +22,15 @@ from ray.serve.schema import ApplicationStatus
 import t3d_server
 from t3d_server.errors import LoadFailedError
 from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest
-from t3d_server.serving.placement import deployment_options, gpu_share
+from t3d_server.serving.placement import ask_gpu_memory_bytes, deployment_options, gpu_share
 from t3d_server.serving.replica import AlgorithmReplica
-from t3d_server.serving.resources import Connect, PlacementDefaults
+from t3d_server.serving.resources import Connect, PlacementDefaults, application_name
 
 ROOT_PREFIX = "bound-"
 POLL_S = 0.1
 REASON_TIMEOUT_S = 10.0
+SHUTDOWN_S = 5.0
+"""What the replicas of a removed application may take to end; they work on nothing any more."""
 SERVE_START_UP_S = 120.0
 """What a replica may take beside `load_assets`: its process, the imports, the download of its files."""
 
@@ -36,11 +40,6 @@ class Root:
 
     def __init__(self, *devices: Any) -> None:
         """Never called."""
-
-
-def application_name(name: str, version: str) -> str:
-    """Name of the application of a version, as the dashboard shows it."""
-    return f"{name}-{version}"
 
 
 class Applications:
@@ -57,27 +56,45 @@ class Applications:
         self._lock = asyncio.Lock()  # the controller takes one change after the other anyway
         self._handles: dict[tuple[str, Device], Any] = {}
         self._deployed: dict[str, list[Device]] = {}
+        self._gpu_memory_bytes = defaults.gpu_memory_bytes
 
     async def deploy(self, version: AlgorithmVersion, devices: list[Device]) -> None:
         """Have a version served on these devices; does not wait for replicas, of which there may be none.
 
-        An application that runs already from the same content is left alone.
+        An application that runs already from the same content is left alone, also where it has a device that the
+        cluster lacks for the moment: its replicas may be at work.
         """
         manifest = version.manifest
         name = application_name(manifest.name, manifest.version)
         wanted = [device for device in devices if device in manifest.supported_devices]
-        if self._deployed.get(name) == wanted:
+        if name in self._deployed and set(wanted) <= set(self._deployed[name]):
             return
-        root = f"{ROOT_PREFIX}{self._spec_hash(version, wanted)}"
         async with self._lock:
-            present = (await asyncio.to_thread(serve.status)).applications.get(name)
-            if present is None or root not in present.deployments or present.status is ApplicationStatus.DELETING:
-                application = await asyncio.to_thread(self._build, version, wanted, root)
+            if "gpu" in wanted:
+                await self._learn_gpu_memory(manifest)
+            served = self._served(version, (await asyncio.to_thread(serve.status)).applications.get(name))
+            if served is None or not set(wanted) <= set(served):
+                served, root = wanted, self._root(version, wanted)
+                application = self._build(version, wanted, root)
                 await asyncio.to_thread(serve._run, application, name=name, route_prefix=None, _blocking=False)
                 # Until then, a new handle is told that it was deleted, which a former one of that name was.
                 await self._until(lambda applications: root in getattr(applications.get(name), "deployments", ()))
                 self._forget(name)
-            self._deployed[name] = wanted
+            self._deployed[name] = served
+
+    async def require_gpu_memory(self, manifest: Manifest) -> None:
+        """See that a GPU has the memory that a version asks for.
+
+        Raises:
+            LoadFailedError: it has less.
+        """
+        await self._learn_gpu_memory(manifest)
+        asked, there = manifest.gpu_memory_bytes, self._gpu_memory_bytes
+        if asked is not None and there is not None and asked > there:
+            raise LoadFailedError(
+                f"{manifest.name} {manifest.version} asks for {asked} bytes of GPU memory, but a GPU has {there}: "
+                "lower `gpu_memory` under [tool.t3dserver]."
+            )
 
     async def remove_others(self, names: set[str]) -> None:
         """Remove algorithms' applications, but for these; other applications of the cluster are left alone."""
@@ -120,12 +137,16 @@ class Applications:
                 answer.cancel()
 
     async def remove(self, application: str) -> None:
-        """Stop serving an application; returns when its replicas are gone."""
+        """Stop serving an application that has no run left; returns when its replicas are gone."""
         async with self._lock:
             await asyncio.to_thread(serve.delete, application, _blocking=False)
             self._forget(application)
             self._deployed.pop(application, None)
-            await self._until(lambda applications: application not in applications)
+        gone = asyncio.ensure_future(self._until(lambda applications: application not in applications))
+        # Serve itself waits for as long as a run may take: for code that hangs, and for a place to start.
+        while not (await asyncio.wait({gone}, timeout=SHUTDOWN_S))[0]:
+            await asyncio.to_thread(_kill_replicas, application)
+        gone.result()
 
     async def obstacle(self, application: str, device: Device) -> str | None:
         """Why no replica comes: what Serve says when it has given up starting one; None while it has not."""
@@ -159,12 +180,29 @@ class Applications:
             await asyncio.sleep(1.0)
         return obstacle
 
+    async def _learn_gpu_memory(self, manifest: Manifest) -> None:
+        """Ask for the memory of a GPU, once it is of importance, until somebody tells."""
+        if manifest.gpu_memory_bytes is not None and self._gpu_memory_bytes is None:
+            self._gpu_memory_bytes = await asyncio.to_thread(ask_gpu_memory_bytes)
+
+    def _served(self, version: AlgorithmVersion, present: Any) -> list[Device] | None:
+        """The devices of an application, if it was made from this very version; else None."""
+        if present is None or present.status is ApplicationStatus.DELETING:
+            return None
+        devices = [device for device in version.manifest.supported_devices if device in present.deployments]
+        return devices if self._root(version, devices) in present.deployments else None
+
+    def _options(self, version: AlgorithmVersion, device: Device) -> dict[str, Any]:
+        return deployment_options(version.manifest, device, self._defaults, self._gpu_memory_bytes)
+
     def _build(self, version: AlgorithmVersion, devices: list[Device], root: str) -> serve.Application:
         bound = []
         for device in devices:
-            share = gpu_share(version.manifest, self._defaults) if device == "gpu" else None
+            share = None
+            if device == "gpu":
+                share = min(gpu_share(version.manifest, self._defaults, self._gpu_memory_bytes), 1.0)
             replica: Any = serve.deployment(AlgorithmReplica)
-            options = deployment_options(version.manifest, device, self._defaults)
+            options = self._options(version, device)
             bound.append(replica.options(**options).bind(self._connect, version, device, share))
         binder: Any = serve.deployment(Root)
         idle = {"min_replicas": 0, "max_replicas": 1}
@@ -174,10 +212,19 @@ class Applications:
         ).bind(*bound)
         return application
 
-    def _spec_hash(self, version: AlgorithmVersion, devices: list[Device]) -> str:
+    def _root(self, version: AlgorithmVersion, devices: list[Device]) -> str:
+        """Name of the root deployment."""
         spec = [
             t3d_server.__version__,
             version.model_dump(mode="json", exclude={"proven", "warnings", "published_at"}),
-            {device: str(deployment_options(version.manifest, device, self._defaults)) for device in devices},
+            {device: str(self._options(version, device)) for device in devices},
         ]
-        return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
+        return ROOT_PREFIX + hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _kill_replicas(application: str) -> None:
+    """End the processes of an application's replicas, whatever they do."""
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if actor["name"].startswith(f"SERVE_REPLICA::{application}#"):
+            with contextlib.suppress(ValueError):  # it has just ended
+                ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -26,10 +27,11 @@ from t3d_server.runs.coordinator import Coordinator
 from t3d_server.runs.executor import Outcome
 from t3d_server.runs.lanes import Lane
 from t3d_server.runs.records import RunRecords
-from t3d_server.serving.applications import Applications, application_name
+from t3d_server.serving.applications import Applications
+from t3d_server.serving.building import Builder
 from t3d_server.serving.placement import cluster_devices, most_replicas
 from t3d_server.serving.publishing import Publisher
-from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect
+from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect, application_name
 from t3d_server.storage.base import read
 from t3d_server.storage.memory import MemoryObjectStore
 
@@ -51,10 +53,12 @@ class Catalog:
         self.registry = registry
         self._store = store
         self._mirror = Registry(MemoryObjectStore())
+        self._reading = asyncio.Lock()
 
     async def refresh(self) -> None:
         """Read the versions again."""
-        self._mirror = await asyncio.to_thread(self._read)
+        async with self._reading:  # else an older reading could come last
+            self._mirror = await asyncio.to_thread(self._read)
 
     def find(self, name: str, version: str | None = None) -> AlgorithmVersion:
         """See `Registry.find`; without input or output."""
@@ -62,7 +66,7 @@ class Catalog:
 
     def versions(self) -> list[AlgorithmVersion]:
         """All versions."""
-        return list(self._mirror.versions())
+        return self._mirror.versions()
 
     def _read(self) -> Registry:
         memory = MemoryObjectStore()
@@ -109,7 +113,12 @@ class CoordinatorActor:
         self._catalog = Catalog(Registry(resources.store), resources.store)
         self._applications = Applications(connect, defaults)
         self._publisher = Publisher(
-            connect, self._catalog.registry, self._applications, lambda: self._devices, self._catalog.refresh
+            resources.store,
+            Builder(connect),
+            self._catalog.registry,
+            self._applications,
+            lambda: self._devices,
+            self._catalog.refresh,
         )
         self._runs = Coordinator(
             RunRecords(resources.store),
@@ -145,13 +154,19 @@ class CoordinatorActor:
         names = {application_name(version.manifest.name, version.manifest.version) for version in versions}
         await self._applications.remove_others(names)
         for version in versions:
-            await self._applications.deploy(version, self._devices)
+            try:
+                await self._applications.deploy(version, self._devices)
+            except Exception:  # one version must not keep the others from being served
+                logger.exception("%s %s cannot be served", version.manifest.name, version.manifest.version)
         await self._runs.recover()
 
     async def _refresh_devices(self) -> None:
         while True:
             await asyncio.sleep(DEVICES_REFRESH_S)
-            self._devices = await asyncio.to_thread(cluster_devices)
+            try:
+                self._devices = await asyncio.to_thread(cluster_devices)
+            except Exception:  # the next one may do better
+                logger.exception("the cluster's devices could not be asked")
 
     async def submit(self, algorithm: str, request: RunRequest, run_id: str) -> Run:
         """See `Coordinator.submit`."""
@@ -232,17 +247,18 @@ class CoordinatorActor:
             AlgorithmNotFoundError, VersionNotFoundError: there is no such version.
         """
         await self.ready()
-        manifest = self._catalog.find(name, version).manifest
-        await self._runs.drain(manifest.name, version, cancel=cancel_runs)
+        record = self._catalog.find(name, version)
+        registry = self._catalog.registry
         try:
+            await self._runs.drain(name, version, cancel=cancel_runs)
             async with self._publisher.turn:
-                await asyncio.to_thread(self._catalog.registry.remove, manifest.name, version)
-                await self._catalog.refresh()
-                await self._applications.remove(application_name(manifest.name, version))
-        except (AlgorithmNotFoundError, VersionNotFoundError):
-            pass  # somebody else removed it meanwhile
+                with suppress(AlgorithmNotFoundError, VersionNotFoundError):  # an earlier try came as far
+                    await asyncio.to_thread(registry.remove, name, version)
+                await asyncio.to_thread(registry.discard, record)
+                await self._applications.remove(application_name(name, version))
+                await self._catalog.refresh()  # at last: until then, the same can be asked for again
         finally:
-            self._runs.reopen(manifest.name, version)
+            self._runs.reopen(name, version)
 
     async def devices(self) -> list[Device]:
         """Devices that the cluster has."""

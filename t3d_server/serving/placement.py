@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from t3d_server.errors import LoadFailedError
 from t3d_server.models import Device, Manifest
 from t3d_server.serving.resources import PlacementDefaults
 
+logger = logging.getLogger("ray.serve")
+
+GPU_ANSWER_S = 60.0
+LEAST_SHARE = 0.0001
 LONGEST_RUN_S = 7 * 24 * 3600
 """Scale-down does not choose idle replicas, so that one which must go is given the time to end its run."""
 
@@ -28,33 +33,33 @@ def most_replicas(manifest: Manifest, defaults: PlacementDefaults) -> int:
     return max(manifest.max_replicas or defaults.max_replicas, manifest.min_replicas)
 
 
-def gpu_share(manifest: Manifest, defaults: PlacementDefaults) -> float:
-    """The share of one GPU that a replica reserves, to the four digits that Ray counts.
+def gpu_share(manifest: Manifest, defaults: PlacementDefaults, gpu_memory_bytes: int | None) -> float:
+    """How much of a GPU a replica reserves, to the four digits that Ray counts.
 
-    Raises:
-        LoadFailedError: the manifest asks for more memory than the GPU has.
+    Args:
+        manifest: the version's manifest.
+        defaults: what holds where that says nothing.
+        gpu_memory_bytes: memory of one GPU; None where it is unknown.
+
+    Returns:
+        A share of one GPU, or a whole number of them.
     """
     if manifest.num_gpus is not None:
         return manifest.num_gpus
-    if manifest.gpu_memory_bytes is None:
+    if manifest.gpu_memory_bytes is None or gpu_memory_bytes is None:
         return defaults.num_gpus
-    total = defaults.gpu_memory_bytes or ray.get(_gpu_memory_bytes.remote())
-    if total is None:
-        return defaults.num_gpus
-    share: float = round(manifest.gpu_memory_bytes / total, 4)
-    if share > 1:
-        raise LoadFailedError(
-            f"{manifest.name} {manifest.version} asks for {manifest.gpu_memory_bytes} bytes of GPU memory, "
-            f"but a GPU has {total}"
-        )
-    return max(share, 0.0001)
+    return min(max(round(manifest.gpu_memory_bytes / gpu_memory_bytes, 4), LEAST_SHARE), 1.0)
 
 
-def deployment_options(manifest: Manifest, device: Device, defaults: PlacementDefaults) -> dict[str, Any]:
-    """Options of the Ray Serve deployment that runs a version on a device."""
-    actor_options: dict[str, Any] = {"num_cpus": manifest.num_cpus or defaults.num_cpus}
+def deployment_options(
+    manifest: Manifest, device: Device, defaults: PlacementDefaults, gpu_memory_bytes: int | None
+) -> dict[str, Any]:
+    """Options of the Ray Serve deployment that runs a version on a device; the arguments are those of `gpu_share`."""
+    num_cpus = defaults.num_cpus if manifest.num_cpus is None else manifest.num_cpus
+    actor_options: dict[str, Any] = {"num_cpus": num_cpus}
     if device == "gpu":
-        actor_options |= {"num_gpus": gpu_share(manifest, defaults), "runtime_env": {"env_vars": {}}}
+        share = gpu_share(manifest, defaults, gpu_memory_bytes)
+        actor_options |= {"num_gpus": share, "runtime_env": {"env_vars": {}}}
     else:
         # Ray hides GPUs only from actors that ask for none *and* are told so.
         actor_options |= {"num_gpus": 0, "runtime_env": {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}}
@@ -78,9 +83,28 @@ def deployment_options(manifest: Manifest, device: Device, defaults: PlacementDe
     }
 
 
-@ray.remote(num_gpus=0.0001, num_cpus=0)
+def ask_gpu_memory_bytes() -> int | None:
+    """Memory of one GPU of the cluster; None where none is, or nobody tells in time. Blocks."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+    having = [node["NodeID"] for node in nodes if node["Alive"] and node["Resources"].get("GPU", 0) > 0]
+    if not having:
+        return None
+    there = NodeAffinitySchedulingStrategy(having[0], soft=False)
+    answer = _gpu_memory_bytes.options(scheduling_strategy=there).remote()
+    try:
+        memory_bytes: int | None = ray.get(answer, timeout=GPU_ANSWER_S)
+    except ray.exceptions.RayError:
+        logger.exception("the memory of a GPU could not be asked")
+        ray.cancel(answer, force=True)
+        return None
+    return memory_bytes
+
+
+# It reserves no GPU, which may be taken whole; Ray hides GPUs from a task only where told so. Its process ends with it,
+# and with that what torch took of the GPU.
+@ray.remote(num_gpus=0, num_cpus=0, max_calls=1, max_retries=0)
 def _gpu_memory_bytes() -> int | None:
-    """Memory of a GPU of the cluster; None where torch cannot tell."""
+    """Memory of a GPU of this node; None where torch cannot tell."""
     try:
         import torch
     except ImportError:

@@ -3,31 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import tempfile
+import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from typing import Protocol
 
-import ray
-
-from t3d_server.errors import T3dError
-from t3d_server.models import AlgorithmVersion, Device, LogLine, Publication, PublishRequest
-from t3d_server.packages.builder import build, source_hash, store_package
-from t3d_server.packages.fetch import fetch_package
-from t3d_server.packages.folder import materialise
-from t3d_server.packages.import_check import check_import
+from t3d_server.errors import MissingBlobsError, T3dError
+from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest, Publication, PublishRequest
+from t3d_server.packages.builder import source_hash
+from t3d_server.packages.folder import delete_blobs
 from t3d_server.packages.registry import Registry
-from t3d_server.serving.applications import Applications, application_name
-from t3d_server.serving.calls import unwrapped
-from t3d_server.serving.resources import Connect
+from t3d_server.serving.resources import application_name
+from t3d_server.storage.base import ObjectStore
 
-PUBLICATIONS_REMEMBERED = 100
+logger = logging.getLogger("ray.serve")
+
+FAILURE_REMEMBERED_S = 60.0
+"""A client that was cut off asks again within this time, and is told why its publication failed."""
+
+
+class Builder(Protocol):
+    """Builds packages; see `building.Builder`."""
+
+    async def build(self, request: PublishRequest) -> AlgorithmVersion:
+        """Build a package from blobs and store it."""
+
+    async def check_import(self, version: AlgorithmVersion) -> AlgorithmVersion:
+        """Import a package as a replica would."""
+
+
+class Applications(Protocol):
+    """Serves versions; see `applications.Applications`."""
+
+    async def require_gpu_memory(self, manifest: Manifest) -> None:
+        """See that a GPU has the memory that a version asks for."""
+
+    async def deploy(self, version: AlgorithmVersion, devices: list[Device]) -> None:
+        """Have a version served on these devices."""
+
+    async def prove(self, manifest: Manifest, device: Device) -> tuple[Manifest, list[LogLine]]:
+        """Wait until a replica has loaded the version."""
+
+    async def remove(self, application: str) -> None:
+        """Stop serving an application."""
 
 
 @dataclass
 class _Publishing:
-    """A publication under way, or one that has ended lately."""
+    """A publication under way, or one that has failed lately."""
 
     stage: str = "waiting for its turn"
     task: asyncio.Task[AlgorithmVersion] | None = None
@@ -36,14 +61,15 @@ class _Publishing:
 class Publisher:
     """Publishes algorithm folders, one at a time.
 
-    Attributes:
-        turn: held while content is stored or removed: versions share it, so that one change goes on at a time.
-
     Asking again for the same content joins the publication that is under way, so that a client can wait in short
     requests, and go on after it was cut off.
 
+    Attributes:
+        turn: held while content is stored or removed: versions share it, so that one change goes on at a time.
+
     Args:
-        connect: makes the resources of the process that builds.
+        store: where clients put blobs.
+        builder: builds packages.
         registry: the published versions.
         applications: the algorithms' applications.
         devices: tells which devices the cluster has.
@@ -52,13 +78,15 @@ class Publisher:
 
     def __init__(
         self,
-        connect: Connect,
+        store: ObjectStore,
+        builder: Builder,
         registry: Registry,
         applications: Applications,
         devices: Callable[[], list[Device]],
         changed: Callable[[], Awaitable[None]],
     ) -> None:
-        self._connect = connect
+        self._store = store
+        self._builder = builder
         self._registry = registry
         self._applications = applications
         self._devices = devices
@@ -75,19 +103,19 @@ class Publisher:
 
         Raises:
             InvalidPackageError, ImportFailedError, LoadFailedError, VersionConflictError: it cannot be published.
+            MissingBlobsError: files of it are not stored.
         """
         key = source_hash(request.files)
         publishing = self._publications.get(key)
         if publishing is None:
             publishing = self._publications[key] = _Publishing()
-            publishing.task = asyncio.create_task(self._publish(request, publishing))
-            while len(self._publications) > PUBLICATIONS_REMEMBERED:
-                del self._publications[next(iter(self._publications))]
+            publishing.task = asyncio.create_task(self._publish(request, key, publishing))
+            publishing.task.add_done_callback(partial(self._ended, key, publishing))
         assert publishing.task is not None  # noqa: S101  # set in the same step in which it was made
         done, _ = await asyncio.wait({publishing.task}, timeout=wait_s)
         if not done:
             return Publication(stage=publishing.stage)
-        self._publications.pop(key, None)
+        self._forget(key, publishing)
         return Publication(stage="published", version=publishing.task.result())
 
     def load_failed(self, application: str, device: Device, error: T3dError) -> None:
@@ -96,30 +124,66 @@ class Publisher:
         if proof is not None and not proof.done():
             proof.set_exception(error)
 
-    async def _publish(self, request: PublishRequest, publishing: _Publishing) -> AlgorithmVersion:
+    def _ended(self, key: str, publishing: _Publishing, task: asyncio.Task[AlgorithmVersion]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            asyncio.get_running_loop().call_later(FAILURE_REMEMBERED_S, self._forget, key, publishing)
+
+    def _forget(self, key: str, publishing: _Publishing) -> None:
+        if self._publications.get(key) is publishing:
+            del self._publications[key]
+
+    async def _publish(self, request: PublishRequest, source_sha256: str, publishing: _Publishing) -> AlgorithmVersion:
+        delete = partial(asyncio.to_thread, delete_blobs, self._store, request.files)
         async with self.turn:
-            publishing.stage = "building the package"
             try:
-                version: AlgorithmVersion = await _build.remote(self._connect, request)
-            except ray.exceptions.RayTaskError as error:
-                raise unwrapped(error) from None
-            if await asyncio.to_thread(self._registry.existing, version) is None:
-                try:
-                    version = await self._prove(version, publishing)
-                except BaseException:
-                    manifest = version.manifest
-                    await self._applications.remove(application_name(manifest.name, manifest.version))
-                    await asyncio.to_thread(self._registry.discard, version)
-                    raise
-            publishing.stage = "writing the record"
-            version = await asyncio.to_thread(self._registry.publish, version)
-            await self._changed()
+                version = await asyncio.to_thread(self._registry.of_source, source_sha256)
+                if version is None:
+                    version = await self._publish_new(request, publishing)
+                else:
+                    version = await asyncio.to_thread(self._registry.publish, version)
+                await self._changed()
+            except MissingBlobsError:
+                raise  # those that are there wait for the client to send the rest
+            except BaseException:
+                await _tidily(delete)
+                raise
+            await _tidily(delete)
+            # A success needs no memory: the same content is found among the versions, for as long as it is there.
+            self._forget(source_sha256, publishing)
             return version
+
+    async def _publish_new(self, request: PublishRequest, publishing: _Publishing) -> AlgorithmVersion:
+        """Publish what may be a new version; where that fails, nothing of it stays."""
+        publishing.stage = "building the package"
+        version = await self._builder.build(request)
+        manifest = version.manifest
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(_tidily, partial(asyncio.to_thread, self._registry.discard, version))
+            existing = await asyncio.to_thread(self._registry.existing, version)
+            if existing is not None:
+                return await asyncio.to_thread(self._registry.publish, existing)
+            if manifest.check_importable:
+                version = await self._builder.check_import(version)
+            application = application_name(manifest.name, manifest.version)
+            undo.push_async_callback(_tidily, partial(self._applications.remove, application))
+            version = await self._prove(version, publishing)
+            publishing.stage = "writing the record"
+            undo.push_async_callback(_tidily, partial(asyncio.to_thread, self._withdraw, version))
+            version = await asyncio.to_thread(self._registry.publish, version)
+            undo.pop_all()
+        return version
+
+    def _withdraw(self, version: AlgorithmVersion) -> None:
+        """Remove a record that may have been written."""
+        if self._registry.existing(version) is not None:
+            self._registry.remove(version.manifest.name, version.manifest.version)
 
     async def _prove(self, version: AlgorithmVersion, publishing: _Publishing) -> AlgorithmVersion:
         """Have a replica load the version on each device it supports and the cluster has."""
         manifest, proven, warnings = version.manifest, [], list(version.warnings)
         devices = self._devices()
+        if "gpu" in devices and "gpu" in manifest.supported_devices:
+            await self._applications.require_gpu_memory(manifest)
         await self._applications.deploy(version, devices)
         for device in manifest.supported_devices:
             if device not in devices:
@@ -150,28 +214,9 @@ class Publisher:
             reported.cancel()
 
 
-@ray.remote(num_cpus=0, max_retries=0)
-def _build(connect: Connect, request: PublishRequest) -> AlgorithmVersion:
-    """Build a package from blobs and store it; in a process of its own, since it is work for the CPU."""
-    resources = connect()
-    with tempfile.TemporaryDirectory(dir=resources.scratch, prefix="t3d-build-") as name:
-        folder = Path(name) / "package"
-        materialise(
-            resources.store,
-            request.files,
-            folder,
-            max_files=resources.max_package_files,
-            max_bytes=resources.max_package_bytes,
-        )
-        built = build(folder, tags=resources.tags)
-        version = store_package(resources.store, built)
-    if version.manifest.check_importable:
-        package = fetch_package(resources.store, version, resources.cache)
-        manifest, warnings = check_import(
-            package, version.manifest, version.manifest.load_timeout_s, tags=resources.tags
-        )
-        version = version.model_copy(update={"manifest": manifest, "warnings": [*version.warnings, *warnings]})
-    for sha256 in set(request.files.values()):
-        with contextlib.suppress(T3dError):  # the sweep of a later publication finds it again
-            resources.store.delete(f"blobs/{sha256}")
-    return version
+async def _tidily(step: Callable[[], Awaitable[object]]) -> None:
+    """Clean up; what fails is logged, so that it does not take the place of the error that led here."""
+    try:
+        await step()
+    except Exception:
+        logger.exception("a publication leaves something behind")

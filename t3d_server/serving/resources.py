@@ -14,6 +14,11 @@ NAMESPACE = "t3d"
 COORDINATOR_NAME = "t3d-coordinator"
 
 
+def application_name(name: str, version: str) -> str:
+    """Name of the Ray Serve application of a version, as the dashboard shows it."""
+    return f"{name}-{version}"
+
+
 @dataclass(frozen=True)
 class PlacementDefaults:
     """Resources of replicas, where their manifest does not say.
