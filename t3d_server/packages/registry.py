@@ -149,11 +149,12 @@ class Registry:
         """
         record = self.find(name, version)
         rest = [number for number in self._numbers_of(name) if number != version]
-        if rest and self._current(name, [version, *rest]) == version:
-            self._point(name, rest[0])
-        self._store.delete(_key(name, version))
+        # The record goes last: as long as it is there, a removal that was interrupted can be repeated.
         if not rest:
             self._store.delete(_pointer_key(name))
+        elif self._current(name, [version, *rest]) == version:
+            self._point(name, rest[0])
+        self._store.delete(_key(name, version))
         self.discard(record)
 
     def discard(self, version: AlgorithmVersion) -> None:
