@@ -1,0 +1,144 @@
+"""When an application is deployed anew, and when its replicas are left alone; shares of a GPU."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray import serve
+from ray.serve.schema import ApplicationStatus
+
+from t3d_server.errors import LoadFailedError
+from t3d_server.models import AlgorithmVersion, Device, Manifest
+from t3d_server.serving.applications import Applications
+from t3d_server.serving.placement import deployment_options, gpu_share
+from t3d_server.serving.resources import PlacementDefaults, Resources
+
+GIB = 2**30
+DEFAULTS = PlacementDefaults(num_cpus=1, num_gpus=0.25, gpu_memory_bytes=16 * GIB, max_replicas=1, idle_s=1)
+FULL_GPU = """
+import os
+os.environ["RAY_AUTH_MODE"] = "disabled"
+import ray
+
+from t3d_server.serving import placement
+
+ray.init(address="local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
+
+
+@ray.remote(num_cpus=1, num_gpus=1)
+class Taker:
+    def there(self):
+        return True
+
+
+taker = Taker.remote()
+assert ray.get(taker.there.remote(), timeout=60)
+assert ray.available_resources().get("GPU", 0) == 0
+placement.GPU_ANSWER_S = 30
+print("told", placement.ask_gpu_memory_bytes())
+ray.shutdown()
+"""
+
+
+def manifest(**fields: Any) -> Manifest:
+    return Manifest(name="blur", version="1.0.0", supported_devices=["cpu", "gpu"], **fields)
+
+
+class Controller:
+    """Serve's, as far as it is asked: keeps which deployments an application has, and counts what is deployed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.applications: dict[str, Any] = {}
+        self.deployed: list[list[str]] = []
+        monkeypatch.setattr(serve, "status", lambda: self)
+        monkeypatch.setattr(serve, "_run", self.run)
+
+    def run(self, application: Any, *, name: str, **_: Any) -> None:
+        bound = application._bound_deployment
+        names = [bound.name, *(argument._bound_deployment.name for argument in bound.init_args)]
+        self.deployed.append(names[1:])
+        deployments = dict.fromkeys(names)
+        self.applications[name] = SimpleNamespace(status=ApplicationStatus.RUNNING, deployments=deployments)
+
+
+def unconnected() -> Resources:
+    raise AssertionError("only a replica connects")
+
+
+def test_a_device_that_is_gone_leaves_an_application_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the coordinator starts again meanwhile; one that is added is deployed."""
+    controller = Controller(monkeypatch)
+    blur = AlgorithmVersion(manifest=manifest(), source_sha256="0", module_sha256="0", assets={})
+    both: list[Device] = ["cpu", "gpu"]
+
+    async def play() -> None:
+        before, after = Applications(unconnected, DEFAULTS), Applications(unconnected, DEFAULTS)
+        await before.deploy(blur, ["cpu"])
+        await before.deploy(blur, both)
+        await before.deploy(blur, ["cpu"])
+        await after.deploy(blur, ["cpu"])
+        await after.deploy(blur, both)
+
+    asyncio.run(asyncio.wait_for(play(), 20))
+    assert controller.deployed == [["cpu"], ["cpu", "gpu"]]
+
+
+def test_other_content_is_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
+    controller = Controller(monkeypatch)
+
+    async def play() -> None:
+        for module in ("0", "1"):
+            blur = AlgorithmVersion(manifest=manifest(), source_sha256="0", module_sha256=module, assets={})
+            await Applications(unconnected, DEFAULTS).deploy(blur, ["cpu"])
+
+    asyncio.run(asyncio.wait_for(play(), 20))
+    assert len(controller.deployed) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "memory_bytes", "share"),
+    [
+        ({}, 16 * GIB, 0.25),
+        ({"num_gpus": 0.5}, 16 * GIB, 0.5),
+        ({"num_gpus": 2}, 16 * GIB, 2),
+        ({"gpu_memory_bytes": 6 * GIB}, 16 * GIB, 0.375),
+        ({"gpu_memory_bytes": 1}, 16 * GIB, 0.0001),
+        ({"gpu_memory_bytes": 32 * GIB}, 16 * GIB, 1),
+        ({"gpu_memory_bytes": 6 * GIB}, None, 0.25),
+    ],
+)
+def test_the_share_of_a_gpu(fields: dict[str, Any], memory_bytes: int | None, share: float) -> None:
+    assert gpu_share(manifest(**fields), DEFAULTS, memory_bytes) == share
+
+
+def test_a_replica_may_reserve_no_cpu() -> None:
+    assert deployment_options(manifest(num_cpus=0), "cpu", DEFAULTS, None)["ray_actor_options"]["num_cpus"] == 0
+
+
+def test_more_memory_than_a_gpu_has_is_refused() -> None:
+    """Which publishing asks for; a version that is there is served with what there is."""
+    served = Applications(unconnected, DEFAULTS)
+    asyncio.run(served.require_gpu_memory(manifest(gpu_memory_bytes=16 * GIB)))
+    with pytest.raises(LoadFailedError, match="lower `gpu_memory`"):
+        asyncio.run(served.require_gpu_memory(manifest(gpu_memory_bytes=17 * GIB)))
+
+
+def test_a_gpu_that_is_taken_tells_its_memory() -> None:
+    """Here a mere number, so that it tells that it does not know; what counts is that it answers."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "T3D_"))}
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FULL_GPU],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert told.stdout.strip().splitlines()[-1:] == ["told None"], told.stderr
+    assert "could not be asked" not in told.stderr
