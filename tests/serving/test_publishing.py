@@ -19,6 +19,7 @@ from t3d_server.errors import (
     ImportFailedError,
     InvalidPackageError,
     LoadFailedError,
+    MissingBlobsError,
     PayloadTooLargeError,
     VersionConflictError,
 )
@@ -176,7 +177,7 @@ def test_an_import_that_fails_publishes_nothing(
         ("value = 1\n", "", "defines no class named Runner"),
         ("class Runner:\n    pass\n", "", "inherits from nothing"),
         (f"{SOUND}\n    def broken(:\n", "", r"Runner\.py:6"),
-        (SOUND, 'algorithm_type = "Image2Embedding"', "found 'Image2Embedding', but Runner is a Image2ImageRunner"),
+        (SOUND, 'algorithm_type = "Image2Embedding"', "found 'Image2Embedding', but Runner derives from Image2ImageRunner"),
     ],
     ids=["no-class", "no-base", "syntax", "type"],
 )
@@ -217,7 +218,7 @@ def test_paths_that_leave_the_folder_are_refused(client: Client) -> None:
 
 
 def test_blobs_that_are_missing_are_named(client: Client) -> None:
-    with pytest.raises(InvalidPackageError, match="Upload the missing blobs") as raised:
+    with pytest.raises(MissingBlobsError) as raised:
         post_files(client, {"Runner.py": hashlib.sha256(b"never sent").hexdigest()})
 
     assert [problem.key for problem in raised.value.problems] == ["Runner.py"]
@@ -231,8 +232,9 @@ def test_a_folder_without_runner_is_refused(client: Client) -> None:
 
 def test_packages_over_the_limits_are_refused(client: Client) -> None:
     """Too many files, before any is fetched; too many bytes, though one blob stands for many files."""
-    blob = put_blob(client, b"x" * 100_000)
+    blob = hashlib.sha256(b"x" * 100_000).hexdigest()
     with pytest.raises(PayloadTooLargeError, match="100001 files are over the limit of 10000"):
         post_files(client, {"Runner.py": blob} | {f"files/{number}": blob for number in range(100_000)})
+    put_blob(client, b"x" * 100_000)
     with pytest.raises(PayloadTooLargeError, match="bytes of files are over the limit"):
         post_files(client, {"Runner.py": blob} | {f"files/{number}": blob for number in range(200)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,31 @@ class Runner(Image2ImageRunner):
             self.set_progress(0.5)
             time.sleep(0.02)
         return data + VALUE
+"""
+FREEZING_RUNNER = """
+import ctypes
+import threading
+import time
+from pathlib import Path
+
+from t3d_server.algorithm_utils import Image2ImageRunner
+
+HERE = Path({folder!r})
+
+
+def freeze():
+    while not (HERE / "freeze").exists():
+        time.sleep(0.05)
+    (HERE / "frozen").touch()
+    ctypes.PyDLL(None).sleep(3600)  # no other thread gets to run
+
+
+class Runner(Image2ImageRunner):
+    def load_assets(self):
+        threading.Thread(target=freeze, daemon=True).start()
+
+    def inference(self, data, args):
+        return data
 """
 TABLE = """
 additional_parameters = [{name = "path", description = "A file.", config = {type = "string", default = ""}}]
@@ -132,6 +158,30 @@ def test_removal_waits_for_runs_or_cancels_them(
     assert handle.wait(10).status is status
     assert client.algorithm(NAME).versions == ["1.0.0"]
     assert sum_of(client) == 1
+
+
+@pytest.mark.usefixtures("probe")
+def test_a_replica_that_hangs_does_not_hold_up_its_removal(
+    client: Client,
+    server: Server,
+    write_algorithm: Callable[..., Path],
+    publish: Callable[[Path], AlgorithmVersion],
+    tmp_path: Path,
+) -> None:
+    """Here in C code that never lets go of the interpreter; Serve would wait for it for days."""
+    runner = FREEZING_RUNNER.format(folder=str(tmp_path))
+    publish(write_algorithm("freezing", runner, table="min_replicas = 1"))
+    (tmp_path / "freeze").touch()
+    while not (tmp_path / "frozen").exists():
+        time.sleep(0.05)  # there is no event for what another process does
+    removal = threading.Thread(target=client.remove, args=("freezing", "1.0.0"), daemon=True)
+    removal.start()
+    removal.join(60)
+
+    assert not removal.is_alive()
+    assert "freezing-1.0.0" not in server.applications()
+    assert publish(write_algorithm("freezing")).proven == ["cpu"]
+    client.remove("freezing", "1.0.0")
 
 
 def at_work(handle: RunHandle) -> None:
