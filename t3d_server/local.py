@@ -30,14 +30,14 @@ class LocalRun:
 
     Attributes:
         manifest: the folder's manifest, the algorithm type resolved.
-        inputs: the input datasets as the algorithm saw them.
+        inputs: the input datasets as the algorithm saw them, by id.
         outputs: the output datasets; empty where the run failed.
         error: why there are none.
         times_s: how long loading and each finished phase took.
     """
 
     manifest: Manifest
-    inputs: list[dict[str, Any]]
+    inputs: dict[str, dict[str, Any]]
     outputs: list[dict[str, Any]]
     error: RunFailure | None
     times_s: dict[str, float]
@@ -79,7 +79,7 @@ def run_folder(
         outcome = execute(algorithm, run, datasets, listener)
         return LocalRun(
             manifest=algorithm.manifest,
-            inputs=[datasets.read(dataset_id) for dataset_id in ids],
+            inputs={dataset_id: datasets.read(dataset_id) for dataset_id in ids},
             outputs=[datasets.read(dataset_id) for dataset_id in outcome.output_dataset_ids],
             error=outcome.error,
             times_s={"load_assets": load_time_s, **(outcome.phase_times_s or {})},

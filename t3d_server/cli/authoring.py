@@ -9,7 +9,7 @@ import typer
 
 from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.cli.arguments import Args, Device, parse_args
-from t3d_server.cli.files import check_inputs, save_dataset
+from t3d_server.cli.files import check_inputs, naming, save_dataset
 from t3d_server.cli.output import console, files_told, print_line, print_table, print_warnings
 from t3d_server.datasets.formats import guess_content_type
 from t3d_server.errors import AlgorithmError
@@ -60,13 +60,14 @@ def debug(
         if result.error.type == "KeyboardInterrupt":
             raise KeyboardInterrupt
         message = f"{result.manifest.name} failed: {result.error.type}: {result.error.message}"
-        raise AlgorithmError(message, traceback=result.error.traceback)
+        with naming(dict(zip(result.inputs, map(str, inputs), strict=True))):
+            raise AlgorithmError(message, traceback=result.error.traceback)
     kind = guess_content_type(inputs[0]) if inputs else ""
     for index, values in enumerate(result.outputs):
         for file in save_dataset(values, output, f"{result.manifest.name}-{index}", kind):
             console.print(str(file), markup=False)
     picture = output / f"{result.manifest.name}.png"
-    draw_rows([(result.manifest.name, result.inputs, result.outputs)], picture)
+    draw_rows([(result.manifest.name, list(result.inputs.values()), result.outputs)], picture)
     console.print(f"{picture} (picture of inputs beside results)", markup=False)
 
 

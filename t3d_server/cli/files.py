@@ -1,4 +1,4 @@
-"""Files of the user: which datasets the inputs of a command are, and results as files."""
+"""Files of the user: the inputs of a command, and its results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from t3d_server.datasets import formats, hdf5
 from t3d_server.datasets.conventions import layout_of
-from t3d_server.errors import InvalidRequestError, UnsupportedMediaTypeError
+from t3d_server.errors import InvalidRequestError, Problem, T3dError, UnsupportedMediaTypeError
 from t3d_server.ids import is_id
 
 _SUFFIXES = {formats.TIFF: ".tif", formats.PNG: ".png"}
@@ -43,6 +43,27 @@ def check_inputs(inputs: Sequence[str], *, ids: bool) -> None:
             faults.append(f"{item}: neither a file nor a dataset id")
     if faults:
         raise InvalidRequestError("\n".join(faults))
+
+
+@contextmanager
+def naming(files: Mapping[str, str]) -> Iterator[None]:
+    """Errors tell of files, which the user knows, in place of ids.
+
+    Args:
+        files: the file that each dataset was made of, by id.
+    """
+    try:
+        yield
+    except T3dError as error:
+
+        def named(text: str) -> str:
+            for dataset_id, file in files.items():
+                text = text.replace(dataset_id, file)
+            return text
+
+        problems = [Problem(named(problem.key), named(problem.message)) for problem in error.problems]
+        traceback = named(error.traceback) if error.traceback else None
+        raise type(error)(named(error.message), problems=problems, traceback=traceback) from error
 
 
 def save_dataset(values: Mapping[str, Any], folder: Path, stem: str, content_type: str) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from t3d_server.cli.arguments import Args, Device, parse_args, parse_spacing
-from t3d_server.cli.files import check_inputs, save_dataset
+from t3d_server.cli.files import check_inputs, naming, save_dataset
 from t3d_server.cli.output import Bar, console, errors, files_told, print_line, print_table, progress_bar
 from t3d_server.client import Client, RunHandle
 from t3d_server.datasets.formats import guess_content_type
-from t3d_server.errors import InvalidInputError, Problem, T3dError
+from t3d_server.errors import InvalidInputError
 from t3d_server.models import Run, RunStatus
 
 
@@ -57,7 +57,7 @@ def run(
                 ids.append(item)
         handle = client.submit(name, ids, args=args, device=device, version=version)
         errors.print(f"run {handle.id}", markup=False)
-        with _cancelled_by_ctrl_c(handle), _naming(files):
+        with _cancelled_by_ctrl_c(handle), naming(files):
             _follow(handle, bar)
             results = handle.result()
     kind = guess_content_type(Path(inputs[0])) if Path(inputs[0]).exists() else ""
@@ -88,23 +88,6 @@ def _cancelled_by_ctrl_c(handle: RunHandle) -> Iterator[None]:
     except KeyboardInterrupt:
         errors.print(f"run {handle.id} {_state(handle.cancel())}", markup=False)
         raise
-
-
-@contextmanager
-def _naming(files: Mapping[str, str]) -> Iterator[None]:
-    """Errors tell of files, which the user knows, in place of the ids that stand for them."""
-    try:
-        yield
-    except T3dError as error:
-
-        def named(text: str) -> str:
-            for dataset_id, file in files.items():
-                text = text.replace(dataset_id, file)
-            return text
-
-        problems = [Problem(named(problem.key), named(problem.message)) for problem in error.problems]
-        traceback = named(error.traceback) if error.traceback else None
-        raise type(error)(named(error.message), problems=problems, traceback=traceback) from error
 
 
 def runs(

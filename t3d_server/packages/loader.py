@@ -78,7 +78,8 @@ def resolve_type(manifest: Manifest, runner_class: type[BaseRunner]) -> Manifest
     if manifest.algorithm_type not in (None, own):
         base = next(base.__name__ for base in runner_class.__mro__ if "algorithm_type" in vars(base))
         message = (
-            f"found {manifest.algorithm_type!r}, but Runner is a {base}, whose type is {own!r}; change one of them"
+            f"found {manifest.algorithm_type!r}, but Runner derives from {base}, whose type is {own!r}; "
+            "change one of them"
         )
         raise InvalidPackageError(
             "The manifest and Runner disagree.", problems=[Problem("tool.t3dserver.algorithm_type", message)]

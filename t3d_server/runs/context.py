@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from t3d_server.errors import InvalidDatasetError, Problem, RunCancelled, T3dError
 from t3d_server.models import DatasetInfo, LogLevel, LogLine, utc_now
@@ -192,10 +193,15 @@ def _validate(values: Any, schema: type[BaseModel], what: str) -> dict[str, Any]
         raise InvalidDatasetError(
             f"{what} does not fit {schema.__name__}; it has {', '.join(map(str, values)) or 'no keys'}",
             problems=[
-                Problem(".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, "))
+                Problem(".".join(map(str, fault["loc"])), _said(fault))
                 for fault in error.errors(include_input=False, include_url=False, include_context=False)
             ],
         ) from None
+
+
+def _said(fault: ErrorDetails) -> str:
+    text = fault["msg"].removeprefix("Value error, ")
+    return f"{text}; name the array `{fault['loc'][-1]}`" if fault["type"] == "missing" else text
 
 
 def _line(message: str, level: str) -> LogLine:

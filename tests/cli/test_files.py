@@ -10,9 +10,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from t3d_server.cli.files import check_inputs, save_dataset
+from t3d_server.cli.files import check_inputs, naming, save_dataset
 from t3d_server.datasets import formats, hdf5
-from t3d_server.errors import InvalidRequestError, UnsupportedMediaTypeError
+from t3d_server.errors import InvalidDatasetError, InvalidRequestError, Problem, UnsupportedMediaTypeError
 from t3d_server.ids import new_id
 
 
@@ -100,3 +100,12 @@ def test_inputs_that_are_not_there_are_told_together(tmp_path: Path) -> None:
     (tmp_path / "a.czi").touch()
     with pytest.raises(UnsupportedMediaTypeError, match=r"a\.czi"):
         check_inputs([str(tmp_path / "a.czi")], ids=True)
+
+
+def test_errors_name_files_and_not_their_ids() -> None:
+    first, second = new_id(), new_id()
+    error = InvalidDatasetError(f"{first} is odd", problems=[Problem(second, "too")], traceback=f"at {first}")
+    with pytest.raises(InvalidDatasetError) as told, naming({first: "a.png", second: "b.png"}):
+        raise error
+    assert str(told.value) == "a.png is odd\n  - b.png: too"
+    assert told.value.traceback == "at a.png"

@@ -353,7 +353,7 @@ def test_a_type_that_disagrees_with_the_class_is_refused() -> None:
     with pytest.raises(InvalidPackageError) as caught:
         resolve_type(Manifest(name="foo", version="1.0.0", algorithm_type="Image2Embedding"), Runner)
     assert [str(problem) for problem in caught.value.problems] == [
-        "tool.t3dserver.algorithm_type: found 'Image2Embedding', but Runner is a Image2ImageRunner, "
+        "tool.t3dserver.algorithm_type: found 'Image2Embedding', but Runner derives from Image2ImageRunner, "
         "whose type is 'Image2Image'; change one of them"
     ]
 
