@@ -141,7 +141,7 @@ def test_a_use_token_runs_and_does_not_publish(server: Server, gain: Path) -> No
 def test_check_tells_what_a_good_folder_is(t3d: T3d, folder: Path) -> None:
     ended = t3d("check", folder)
 
-    assert "gain 1.0.0 is fine: Image2Image, on cpu, 1 parameters, 2 assets" in ended.stdout
+    assert "gain 1.0.0 is fine: Image2Image, on cpu, 1 parameter, 1 asset" in ended.stdout
 
 
 def test_check_lists_all_problems(t3d: T3d, write_algorithm: Callable[..., Path]) -> None:
@@ -240,7 +240,7 @@ def test_cancel_stops_a_run(t3d: T3d, client: Client, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("probe")
 def test_ctrl_c_exits_with_130(server: Server, client: Client, tmp_path: Path) -> None:
-    """A run that it waits for."""
+    """And cancels the run that it waits for."""
     np.save(tmp_path / "image.npy", IMAGE)
     before = client.runs(limit=1)[0].id
     path = tmp_path / "never"
@@ -259,7 +259,7 @@ def test_ctrl_c_exits_with_130(server: Server, client: Client, tmp_path: Path) -
 
     assert process.returncode == 130
     assert "Traceback" not in output
-    client.cancel(run.id)
+    assert client.get_run(run.id, wait_s=30).status is RunStatus.CANCELLED
 
 
 def test_deploy_bump_use_and_remove(t3d: T3d, gain: Path, client: Client) -> None:
