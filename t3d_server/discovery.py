@@ -1,21 +1,29 @@
-"""Where the local server is and which token it takes: files in the state directory, shared by server and clients."""
+"""Where the local server is and which token it takes: files in the state directory, shared by server and clients.
+
+A lock says whether a server is there: it ends with the process that holds it, whatever becomes of the files.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from platformdirs import user_state_path
 
-from t3d_server.errors import ServerUnavailableError
+from t3d_server.errors import InvalidRequestError, ServerUnavailableError
 
 _SERVER = "server.json"
+_LOCK = "server.lock"
+_LOCK_TIMEOUT_S = 0.5  # who only looks whether there is a server holds the lock for an instant
+_POLL_S = 0.02
 _TOKEN = "token"  # noqa: S105  # the name of a file
 
 
@@ -26,14 +34,14 @@ class ServerState:
     Attributes:
         url: base URL of its HTTP API.
         dashboard_url: URL of the Ray dashboard.
-        pid: the process that stands for the server: when it is gone, so is the server.
-        pids: every process that stopping the server has to end.
+        ray_address: `host:port` by which programs on this machine join its Ray cluster.
+        pid: its process: SIGTERM stops the server.
     """
 
     url: str
     dashboard_url: str
+    ray_address: str
     pid: int
-    pids: Sequence[int] = ()
 
 
 def state_directory() -> Path:
@@ -46,19 +54,52 @@ def read_server() -> ServerState | None:
     """The local server, None where none runs; a file that a dead server left behind counts as none."""
     try:
         state = ServerState(**json.loads((state_directory() / _SERVER).read_text("utf-8")))
+        with (state_directory() / _LOCK).open("rb") as lock:
+            return None if _try_lock(lock.fileno(), fcntl.LOCK_SH) else state
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
-    return state if _is_alive(state.pid) else None
+
+
+@contextmanager
+def sole_server() -> Iterator[None]:
+    """Be the one server of the state directory; what `write_server` wrote goes when the context is left.
+
+    Raises:
+        InvalidRequestError: another process is.
+    """
+    directory = state_directory()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (directory / _LOCK).open("ab") as lock:
+        deadline = time.monotonic() + _LOCK_TIMEOUT_S
+        while not _try_lock(lock.fileno(), fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                raise InvalidRequestError(
+                    f"another server is running, starting or stopping with the state directory {directory}: "
+                    "use that one, or set T3D_STATE_DIR to another folder"
+                )
+            time.sleep(_POLL_S)
+        try:
+            _remove_server()  # left by one that was killed
+            yield
+        finally:
+            _remove_server()
 
 
 def write_server(state: ServerState) -> None:
-    """Tell clients on this machine where the server is."""
+    """Tell clients on this machine where the server is; for the `sole_server`."""
     _write(state_directory() / _SERVER, json.dumps(asdict(state), indent=2))
 
 
-def remove_server() -> None:
-    """Tell clients on this machine that there is no server any more."""
+def _remove_server() -> None:
     (state_directory() / _SERVER).unlink(missing_ok=True)
+
+
+def _try_lock(file: int, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def read_token() -> str | None:
@@ -103,13 +144,3 @@ def _write(path: Path, text: str, *, replace: bool = True) -> None:
                 path.hardlink_to(name)
     finally:
         Path(name).unlink(missing_ok=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is there, and another user's
-        return True
-    return True

@@ -11,17 +11,17 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t3d_server import proxy_guard
 from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.datasets.store import DatasetStore
-from t3d_server.discovery import ServerState, ensure_token, remove_server, state_directory, write_server
+from t3d_server.discovery import ServerState, ensure_token, sole_server, state_directory, write_server
 from t3d_server.errors import InvalidRequestError, StoreUnavailableError
-from t3d_server.settings import Settings
+from t3d_server.serving import proxy_guard
+from t3d_server.settings import SETTINGS_FILE, Settings, load_settings
 from t3d_server.storage.embedded import EmbeddedStore
 from t3d_server.storage.s3 import S3Location, S3ObjectStore
 
@@ -38,7 +38,7 @@ def connect() -> Resources:
     from t3d_server.api.auth import Role
     from t3d_server.serving.resources import PlacementDefaults, Resources
 
-    settings = Settings()
+    settings = load_settings()
     for library in ("urllib3", "tifffile"):  # they warn of what reaches the caller as an error anyway
         logging.getLogger(library).setLevel(logging.ERROR)
     store = S3ObjectStore(_location(settings))
@@ -65,51 +65,62 @@ def connect() -> Resources:
 
 
 @contextmanager
-def local_server(settings: Settings) -> Iterator[ServerState]:
+def local_server(settings: Settings, on_step: Callable[[str], None] = logger.info) -> Iterator[ServerState]:
     """Run everything on this machine: the store unless settings name one, a Ray cluster, coordinator and router.
 
     Args:
         settings: the options.
+        on_step: is called before each step of the start with what it is; what it raises ends the start.
 
     Yields:
         Where the server is, once it serves. Leaving the context stops all of it.
 
     Raises:
         StoreUnavailableError: the store cannot be reached or started.
-        InvalidRequestError: the port is taken.
+        InvalidRequestError: the port is taken, or another server has this state directory.
     """
-    _check_port(settings)
-    _raise_open_files_limit()
     with ExitStack() as cleanup:
-        pids = [os.getpid()]
-        if settings.s3_endpoint is None:
-            embedded = cleanup.enter_context(EmbeddedStore(state_directory() / "store", bucket=settings.s3_bucket))
-            cleanup.enter_context(_kept_running(embedded))
-            location = embedded.location
-            pids += [embedded.pid] if embedded.pid is not None else []
-        else:
-            location = _location(settings)
-        S3ObjectStore(location).prepare()
+        cleanup.enter_context(sole_server())
+        _check_port(settings)
+        _raise_open_files_limit()
+        location = _start_store(settings, cleanup, on_step)
         instance = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="t3d-")))
         cleanup.enter_context(_guarded_proxy(instance))
         os.environ |= _store_environment(location) | _serve_environment(instance)
         if settings.auth == "on":
             os.environ["T3D_TOKENS"] = json.dumps({**settings.tokens, ensure_token(): "admin"})
-        dashboard_url = _start_ray(settings, cleanup)
+        if file := os.environ.get(SETTINGS_FILE):  # Ray's processes have working directories of their own
+            os.environ[SETTINGS_FILE] = str(Path(file).absolute())
+        ray_address, dashboard_url = _start_ray(settings, cleanup, on_step)
         state = ServerState(
             url=f"http://{_reachable(settings.host)}:{settings.port}",
             dashboard_url=dashboard_url,
+            ray_address=ray_address,
             pid=os.getpid(),
-            pids=pids,
         )
         write_server(state)
-        cleanup.callback(remove_server)
         yield state
+
+
+def _start_store(settings: Settings, cleanup: ExitStack, on_step: Callable[[str], None]) -> S3Location:
+    """Start the store and keep it running, or see that the one of the settings works."""
+    if settings.s3_endpoint is not None:
+        location = _location(settings)
+        on_step(f"looking for the object store at {location.endpoint}")
+        S3ObjectStore(location).prepare()
+        return location
+    on_step("starting the object store")
+    embedded = cleanup.enter_context(EmbeddedStore(state_directory() / "store", bucket=settings.s3_bucket))
+    cleanup.enter_context(_kept_running(embedded))
+    return embedded.location
 
 
 @contextmanager
 def _guarded_proxy(instance: Path) -> Iterator[None]:
     """Have HAProxy ended if this process is killed."""
+    if sys.platform != "linux":
+        yield  # there is no HAProxy
+        return
     command = [sys.executable, "-I", "-S", proxy_guard.__file__, str(instance)]
     guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     try:
@@ -128,8 +139,10 @@ def _kept_running(store: EmbeddedStore) -> Iterator[None]:
         while not leaving.wait(STORE_CHECK_S):
             if not store.is_running():
                 logger.warning("the embedded object store has died and is started again")
-                with suppress(StoreUnavailableError):  # tried again at the next check
+                try:
                     store.start()
+                except StoreUnavailableError as error:
+                    logger.warning("it is tried again: %s", error)
 
     thread = threading.Thread(target=watch, name="embedded-store-watch", daemon=True)
     thread.start()
@@ -140,29 +153,39 @@ def _kept_running(store: EmbeddedStore) -> Iterator[None]:
         thread.join()
 
 
-def _start_ray(settings: Settings, cleanup: ExitStack) -> str:
-    """Start a Ray cluster of one node, and the server on it; returns the dashboard's URL."""
-    # Serve reads its environment when it is imported.
+def _start_ray(settings: Settings, cleanup: ExitStack, on_step: Callable[[str], None]) -> tuple[str, str]:
+    """Start a Ray cluster of one node, and the server on it; returns Ray's address and the dashboard's URL."""
+    # Serve reads its environment when it is imported, and so does Ray. Its handler of signals would go before that of
+    # this process, and answer SIGTERM with a stack trace; in replicas, it tells where C code crashed.
+    os.environ["RAY_DISABLE_FAILURE_SIGNAL_HANDLER"] = "1"
     import ray
     from ray import serve
+
+    del os.environ["RAY_DISABLE_FAILURE_SIGNAL_HANDLER"]
 
     from t3d_server.serving.coordinator_actor import start_coordinator
     from t3d_server.serving.router import start_router
 
+    on_step("starting Ray")
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    cleanup.callback(ray.shutdown)  # of a start that fails half-way too
     context = ray.init(
+        address="local",  # whatever RAY_ADDRESS names
         num_cpus=settings.num_cpus,
         num_gpus=settings.num_gpus,
         dashboard_host="127.0.0.1",
         dashboard_port=_next_free_port(settings.dashboard_port),
         include_dashboard=True,
         log_to_driver=False,
+        logging_level=logging.ERROR,
         _node_ip_address="127.0.0.1",
     )
-    cleanup.callback(ray.shutdown)
+    on_step("starting the server")
     serve.start(http_options={"host": settings.host, "port": settings.port})
     ray.get(start_coordinator(connect).ready.remote())
+    on_step("starting the router")
     start_router(connect)
-    return f"http://{context.dashboard_url}"
+    return ray.get_runtime_context().gcs_address, f"http://{context.dashboard_url}"
 
 
 def _serve_environment(instance: Path) -> dict[str, str]:

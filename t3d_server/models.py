@@ -257,7 +257,7 @@ class Run(Model):
         status: where it is.
         progress: 0 to 1; 1 once it has ended, whichever way.
         message: the latest log message.
-        queue_position: runs of the same algorithm ahead of it, 0 for the next one, None once it has begun.
+        queue_position: runs of the same version on the same device ahead of it, 0 for the next one, None unless it waits.
         input_dataset_ids: what it works on.
         output_dataset_ids: what it made; empty unless COMPLETED.
         args: the args with all defaults filled in.
@@ -310,7 +310,7 @@ class ServerInfo(Model):
     name: str
     version: str
     devices: list[Device]
-    limits: dict[str, float]
+    limits: dict[str, int | float]
 
 
 class Health(Model):

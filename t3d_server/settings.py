@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from t3d_server.errors import InvalidRequestError, Problem
 
 GIB = 1024**3
+SETTINGS_FILE = "T3D_SETTINGS_FILE"
+"""The environment variable that names a file of settings."""
 
 
 class Settings(BaseSettings):
     """Options of the server.
 
-    Each is set by the environment variable `T3D_` + its name in capitals, or by a line in the file that
-    `T3D_SETTINGS_FILE` names (the same `NAME=value` lines).
+    Each is set by the environment variable `T3D_` + its name in capitals, or by a line `T3D_NAME=value` in the file
+    that `T3D_SETTINGS_FILE` names; the environment goes before the file. `load_settings` reads both.
 
     Attributes:
         host: address that the HTTP API listens on.
@@ -56,7 +62,8 @@ class Settings(BaseSettings):
     s3_region: str = "us-east-1"
     s3_secure: bool = False
     auth: Literal["on", "off"] = "on"
-    tokens: dict[str, Literal["use", "admin"]] = Field(default={}, repr=False)
+    # Without NoDecode, text that is no JSON would end the reading before the other settings are looked at.
+    tokens: Annotated[dict[str, Literal["use", "admin"]], NoDecode] = Field(default={}, repr=False)
     num_cpus: int | None = Field(default=None, ge=1)
     num_gpus: int | None = Field(default=None, ge=0)
     replica_num_cpus: float = Field(default=0.1, gt=0)
@@ -70,3 +77,39 @@ class Settings(BaseSettings):
     cache_dir: Path | None = None
     scratch_dir: Path | None = None
     tags_file: Path | None = None
+
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _read_json(cls, value: Any) -> Any:
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except json.JSONDecodeError as error:
+            raise ValueError(f'JSON such as {{"<token>": "use"}} is expected ({error})') from error
+
+
+def load_settings(**given: Any) -> Settings:
+    """Settings from the environment and the file that `T3D_SETTINGS_FILE` names.
+
+    Args:
+        given: settings by their names, which go before both.
+
+    Raises:
+        InvalidRequestError: settings cannot be used, each with its variable, what was found and what is allowed; or
+            there is no such file.
+    """
+    file = os.environ.get(SETTINGS_FILE)
+    if file and not Path(file).is_file():
+        raise InvalidRequestError(f"{SETTINGS_FILE} names a file that is not there: {file}")
+    try:
+        return Settings(_env_file=file or None, **given)  # type: ignore[call-arg]  # it takes these beside its fields
+    except ValidationError as error:
+        problems = [_problem(str(fault["loc"][0]), fault["msg"], fault["input"]) for fault in error.errors()]
+        raise InvalidRequestError("settings that cannot be used", problems=problems) from None
+
+
+def _problem(name: str, message: str, found: object) -> Problem:
+    secret = Settings.model_fields[name].repr is False
+    return Problem(
+        f"T3D_{name.upper()}",
+        message.removeprefix("Value error, ") if secret else f"{message}, but found {found!r}",
+    )

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from t3d_server import discovery
 from t3d_server.client import Client
 from t3d_server.discovery import ServerState
-from t3d_server.errors import ServerUnavailableError
+from t3d_server.errors import InvalidRequestError, ServerUnavailableError
 
 
 @pytest.fixture(autouse=True)
@@ -29,20 +30,69 @@ def mode(path: Path) -> int:
 
 
 def test_a_written_server_is_read_and_only_its_user_can_read_it(state: Path) -> None:
-    written = ServerState("http://127.0.0.1:8000", "http://127.0.0.1:8265", os.getpid(), [1, 2])
-    discovery.write_server(written)
-    assert discovery.read_server() == written
-    assert mode(state / "server.json") == 0o600
-    discovery.remove_server()
-    discovery.remove_server()
+    written = ServerState("http://127.0.0.1:8000", "http://127.0.0.1:8265", "127.0.0.1:6379", os.getpid())
+    with discovery.sole_server():
+        assert discovery.read_server() is None
+        discovery.write_server(written)
+        assert discovery.read_server() == written
+        assert mode(state / "server.json") == 0o600
+    assert not (state / "server.json").exists()
     assert discovery.read_server() is None
 
 
-def test_a_server_whose_process_is_gone_counts_as_none() -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    discovery.write_server(ServerState("http://127.0.0.1:8000", "", gone.pid))
+SERVES = """
+import os
+from t3d_server import discovery
+with discovery.sole_server():
+    discovery.write_server(discovery.ServerState("http://127.0.0.1:1", "", "", os.getppid()))
+    print("serving", flush=True)
+    input()
+"""
+
+
+def test_a_killed_server_counts_as_none_even_if_its_process_id_is_in_use_again(state: Path) -> None:
+    """It can tell nobody that it is gone, and what it wrote names a living process: this one."""
+    with subprocess.Popen([sys.executable, "-c", SERVES], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"serving\n"
+        found = discovery.read_server()
+        assert found is not None
+        server.kill()
+    assert found.pid == os.getpid()
+    assert (state / "server.json").exists()
     assert discovery.read_server() is None
+
+
+def test_of_two_servers_in_one_folder_the_second_is_refused_and_leaves_the_first_alone() -> None:
+    with subprocess.Popen([sys.executable, "-c", SERVES], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"serving\n"
+        found = discovery.read_server()
+        with pytest.raises(InvalidRequestError, match="T3D_STATE_DIR"), discovery.sole_server():
+            pass
+        assert discovery.read_server() == found is not None
+        server.communicate(b"\n")
+    with discovery.sole_server():
+        assert discovery.read_server() is None
+
+
+def test_looking_for_a_server_keeps_none_from_starting() -> None:
+    """Who looks takes the lock for an instant."""
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            discovery.read_server()
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(4):
+            pool.submit(look)
+        try:
+            for _ in range(20):
+                with discovery.sole_server():
+                    discovery.write_server(ServerState("", "", "", 0))
+        finally:
+            stop.set()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"url": 1}', '"text"'])
@@ -68,6 +118,7 @@ def test_a_client_without_any_server_says_how_to_start_one() -> None:
 
 
 def test_a_client_finds_the_local_server() -> None:
-    discovery.write_server(ServerState("http://127.0.0.1:1", "", os.getpid()))
-    with Client() as client, pytest.raises(ServerUnavailableError, match=r"127\.0\.0\.1:1.*t3d up"):
-        client.server()
+    with discovery.sole_server():
+        discovery.write_server(ServerState("http://127.0.0.1:1", "", "", os.getpid()))
+        with Client() as client, pytest.raises(ServerUnavailableError, match=r"127\.0\.0\.1:1.*t3d up"):
+            client.server()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+from concurrent.futures import Future
 from types import FrameType
 
 import typer
 
 from t3d_server.cli.output import console
-from t3d_server.discovery import read_server, state_directory
-from t3d_server.settings import Settings
+from t3d_server.discovery import ServerState, read_server, state_directory
+from t3d_server.settings import Settings, load_settings
+
+EXIT_AT_ONCE = 130
 
 
 def register(app: typer.Typer) -> None:
@@ -21,37 +25,62 @@ def register(app: typer.Typer) -> None:
 def up() -> None:
     """Start the store, Ray and the server, and serve the published algorithms until Ctrl-C.
 
-    Options come from the environment (T3D_PORT, T3D_S3_ENDPOINT, ...).
+    Settings come from the environment (T3D_PORT, T3D_S3_ENDPOINT, ...) and the file that T3D_SETTINGS_FILE names.
+
+    Ctrl-C and SIGTERM stop all of it; another Ctrl-C does not wait for that. The exit code is 0 if it has served, and
+    130 if it was stopped before.
     """
     running = read_server()
     if running is not None:
         console.print(f"t3d is running already: {running.url}   dashboard: {running.dashboard_url}")
         console.print(f"Ctrl-C there, or `kill {running.pid}`, stops it.")
         return
+    settings = load_settings()
     stop = threading.Event()
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            os._exit(EXIT_AT_ONCE)  # what it started notices, as if this process were killed
         stop.set()
 
-    # Ctrl-C during start-up ends it through KeyboardInterrupt; SIGTERM does the same.
-    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask_to_stop)
+    # Not in the main thread: there Ray would set a handler of its own for SIGTERM, which raises in the midst of Ray's
+    # start and can abort the process. These ones only ask, and the start ends before its next step.
+    ended: Future[None] = Future()
+    threading.Thread(target=_serve, args=(settings, stop, ended), name="server").start()
+    ended.result()
+
+
+def _serve(settings: Settings, stop: threading.Event, ended: Future[None]) -> None:
+    """Run the server until it is asked to stop."""
     from t3d_server.main import local_server
 
-    console.print("starting the store, Ray and the server ...")
-    settings = Settings()
-    with local_server(settings) as server:
-        console.print(f"t3d is ready: {server.url}   dashboard: {server.dashboard_url}")
-        if settings.auth == "on":
-            token = state_directory() / "token"
-            console.print(f"The t3d command and Client find the token by themselves; others read it from {token}")
-            console.print(f'  curl -H "Authorization: Bearer $(cat {token})" {server.url}/v1/algorithms')
-        else:
-            console.print("Authentication is off: whoever reaches the port can do everything.", style="yellow")
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, ask_to_stop)
-        stop.wait()
-        console.print("stopping ...")
+    def on_step(step: str) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        console.print(f"{step} ...")
+
+    try:
+        with local_server(settings, on_step) as server:
+            _introduce(server, settings)
+            stop.wait()
+            console.print("stopping ...")
+    except BaseException as error:  # noqa: BLE001  # it is raised again where it is waited for
+        ended.set_exception(error)
+    else:
+        ended.set_result(None)
 
 
-def _interrupt() -> None:
-    raise KeyboardInterrupt
+def _introduce(server: ServerState, settings: Settings) -> None:
+    console.print(f"t3d is ready: {server.url}   dashboard: {server.dashboard_url}")
+    if settings.auth == "on":
+        token = state_directory() / "token"
+        console.print(f"The t3d command and Client find the token by themselves; others read it from {token}")
+        console.print(f'  curl -H "Authorization: Bearer $(cat {token})" {server.url}/v1/algorithms')
+    else:
+        console.print("Authentication is off: whoever reaches the port can do everything.", style="yellow")
+    # Without the last one Ray takes 127.0.0.1 for another address of this machine.
+    variables = f"RAY_ADDRESS={server.ray_address} RAY_AUTH_MODE=token RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0"
+    console.print("Other Ray programs on this machine join by `ray.init()` with")
+    console.print(f"  export {variables}")

