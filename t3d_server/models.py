@@ -257,7 +257,8 @@ class Run(Model):
         status: where it is.
         progress: 0 to 1; 1 once it has ended, whichever way.
         message: the latest log message.
-        queue_position: runs of the same version on the same device ahead of it, 0 for the next one, None unless it waits.
+        queue_position: runs of the same version on the same device ahead of it, 0 for the next one; None unless it
+            waits.
         input_dataset_ids: what it works on.
         output_dataset_ids: what it made; empty unless COMPLETED.
         args: the args with all defaults filled in.

@@ -21,7 +21,7 @@ def resolve_axes(shape: Sequence[int], axes: str | None = None) -> str:
         One of "YX", "YXC", "CYX", "ZYX", "ZYXC".
 
     Raises:
-        InvalidDatasetError: no such axes, they do not fit the shape, or the shape is none of an image.
+        InvalidDatasetError: no such axes, they do not fit the shape, or the shape is not that of an image.
     """
     shape = tuple(shape)
     if axes is not None:
@@ -33,7 +33,7 @@ def resolve_axes(shape: Sequence[int], axes: str | None = None) -> str:
     if len(shape) == 4 and shape[3] in (3, 4):
         return "ZYXC"
     raise InvalidDatasetError(
-        f"shape {shape} is none of an image: (Y, X), (Y, X, 3 or 4), (Z, Y, X), (Z, Y, X, 3 or 4)"
+        f"shape {shape} is not that of an image: (Y, X), (Y, X, 3 or 4), (Z, Y, X), (Z, Y, X, 3 or 4)"
     )
 
 

@@ -42,7 +42,7 @@ def check_inputs(inputs: Sequence[str], *, ids: bool) -> None:
         elif not is_id(item):
             faults.append(f"{item}: neither a file nor a dataset id")
     if faults:
-        raise InvalidRequestError("\n".join(faults))
+        raise InvalidRequestError("; ".join(faults))
 
 
 @contextmanager

@@ -30,8 +30,8 @@ def test_axes_are_those_stated_or_those_the_shape_suggests(shape: tuple[int, ...
 @pytest.mark.parametrize(
     ("shape", "said", "message"),
     [
-        ((5,), None, r"shape \(5,\) is none of an image"),
-        ((2, 5, 6, 7), None, "none of an image"),
+        ((5,), None, r"shape \(5,\) is not that of an image"),
+        ((2, 5, 6, 7), None, "not that of an image"),
         ((5, 6), "ZYX", r"axes 'ZYX' do not fit shape \(5, 6\)"),
         ((2, 5, 6), "TYX", "'TYX' are not supported; allowed are YX, YXC, CYX, ZYX, ZYXC"),
         ((2, 5, 6), "CYX", "3 or 4 channels, not 2"),

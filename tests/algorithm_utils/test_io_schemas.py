@@ -168,8 +168,8 @@ def test_every_fault_names_its_key() -> None:
     ("schema", "values", "message"),
     [
         (ImageSchema, {"image": np.ones((2, 2), bool)}, "dtype bool is not an image dtype"),
-        (ImageSchema, {"image": np.ones(3)}, "shape (3,) is none of an image"),
-        (ImageSchema, {"image": np.ones((2, 3, 3, 5))}, "shape (2, 3, 3, 5) is none of an image"),
+        (ImageSchema, {"image": np.ones(3)}, "shape (3,) is not that of an image"),
+        (ImageSchema, {"image": np.ones((2, 3, 3, 5))}, "shape (2, 3, 3, 5) is not that of an image"),
         (ImageSchema, {"image": np.ones((2, 2)), "points": np.ones(3)}, "shape (3,) are no points"),
         (MaskSchema, {"mask": np.ones((2, 2))}, "dtype float64 is no mask"),
         (VolumeSchema, {"volume": np.ones((2, 2))}, "shape (2, 2) is no volume"),

@@ -11,6 +11,7 @@ import pytest
 from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.errors import AlgorithmError
+from t3d_server.ids import new_id
 from t3d_server.models import LogLine, RunRequest
 from t3d_server.packages.builder import build, store_package
 from t3d_server.packages.loader import fetch_package
@@ -58,7 +59,7 @@ def run_algorithm(tmp_path: Path, journal: Journal) -> RunAlgorithm:
         package = fetch_package(objects, store_package(objects, built), tmp_path / "cache")
         algorithm = load(package, built.manifest, "cpu", journal.log)
         request = RunRequest(input_dataset_ids=[datasets.add(values).id for values in inputs], args=dict(args or {}))
-        accepted, _ = accept(algorithm.manifest, request, ["cpu"])
+        accepted, _ = accept(algorithm.manifest, request, ["cpu"], new_id())
         outcome = execute(algorithm, accepted, datasets, journal)
         if outcome.error is not None:
             raise AlgorithmError(outcome.error.message, traceback=outcome.error.traceback)

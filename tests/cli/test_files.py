@@ -90,7 +90,7 @@ def test_inputs_that_are_not_there_are_told_together(tmp_path: Path) -> None:
     check_inputs([str(tmp_path / "a.png"), new_id()], ids=True)
     with pytest.raises(InvalidRequestError) as told:
         check_inputs(["nothere.png", "01a2-not-an-id", str(tmp_path)], ids=True)
-    assert told.value.message.splitlines() == [
+    assert told.value.message.split("; ") == [
         "nothere.png: no such file",
         "01a2-not-an-id: neither a file nor a dataset id",
         f"{tmp_path}: a folder, not a file",

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from t3d_server.datasets.store import DatasetStore
+from t3d_server.ids import new_id
 from t3d_server.models import LogLine, RunRequest
 from t3d_server.packages.builder import build, store_package
 from t3d_server.packages.loader import Package, fetch_package, folder_package
@@ -62,7 +63,7 @@ def test_foo_runs(foo: Path, tmp_path: Path, tags: dict[str, dict[str, str]], fo
     assert journal.messages[-1] == "Loading the Foo assets."
     given = datasets.add({"data": DATA}).id
     for args, sign in (({}, 1), ({"some_user_defined_args": "goodbye"}, -1)):
-        run, _ = accept(algorithm.manifest, RunRequest(input_dataset_ids=[given], args=args), ["cpu"])
+        run, _ = accept(algorithm.manifest, RunRequest(input_dataset_ids=[given], args=args), ["cpu"], new_id())
         outcome = execute(algorithm, run, datasets, journal)
 
         assert outcome.error is None

@@ -177,7 +177,7 @@ def test_an_import_that_fails_publishes_nothing(
         ("value = 1\n", "", "defines no class named Runner"),
         ("class Runner:\n    pass\n", "", "inherits from nothing"),
         (f"{SOUND}\n    def broken(:\n", "", r"Runner\.py:6"),
-        (SOUND, 'algorithm_type = "Image2Embedding"', "found 'Image2Embedding', but Runner derives from Image2ImageRunner"),
+        (SOUND, 'algorithm_type = "Image2Embedding"', "but Runner derives from Image2ImageRunner"),
     ],
     ids=["no-class", "no-base", "syntax", "type"],
 )
