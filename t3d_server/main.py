@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import resource
 import socket
 import subprocess
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STORE_CHECK_S = 1.0
+PORTS = range(10000, 20000)
+"""Below those of outgoing connections and of the embedded store."""
 
 
 def connect() -> Resources:
@@ -273,12 +276,17 @@ def _next_free_port(port: int) -> int:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now."""
+    """Ports that nothing listens on now, of those that the system gives to nobody by itself until they are taken."""
     with ExitStack() as sockets:
-        probes = [sockets.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+        found: list[int] = []
+        for port in random.sample(PORTS, len(PORTS)):
+            if len(found) == count:
+                break
+            probe = sockets.enter_context(socket.socket())
+            with suppress(OSError):
+                probe.bind(("", port))  # HAProxy listens on all interfaces
+                found.append(port)
+        return found
 
 
 def _reachable(host: str) -> str:
