@@ -48,8 +48,11 @@ def _deploy(client: Client, path: Path, bump: Part | None) -> None:
     )
 
 
-def use(name: str, version: str) -> None:
-    """Make a version the one that runs without a version get; this is how to roll back."""
+def use(
+    name: Annotated[str, typer.Argument(help="The algorithm.")],
+    version: Annotated[str, typer.Argument(help="One of its published versions.")],
+) -> None:
+    """Make a version the current one: runs that name no version get it. So to roll back."""
     with Client() as client:
         info = client.use(name, version)
     console.print(f"{info.name}: {info.current} is current", markup=False)
@@ -76,9 +79,11 @@ def list_algorithms() -> None:
 
 
 def remove(
-    name: str,
-    version: Annotated[str | None, typer.Argument(help="Else all versions.")] = None,
-    cancel_runs: Annotated[bool, typer.Option(help="Cancel its runs instead of waiting for them.")] = False,
+    name: Annotated[str, typer.Argument(help="The algorithm.")],
+    version: Annotated[str | None, typer.Argument(help="The version to remove; all of them without it.")] = None,
+    cancel_runs: Annotated[
+        bool, typer.Option("--cancel-runs", help="Cancel its runs instead of waiting for them.")
+    ] = False,
 ) -> None:
     """Remove a version of an algorithm, or all of it."""
     with Client() as client:

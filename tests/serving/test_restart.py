@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import stat
+import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -113,23 +114,42 @@ def test_a_port_that_is_taken_ends_the_start(start_server: StartServer, tmp_path
     assert "Traceback" not in server.output
 
 
-def test_ctrl_c_while_it_starts_leaves_nothing(start_server: StartServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "step"), [(signal.SIGTERM, "starting Ray"), (signal.SIGINT, "starting the server")])
+def test_a_signal_while_it_starts_leaves_nothing(
+    start_server: StartServer, tmp_path: Path, number: signal.Signals, step: str
+) -> None:
+    """SIGTERM and Ctrl-C end the start; another `t3d up` is refused meanwhile, and does not disturb it."""
     with start_server(tmp_path / "state") as server:
-        server.wait_for("Started a local Ray instance")
-        code = server.stop(signal.SIGINT, group=True)
+        server.wait_for(step)
+        second = subprocess.run([server.command, "up"], env=server.environment, capture_output=True, text=True)
+        code = server.stop(number, group=number == signal.SIGINT)
         server.wait_until_gone(GONE_TIMEOUT_S)
 
-    assert code == 130
+    assert (second.returncode, code) == (1, 130)
+    assert "T3D_STATE_DIR" in second.stderr
     assert not (tmp_path / "state" / "server.json").exists()
     assert "Traceback" not in server.output
+    assert "SIGTERM" not in server.output  # Ray's own handler would print a stack
 
 
-def test_a_taken_dashboard_port_is_no_obstacle(server: Server, start_server: StartServer, tmp_path: Path) -> None:
-    """Two servers stand beside each other; the second one's dashboard takes the next free port, and it says which."""
-    port = server.dashboard_url.rpartition(":")[2]
-    with start_server(tmp_path / "state", T3D_DASHBOARD_PORT=port) as second:
+def test_a_second_server_stands_beside_the_first(server: Server, start_server: StartServer, tmp_path: Path) -> None:
+    """Its dashboard takes the next free port, its Ray cluster is its own, and its settings reach all processes."""
+    first = json.loads((server.state_dir / "server.json").read_text())
+    (tmp_path / "t3d.env").write_text("T3D_MAX_DATASET_BYTES=777777\n")
+    options = {
+        "T3D_DASHBOARD_PORT": server.dashboard_url.rpartition(":")[2],
+        "T3D_SETTINGS_FILE": str(tmp_path / "t3d.env"),
+        "RAY_ADDRESS": first["ray_address"],
+    }
+    with start_server(tmp_path / "state", **options) as second:
         second.wait_until_ready()
         state = json.loads((second.state_dir / "server.json").read_text())
         assert state["dashboard_url"] != server.dashboard_url
+        assert state["ray_address"] != first["ray_address"]
+        again = subprocess.run([second.command, "up"], env=second.environment, capture_output=True, text=True)
+        assert again.returncode == 0
+        assert f"running already: {second.url}" in again.stdout
+        assert f"kill {second.process.pid}" in again.stdout
         with second.client() as client:
             assert client.algorithms() == []
+            assert client.server().limits["max_dataset_bytes"] == 777777
