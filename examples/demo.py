@@ -26,7 +26,7 @@ from t3d_server import Client
 from t3d_server.main import local_server
 from t3d_server.packages.folder import scan
 from t3d_server.picture import Row, draw_rows
-from t3d_server.settings import Settings
+from t3d_server.settings import load_settings
 
 ALGORITHMS = Path(__file__).parents[1] / "algorithms"
 NOISE = 0.1
@@ -136,7 +136,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="t3d-demo-") as state:
         os.environ["T3D_STATE_DIR"] = state
         print("starting the object store, Ray and the server ...", flush=True)
-        with local_server(Settings(port=free_port())) as server, Client(server.url) as client:
+        with local_server(load_settings(port=free_port())) as server, Client(server.url) as client:
             demo = Demo(client)
             for name in ("denoise", "embed"):
                 demo.deploy(name)

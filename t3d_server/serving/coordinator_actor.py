@@ -136,7 +136,7 @@ class CoordinatorActor:
         while True:
             try:
                 return await self.ready()
-            except T3dError:
+            except Exception:  # of the store, of Ray, of Serve: all may be better soon
                 logger.exception("the coordinator cannot start yet")
             await asyncio.sleep(START_RETRY_S)
 

@@ -36,9 +36,9 @@ def quiet_server(folder: str) -> Iterator[None]:
     """A server of its own in a temporary folder."""
     os.environ["T3D_STATE_DIR"] = folder
     from t3d_server.main import local_server
-    from t3d_server.settings import Settings
+    from t3d_server.settings import load_settings
 
-    with local_server(Settings()):
+    with local_server(load_settings()):
         yield
 
 
