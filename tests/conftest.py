@@ -26,6 +26,9 @@ from t3d_server.packages.folder import scan
 from t3d_server.storage.embedded import EmbeddedStore
 from t3d_server.storage.s3 import S3Location, S3ObjectStore
 
+# A shell that runs the suite in the background has it ignore Ctrl-C, which every process it starts would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 60.0
 IDLE_S = 5
