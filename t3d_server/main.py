@@ -21,7 +21,7 @@ from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.discovery import ServerState, ensure_token, sole_server, state_directory, write_server
 from t3d_server.errors import InvalidRequestError, StoreUnavailableError
-from t3d_server.serving import proxy_guard
+from t3d_server.serving import reaper
 from t3d_server.settings import SETTINGS_FILE, Settings, load_settings
 from t3d_server.storage.embedded import EmbeddedStore
 from t3d_server.storage.s3 import S3Location, S3ObjectStore
@@ -88,7 +88,7 @@ def local_server(settings: Settings, on_step: Callable[[str], None] = logger.inf
         _raise_open_files_limit()
         location = _start_store(settings, cleanup, on_step)
         instance = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="t3d-")))
-        cleanup.enter_context(_guarded_proxy(instance))
+        cleanup.enter_context(_reaped(instance))
         os.environ |= _store_environment(location) | _serve_environment(instance)
         if settings.auth == "on":
             os.environ["T3D_TOKENS"] = json.dumps({**settings.tokens, ensure_token(): "admin"})
@@ -119,12 +119,12 @@ def _start_store(settings: Settings, cleanup: ExitStack, on_step: Callable[[str]
 
 
 @contextmanager
-def _guarded_proxy(instance: Path) -> Iterator[None]:
-    """Have HAProxy ended if this process is killed."""
+def _reaped(instance: Path) -> Iterator[None]:
+    """Have what is left of the cluster ended if this process is killed."""
     if sys.platform != "linux":
-        yield  # there is no HAProxy
+        yield  # there is no /proc, and no HAProxy
         return
-    command = [sys.executable, "-I", "-S", proxy_guard.__file__, str(instance)]
+    command = [sys.executable, "-I", "-S", reaper.__file__, str(instance)]
     guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     try:
         yield

@@ -73,7 +73,6 @@ def deployment_options(
             "target_ongoing_requests": manifest.runs_per_replica,
             "upscale_delay_s": 1.0,
             "look_back_period_s": 2.0,
-            "metrics_interval_s": 1.0,
             "downscale_delay_s": defaults.idle_s,
             "downscale_to_zero_delay_s": defaults.idle_s,
         },
