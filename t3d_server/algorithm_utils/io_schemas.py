@@ -22,6 +22,8 @@ Image = Annotated[
 ]
 Mask = Annotated[np.ndarray, Array(dtypes=("bool", *INTEGERS), stored=INTEGERS)]
 Points = Annotated[np.ndarray, Array("(N, ndim)", dtypes=NUMBERS, stored=["float64"])]
+Points2D = Annotated[np.ndarray, Array("(N, 2)", dtypes=NUMBERS, stored=["float64"])]
+Points3D = Annotated[np.ndarray, Array("(N, 3)", dtypes=NUMBERS, stored=["float64"])]
 Matrix = Annotated[np.ndarray, Array("(3, 3)", dtypes=NUMBERS, stored=["float64"])]
 Features = Annotated[
     np.ndarray, Array("(D,)", "(Z, D)", "(C, h, w)", "(Z, C, h, w)", dtypes=FLOATS, stored=["float32"])
@@ -135,6 +137,10 @@ class MaskSchema(DataSchema):
     """A mask."""
 
     mask: Mask = Field(description="Spatial shape of the image; 0 is background.")
+    spacing: tuple[float, ...] | None = Field(
+        default=None, description="Distance of neighbouring samples for each axis, in axis order."
+    )
+    spacing_unit: str | None = Field(default=None, description='Unit of `spacing`, "um" where it is left out.')
 
 
 class SegmentationSchema(MaskSchema):
@@ -156,8 +162,8 @@ class AlignmentSchema(DataSchema):
         description="Homogeneous; acts on (x, y) pixel-centre coordinates and maps this image onto the one before."
     )
     translation_matrix: Matrix | None = Field(default=None, description="The translation in `transform_matrix`.")
-    points1: Points | None = Field(default=None, description="(x, y) of matched points in the image before.")
-    points2: Points | None = Field(default=None, description="(x, y) of the same points in this image.")
+    points1: Points2D | None = Field(default=None, description="(x, y) of matched points in the image before.")
+    points2: Points2D | None = Field(default=None, description="(x, y) of the same points in this image.")
     confidence: float | None = Field(default=None, description="How sure the algorithm is, 0 to 1.")
 
 
@@ -166,7 +172,7 @@ class VolumeSchema(DataSchema):
 
     volume: Volume = Field(description="Intensities.")
     mask: Mask | None = Field(default=None, description="Shape of the volume; 0 is background.")
-    points: Points | None = Field(default=None, description="Points in axis order; whole numbers are voxel centres.")
+    points: Points3D | None = Field(default=None, description="Points in axis order; whole numbers are voxel centres.")
     spacing: tuple[float, float, float] | None = Field(
         default=None, description="Distance of neighbouring samples along Z, Y and X."
     )
