@@ -37,20 +37,29 @@ async def algorithms(
 
 @router.get("/algorithms/{name}")
 async def algorithm(name: str, service: Operations) -> AlgorithmInfo:
-    """An algorithm and its versions."""
+    """An algorithm, its versions, and the current one in full: `version.manifest` tells how to call it.
+
+    `inputs` and `outputs` tell what datasets have to hold and how many there are; `additional_parameters`, or
+    `/args-schema`, tell what `args` may be.
+    """
     return await service.algorithm(name)
 
 
 # Before `/{version}`, which would take it for a version.
 @router.get("/algorithms/{name}/args-schema")
 async def args_schema(name: str, service: Operations, version: str | None = None) -> dict[str, Any]:
-    """JSON Schema of the args, for forms; of the current version unless `version` says otherwise."""
+    """JSON Schema of the args, for forms; of the current version unless `version` says otherwise.
+
+    It accepts what a run accepts, and holds for drafts 6 to 2020-12. `x-step` is the step of a slider; other values
+    are valid too. `x-adjustable` is false for parameters that programs set: leave those out of forms. A validator that
+    is strict about unknown keywords has to be told of these two (ajv: `strict: false`).
+    """
     return await service.args_schema(name, version)
 
 
 @router.get("/algorithms/{name}/{version}")
 async def algorithm_version(name: str, version: str, service: Operations) -> AlgorithmVersion:
-    """One version in full."""
+    """One version in full; its manifest tells how to call it, as with `/algorithms/{name}`."""
     return await service.version(name, version)
 
 
