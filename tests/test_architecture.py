@@ -28,6 +28,8 @@ MAY_IMPORT = {
     "client": {"discovery", "datasets", "models", "errors", "ids"},
     "main": {"settings", "serving", "api", "algorithm_utils", "datasets", "storage", "errors", "discovery"},
     "local": {"runs", "datasets", "packages", "storage", "algorithm_utils", "models", "errors", "ids"},
+    "testing": {"local", "models", "errors"},
+    "scaffold": {"algorithm_utils", "testing"},
     "picture": {"algorithm_utils"},
     "cli": None,  # the top: anything
 }
@@ -43,11 +45,12 @@ FENCES = {
     "tifffile": {"datasets/formats.py", "datasets/tiff.py"},
     "PIL": {"datasets/formats.py", "datasets/pictures.py", "picture.py"},
     "python_minifier": {"packages/builder.py", "packages/minify.py"},
-    "requests": {"client/transport.py"},
+    "requests": {"client/transport.py", "client/answers.py"},
     "typer": {"cli"},
     "rich": {"cli"},
     "pydantic_settings": {"settings.py"},
     "uuid_utils": {"ids.py"},
+    "watchfiles": {"cli/watching.py"},
 }
 """Where each library may be imported."""
 

@@ -9,10 +9,10 @@ import typer
 
 from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.cli.arguments import Args, Device, parse_args
-from t3d_server.cli.files import check_inputs, naming, save_dataset
+from t3d_server.cli.files import check_inputs, save_dataset
 from t3d_server.cli.output import console, files_told, print_line, print_table, print_warnings
+from t3d_server.cli.scaffold import new
 from t3d_server.datasets.formats import guess_content_type
-from t3d_server.errors import AlgorithmError
 from t3d_server.local import run_folder
 from t3d_server.models import LogLine
 from t3d_server.packages.builder import build
@@ -24,7 +24,7 @@ from t3d_server.picture import draw_rows
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (check, debug):
+    for command in (new, check, debug):
         app.command()(files_told()(command))
 
 
@@ -56,12 +56,7 @@ def debug(
     listener = _Console()
     result = run_folder(path, inputs, parse_args(arg), listener, device=device)
     print_table(["phase", "seconds"], [(phase, f"{time_s:.3f}") for phase, time_s in result.times_s.items()])
-    if result.error is not None:
-        if result.error.type == "KeyboardInterrupt":
-            raise KeyboardInterrupt
-        message = f"{result.manifest.name} failed: {result.error.type}: {result.error.message}"
-        with naming(dict(zip(result.inputs, map(str, inputs), strict=True))):
-            raise AlgorithmError(message, traceback=result.error.traceback)
+    result.raise_error()
     kind = guess_content_type(inputs[0]) if inputs else ""
     for index, values in enumerate(result.outputs):
         for file in save_dataset(values, output, f"{result.manifest.name}-{index}", kind):
