@@ -37,10 +37,10 @@ async def algorithms(
 
 @router.get("/algorithms/{name}")
 async def algorithm(name: str, service: Operations) -> AlgorithmInfo:
-    """An algorithm, its versions, and the current one in full: `version.manifest` tells how to call it.
+    """An algorithm, its versions, and the current one in full.
 
-    `inputs` and `outputs` tell what datasets have to hold and how many there are; `additional_parameters`, or
-    `/args-schema`, tell what `args` may be.
+    `version.manifest` tells how to call it: by `inputs` and `outputs`, what datasets hold and how many there are; by
+    `additional_parameters`, or by `/args-schema`, what `args` may be.
     """
     return await service.algorithm(name)
 
@@ -50,9 +50,9 @@ async def algorithm(name: str, service: Operations) -> AlgorithmInfo:
 async def args_schema(name: str, service: Operations, version: str | None = None) -> dict[str, Any]:
     """JSON Schema of the args, for forms; of the current version unless `version` says otherwise.
 
-    It accepts what a run accepts, and holds for drafts 6 to 2020-12. `x-step` is the step of a slider; other values
-    are valid too. `x-adjustable` is false for parameters that programs set: leave those out of forms. A validator that
-    is strict about unknown keywords has to be told of these two (ajv: `strict: false`).
+    It accepts what a run accepts, by any draft since 6. `x-step` is for sliders; values between the steps are valid.
+    Where `x-adjustable` is false, leave the parameter out of forms. These two are not JSON Schema's: ajv wants
+    `strict: false`.
     """
     return await service.args_schema(name, version)
 

@@ -69,7 +69,7 @@ def check_import(
     warnings = list(answer["warnings"])
     own = resolved.algorithm_type or ""
     if manifest.algorithm_type not in tags:
-        known = {**tags, own: {*tags.get(own, ()), *answer["tags"]}}
+        known = {**tags, own: [*tags.get(own, ()), *answer["tags"]]}
         warnings += check_tags(own, resolved.tags, known=known)
     return resolved, warnings
 

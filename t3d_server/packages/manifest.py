@@ -94,15 +94,13 @@ def _check_type(
     problems: list[Problem],
     warnings: list[str],
 ) -> None:
-    """Of a type that nobody knows, which may be the module's own, the tags are not known either: its class has them."""
-    key, hint = "tool.t3dserver.algorithm_type", did_you_mean(algorithm_type, known)
+    """A type that nobody knows may be the module's own: its class tells, also of the tags."""
     same = [name for name in known if name.casefold() == algorithm_type.casefold()]
     if same:
         _check_tags(same[0], tags, known, problems, warnings)
         if algorithm_type not in known:
-            problems.append(Problem(key, f"found {algorithm_type!r}{hint}"))
-    elif hint:
-        warnings.append(f"{key}: {algorithm_type!r} is no type of this server{hint}")
+            hint = did_you_mean(algorithm_type, known)
+            problems.append(Problem("tool.t3dserver.algorithm_type", f"found {algorithm_type!r}{hint}"))
 
 
 def _check_tags(
