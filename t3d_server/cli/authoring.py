@@ -12,6 +12,7 @@ from t3d_server.cli.arguments import Args, Device, parse_args
 from t3d_server.cli.files import check_inputs, save_dataset
 from t3d_server.cli.output import console, files_told, print_line, print_table, print_warnings
 from t3d_server.cli.scaffold import new
+from t3d_server.cli.watching import run_at_each_save
 from t3d_server.datasets.formats import guess_content_type
 from t3d_server.local import run_folder
 from t3d_server.models import LogLine
@@ -50,13 +51,19 @@ def debug(
     arg: Args = [],  # noqa: B006  # typer copies it
     device: Device = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("t3d-output"),
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Run again at each save, in a fresh process, until Ctrl-C (exit code 130).")
+    ] = False,
 ) -> None:
     """Run an algorithm folder here, without a server, from its own source: breakpoints hit."""
     check_inputs(list(map(str, inputs)), ids=False)
+    if watch:
+        run_at_each_save(path, output)
+        return
     listener = _Console()
     result = run_folder(path, inputs, parse_args(arg), listener, device=device)
-    print_table(["phase", "seconds"], [(phase, f"{time_s:.3f}") for phase, time_s in result.times_s.items()])
     result.raise_error()
+    print_table(["phase", "seconds"], [(phase, f"{time_s:.3f}") for phase, time_s in result.times_s.items()])
     kind = guess_content_type(inputs[0]) if inputs else ""
     for index, values in enumerate(result.outputs):
         for file in save_dataset(values, output, f"{result.manifest.name}-{index}", kind):
