@@ -114,7 +114,7 @@ def body_of(data: Data, key: str, said: Mapping[str, Any]) -> Iterator[Body]:
         said = {"axes": stack.axes, **said} if key == "image" else said
     else:
         given = data if isinstance(data, Mapping) else {key: data}
-        values = {name: _plain(value) for name, value in given.items()}
+        values = {name: plain(value) for name, value in given.items()}
     if "image" in values:
         values, said = {**values, **said}, {}
     with tempfile.TemporaryDirectory() as folder:
@@ -177,8 +177,8 @@ def listed(data: T | Sequence[T]) -> Sequence[T]:
     return cast("Sequence[T]", data if is_several(data) else [data])
 
 
-def _plain(value: Any) -> Any:
-    """Arrays of other libraries as numpy's; tensors, which may be on a GPU, are left to the codec."""
+def plain(value: Any) -> Any:
+    """Arrays of other libraries as numpy's; tensors, which may be on a GPU, are left to `normalise`."""
     if isinstance(value, np.ndarray | np.generic) or hasattr(value, "detach"):
         return value
     return np.asarray(value) if hasattr(value, "__array__") or hasattr(value, "__array_interface__") else value

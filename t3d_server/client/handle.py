@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from t3d_server.client.events import RunEvent, events_of, poll
-from t3d_server.errors import AlgorithmError
+from t3d_server.errors import AlgorithmError, InvalidRequestError
 from t3d_server.models import LogLine, Run, RunStatus
 
 if TYPE_CHECKING:
@@ -72,13 +72,7 @@ class RunHandle:
             AlgorithmError: the run failed or was cancelled; `traceback` is that of the author's code.
             TimeoutError: as `wait`.
         """
-        run = self.wait(timeout_s)
-        if run.status is RunStatus.COMPLETED:
-            return run.output_dataset_ids
-        what = f"{run.algorithm} {run.version} {run.status.lower()}"
-        if run.error is None:
-            raise AlgorithmError(what)
-        raise AlgorithmError(f"{what}: {run.error.type}: {run.error.message}", traceback=run.error.traceback or None)
+        return outputs_of(self.wait(timeout_s))
 
     def result(self, timeout_s: float | None = None) -> list[dict[str, Any]]:
         """Wait for the end of the run; what it made, one dictionary for each dataset.
@@ -102,3 +96,28 @@ class RunHandle:
     def log(self) -> list[LogLine]:
         """The log so far."""
         return self._client.log(self.id)
+
+
+def outputs_of(run: Run, *, of_one: bool = False) -> list[str]:
+    """Ids of what an ended run made.
+
+    Args:
+        run: the run.
+        of_one: whether its caller gave one input, and so expects one dataset.
+
+    Raises:
+        AlgorithmError: it has no result.
+        InvalidRequestError: not one dataset; the message has their ids.
+    """
+    if run.status is not RunStatus.COMPLETED:
+        why = f": {run.error.type}: {run.error.message}" if run.error else ""
+        raise AlgorithmError(
+            f"{run.algorithm} {run.version} {run.status.lower()}{why}",
+            traceback=(run.error and run.error.traceback) or None,
+        )
+    if of_one and len(run.output_dataset_ids) != 1:
+        raise InvalidRequestError(
+            f"{run.algorithm} made {len(run.output_dataset_ids)} datasets of one input: "
+            f"{', '.join(run.output_dataset_ids)}. Give the input in a list to get a list of results."
+        )
+    return run.output_dataset_ids

@@ -10,8 +10,8 @@ from typing import Any, TypedDict, Unpack, cast, overload
 from t3d_server.client.bodies import Data, is_several, listed
 from t3d_server.client.connection import json_of, path_of
 from t3d_server.client.datasets import Datasets
-from t3d_server.client.handle import RunHandle
-from t3d_server.errors import InvalidInputError, InvalidRequestError, NotFoundError, T3dError
+from t3d_server.client.handle import RunHandle, outputs_of
+from t3d_server.errors import InvalidInputError, NotFoundError, T3dError
 from t3d_server.ids import is_id
 from t3d_server.models import DatasetInfo, Device, LogLine, Model, Run, RunStatus
 
@@ -113,19 +113,14 @@ class Runs(Datasets):
         with ThreadPoolExecutor(1) as pool:
             submitting = pool.submit(self._submitted, name, request, uploaded, _SHORT_WAIT_S)
             try:
-                ids = submitting.result().output_dataset_ids()
+                run = submitting.result().wait()
             except KeyboardInterrupt:
                 with suppress(T3dError):
                     submitting.result().cancel()
                 raise
-        if is_several(inputs):
-            return self.fetch(ids)
-        if len(ids) != 1:
-            raise InvalidRequestError(
-                f"{name} made {len(ids)} datasets of one input: {', '.join(ids)}. "
-                "Give the input in a list to get a list of results."
-            )
-        return self.fetch(ids[0])
+        several = is_several(inputs)
+        results = self.fetch(outputs_of(run, of_one=not several))
+        return results if several else results[0]
 
     def runs(
         self, *, algorithm: str | None = None, status: RunStatus | str | None = None, limit: int = 100
@@ -177,7 +172,7 @@ class Runs(Datasets):
     ) -> tuple[bytes, list[DatasetInfo]]:
         """The request for a run, and what was uploaded for it."""
         items: Sequence[Input] = listed(inputs)
-        known = [_stored_id(each) for each in items]
+        known = [stored_id(each) for each in items]
         data = [each for each, dataset_id in zip(items, known, strict=True) if dataset_id is None]
         uploaded = self.upload(cast("list[Data]", data))
         new = iter(uploaded)
@@ -192,7 +187,7 @@ class Runs(Datasets):
         return RunHandle(self, run)
 
 
-def _stored_id(data: Input) -> str | None:
+def stored_id(data: object) -> str | None:
     """Id of what the server has got already, None of what is to be uploaded."""
     if isinstance(data, DatasetInfo):
         return data.id
