@@ -7,13 +7,13 @@ import pkgutil
 import typing
 from collections.abc import Iterator, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from t3d_server import algorithm_utils
 from t3d_server.algorithm_utils.annotations import members, metadata, takes_array, takes_none
 from t3d_server.algorithm_utils.arrays import Array
 from t3d_server.algorithm_utils.BaseRunner import BaseRunner
@@ -35,9 +35,8 @@ _KINDS: tuple[tuple[type, Kind], ...] = (
 @cache
 def server_types() -> Mapping[str, type[BaseRunner]]:
     """The algorithm types that come with the server, by name: the classes of this package that name one."""
-    package = __package__ or ""
     types: dict[str, type[BaseRunner]] = {}
-    for info in pkgutil.iter_modules([str(Path(__file__).parent)], f"{package}."):
+    for info in pkgutil.iter_modules(algorithm_utils.__path__, f"{algorithm_utils.__name__}."):
         for value in vars(importlib.import_module(info.name)).values():
             if isinstance(value, type) and issubclass(value, BaseRunner) and "algorithm_type" in vars(value):
                 types[value.algorithm_type] = value

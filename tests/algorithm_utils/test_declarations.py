@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -9,9 +12,13 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from t3d_server import algorithm_utils
 from t3d_server.algorithm_utils import Array, BaseRunner
 from t3d_server.algorithm_utils.declarations import declaration_faults, describe_inputs, describe_outputs, server_types
+from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.models import DataKey
+
+TYPE = Path(__file__).parents[2] / "examples" / "volume2mesh" / "Volume2MeshRunner.py"
 
 Points = Annotated[np.ndarray, Array("(N, 3)", dtypes=["float32", "float64"], stored=["float64"])]
 
@@ -101,3 +108,16 @@ def test_every_type_tells_enough_to_build_a_call(name: str) -> None:
     for key in [*(inputs.keys or ()), *(outputs.keys or ())]:
         assert key.description
         assert key.kind != "array" or key.shapes or key.dtypes
+
+
+def test_one_file_in_this_package_makes_a_type_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its tags."""
+    shutil.copy(TYPE, tmp_path)
+    monkeypatch.setattr(algorithm_utils, "__path__", [*algorithm_utils.__path__, str(tmp_path)])
+    server_types.cache_clear()
+    try:
+        assert server_types()["Volume2Mesh"].__name__ == "Volume2MeshRunner"
+        assert set(load_tags()["Volume2Mesh"]) == {"isosurface", "mesh-segmentation"}
+    finally:
+        server_types.cache_clear()
+        del sys.modules["t3d_server.algorithm_utils.Volume2MeshRunner"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -375,6 +376,23 @@ def test_a_type_of_the_folders_own_is_known_by_its_class(make_folder: MakeFolder
         assert resolved.algorithm_type == "Image2Count"
         assert resolved.inputs is not None
         assert resolved.inputs.max_datasets == 1
+
+
+def test_a_type_may_come_from_an_installed_package(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "installed").mkdir()
+    example = Path(__file__).parents[2] / "examples" / "volume2mesh" / "Volume2MeshRunner.py"
+    shutil.copy(example, tmp_path / "installed" / "my_lab_types.py")
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+    code = (
+        "from my_lab_types import Volume2MeshRunner\nclass Runner(Volume2MeshRunner):\n"
+        "    def inference(self, data, args): ..."
+    )
+    module = import_runner(folder_package(make_folder({"Runner.py": code})))
+    resolved = resolve_type(Manifest(name="foo", version="1.0.0", algorithm_type="Volume2Mesh"), module.runner_class)
+    assert resolved.outputs is not None
+    assert [key.key for key in resolved.outputs.keys or ()] == ["vertices", "faces", "unit"]
 
 
 def test_a_type_that_nobody_defines_is_refused_with_what_there_is_and_how_to_define_it() -> None:
