@@ -82,7 +82,7 @@ def find(folder: Path) -> Stack:
 
 def _natural(path: Path) -> tuple[list[str | int], str]:
     """Sorts slice2 before slice10."""
-    parts = re.split(r"(\d+)", path.name.casefold())  # text and digits take turns, so that like meets like
+    parts = re.split(r"(\d+)", path.stem.casefold())  # text and digits take turns, so that like meets like
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], path.name
 
 
