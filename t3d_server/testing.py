@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from t3d_server.errors import T3dError
+from t3d_server.errors import AlgorithmError, T3dError
 from t3d_server.local import run_folder
 from t3d_server.models import Device, LogLine
 
@@ -54,7 +54,7 @@ def run(
 
     Raises:
         InvalidPackageError, ImportFailedError, LoadFailedError: the folder is no working algorithm.
-        InvalidDatasetError, UnsupportedMediaTypeError: an input is no dataset.
+        InvalidDatasetError, UnsupportedMediaTypeError, FileNotFoundError: an input is no dataset.
         InvalidArgsError: lists every arg that is wrong.
         DeviceNotSupportedError: the algorithm, or this machine, does not run there.
         AlgorithmError: the run failed. Like the others it shows the traceback of the author's code.
@@ -66,7 +66,7 @@ def run(
         result = run_folder(Path(path), [_input(item) for item in inputs], args or {}, listener, device=device)
         result.raise_error()
     except T3dError as error:
-        if error.traceback:
+        if error.traceback and not isinstance(error, AlgorithmError):  # whose text holds it
             error.add_note(error.traceback.rstrip())
         raise error.with_traceback(None) from None  # the author's lines are in the note; ours would hide them
     return result.outputs
