@@ -204,7 +204,9 @@ def test_what_is_uploaded_is_fetched(client: Client, tmp_path: Path) -> None:
     assert np.array_equal(fetched["image"], values["image"])
     assert (fetched["note"], fetched["names"], fetched["axes"]) == ("x", ["a", "b"], "ZYX")
     fetched["image"][:] = 2  # writable
-    assert np.array_equal(client.fetch_array(info.id), values["image"])
+    array = client.fetch_array(info.id)
+    assert np.array_equal(array, values["image"])
+    array[:] = 2
     path = client.download(info.id, tmp_path)
     assert path == tmp_path / f"{info.id}.h5"
     assert client.upload(path).axes == "ZYX"
