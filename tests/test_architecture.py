@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "settings": {"errors"},
     "discovery": {"errors"},
     "client": {"discovery", "datasets", "models", "errors", "ids"},
-    "main": {"settings", "serving", "api", "algorithm_utils", "datasets", "storage", "errors", "discovery"},
+    "main": {"settings", "serving", "api", "runs", "algorithm_utils", "datasets", "storage", "errors", "discovery"},
     "local": {"runs", "datasets", "packages", "storage", "algorithm_utils", "models", "errors", "ids"},
     "picture": {"algorithm_utils"},
     "cli": None,  # the top: anything

@@ -272,6 +272,8 @@ class Client:
         args: Mapping[str, Any] | None = None,
         device: Device | None = None,
         version: str | None = None,
+        timeout_s: float | None = None,
+        idempotency_key: str | None = None,
         wait_s: float = 0.0,
     ) -> RunHandle:
         """Run an algorithm.
@@ -283,6 +285,9 @@ class Client:
             args: values of the algorithm's parameters; the others take their defaults.
             device: "cpu" or "gpu"; the algorithm's default where None.
             version: the current one where None.
+            timeout_s: longest time the run may take, once it has begun; the algorithm's or the server's limit where
+                None.
+            idempotency_key: submitting the same again with the same key gives the same run; a fresh one where None.
             wait_s: wait up to this long for the end of the run, in seconds.
 
         Raises:
@@ -295,9 +300,16 @@ class Client:
             "args": dict(args or {}),
             "device": device,
             "version": version,
+            "timeout_s": timeout_s,
         }
         response = self._http.call(
-            "POST", _path("algorithms", name, "runs"), params={"wait_s": wait_s}, json=_json(request), wait_s=wait_s
+            "POST",
+            _path("algorithms", name, "runs"),
+            params={"wait_s": wait_s},
+            headers={"Idempotency-Key": idempotency_key or new_id()},
+            json=_json(request),
+            wait_s=wait_s,
+            repeatable=True,
         )
         return RunHandle(self, Run.model_validate_json(response.content))
 

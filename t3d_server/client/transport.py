@@ -258,7 +258,7 @@ def _failure(response: requests.Response, url: str) -> _Failure:
         kind = ServerUnavailableError if status >= 500 else T3dError
         error = kind(f"{url} answered {status} {response.reason}, which no t3d server says: is the URL right?")
         return _Failure(error, harmless=False, temporary=status >= 500, after_s=after_s)
-    return _Failure(error, harmless=False, temporary=status == 503, after_s=after_s)
+    return _Failure(error, harmless=status == 429, temporary=status in (429, 503), after_s=after_s)
 
 
 def _told(response: requests.Response) -> T3dError:

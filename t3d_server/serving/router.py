@@ -84,10 +84,14 @@ class Router:
         *,
         device: Any = None,
         version: str | None = None,
+        timeout_s: float | None = None,
+        idempotency_key: str | None = None,
     ) -> Run:
-        """Submit a run; returns as soon as it is accepted."""
-        request = RunRequest(input_dataset_ids=input_dataset_ids, args=args or {}, device=device, version=version)
-        return await self._service.submit(algorithm, request)
+        """Submit a run; returns as soon as it is accepted. The same again with the same key gives the same run."""
+        request = RunRequest(
+            input_dataset_ids=input_dataset_ids, args=args or {}, device=device, version=version, timeout_s=timeout_s
+        )
+        return await self._service.submit(algorithm, request, idempotency_key=idempotency_key)
 
     async def run(
         self,
@@ -97,9 +101,19 @@ class Router:
         *,
         device: Any = None,
         version: str | None = None,
+        timeout_s: float | None = None,
+        idempotency_key: str | None = None,
     ) -> Run:
         """Submit a run and wait for its end; `status`, `error` and `output_dataset_ids` tell how it went."""
-        run = await self.submit(algorithm, input_dataset_ids, args, device=device, version=version)
+        run = await self.submit(
+            algorithm,
+            input_dataset_ids,
+            args,
+            device=device,
+            version=version,
+            timeout_s=timeout_s,
+            idempotency_key=idempotency_key,
+        )
         while not run.status.ended:
             run = await self._service.run(run.id, wait_s=60)
         return run

@@ -20,7 +20,9 @@ from t3d_server.serving.placement import deployment_options, gpu_share
 from t3d_server.serving.resources import PlacementDefaults, Resources
 
 GIB = 2**30
-DEFAULTS = PlacementDefaults(num_cpus=1, num_gpus=0.25, gpu_memory_bytes=16 * GIB, max_replicas=1, idle_s=1)
+DEFAULTS = PlacementDefaults(
+    num_cpus=1, num_gpus=0.25, gpu_memory_bytes=16 * GIB, max_replicas=1, idle_s=1, longest_run_s=1
+)
 FULL_GPU = """
 import os
 os.environ["RAY_AUTH_MODE"] = "disabled"
