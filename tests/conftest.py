@@ -235,7 +235,11 @@ def server(
 ) -> Iterator[Server]:
     """The suite's server, with a GPU that is a mere number; stopping it leaves no process behind."""
     options = store_options(server_store.location)
-    limits = {"T3D_TOKENS": '{"use-token": "use"}', "T3D_MAX_PACKAGE_BYTES": str(16 * 1024**2)}
+    limits = {
+        "T3D_TOKENS": '{"use-token": "use"}',
+        "T3D_MAX_PACKAGE_BYTES": str(16 * 1024**2),
+        "T3D_CANCEL_GRACE_S": "4",
+    }
     with start_server(tmp_path_factory.mktemp("server"), **options, **limits) as running:
         running.wait_until_ready()
         yield running
