@@ -42,6 +42,19 @@ class Runner(Image2ImageRunner):
 """
 
 
+ONLY_IF_ASKED = ("chaos", "juicefs")
+"""Markers of tests that take long, or need what is not there everywhere: `pytest -m chaos`."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests out that nobody has asked for."""
+    asked = config.getoption("markexpr")
+    markers = [marker for marker in ONLY_IF_ASKED if marker not in asked]
+    left_out = [item for item in items if any(item.get_closest_marker(marker) for marker in markers)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 class Server:
     """A `t3d up` of its own.
 

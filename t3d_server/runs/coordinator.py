@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from t3d_server.errors import NotFoundError, RunNotFoundError
+from t3d_server.errors import NotFoundError, RunNotFoundError, StoreUnavailableError
 from t3d_server.models import Device, LogLine, Manifest, Run, RunFailure, RunRequest, RunStatus, utc_now
 from t3d_server.runs.acceptance import RunLimits
 from t3d_server.runs.attempts import AttemptKey, begun, charged, closed
@@ -168,16 +168,32 @@ class Coordinator:
         if entry is not None:
             if entry.ending is None:
                 entry.hear(None, lines)
-            status, error = outcome.status, outcome.error
-            if status is RunStatus.CANCELLED and entry.stop is not None:
-                status, error = status_after(entry.stop), entry.stop
-            await self._end(
-                entry, status, attempt=_WAYS[status], output_dataset_ids=list(outcome.output_dataset_ids), error=error
-            )
+            if entry.ending is None and entry.stop is None and _is_to_be_repeated(entry, outcome.error):
+                self._lanes.let_go(call_id, entry)
+                await self._repeat(entry, outcome.error)
+            else:
+                await self._deliver(entry, outcome)
         return Receipt(
             counts=await self._counts(attempt.run_id, outcome),
-            following=_run_of(self._lanes.next(call_id, lambda item: item.run.id == attempt.run_id)),
+            following=_run_of(self._lanes.next(call_id, lambda item: _is_over(attempt, item))),
         )
+
+    async def _deliver(self, entry: Entry, outcome: Outcome) -> None:
+        status, error = outcome.status, outcome.error
+        if status is RunStatus.CANCELLED and entry.stop is not None:
+            status, error = status_after(entry.stop), entry.stop
+        await self._end(
+            entry, status, attempt=_WAYS[status], output_dataset_ids=list(outcome.output_dataset_ids), error=error
+        )
+
+    async def _repeat(self, entry: Entry, failure: RunFailure | None) -> None:
+        """Queue a run again that failed because the store was away; when it is back."""
+        reason = failure.message if failure is not None else ""
+        entry.note("WARNING", f"attempt {entry.run.attempts} is repeated: {reason}")
+        self._put_back(entry, reason)
+        await self._journal.save(entry)
+        if entry.ending is None and self._live.get(entry.run.id) is entry:
+            self._enqueue(entry, first=True)
 
     async def cancel(self, run_id: str) -> Run:
         """Cancel a run: a queued one at once, a running one at its next call back or soon by force.
@@ -447,6 +463,17 @@ _WAYS: dict[RunStatus, _Way] = {
     RunStatus.FAILED: "failed",
     RunStatus.CANCELLED: "cancelled",
 }
+
+
+def _is_to_be_repeated(entry: Entry, failure: RunFailure | None) -> bool:
+    """Whether an attempt failed by no fault of its own, and is not the last one."""
+    away = failure is not None and failure.code == StoreUnavailableError.code
+    return away and charged(entry.run) < MAX_ATTEMPTS - 1
+
+
+def _is_over(attempt: AttemptKey, entry: Entry) -> bool:
+    """Whether a run is that of an attempt, and has no later one."""
+    return entry.run.id == attempt.run_id and entry.attempt in (None, attempt)
 
 
 def _run_of(entry: Entry | None) -> Run | None:

@@ -252,6 +252,12 @@ class Lanes(Generic[T]):
             self._take(call)
         return call.item
 
+    def let_go(self, call_id: str, item: T) -> None:
+        """A call does not work on an item any more, which may be queued again."""
+        call = self._calls.get(call_id)
+        if call is not None and call.item is item:
+            call.item = None
+
     def _take(self, call: _Call[T]) -> None:
         queue = self._queues[call.lane]
         over = asyncio.get_running_loop().time() > call.until

@@ -400,6 +400,33 @@ async def test_an_outcome_waits_for_the_store_to_come_back() -> None:
 
 
 @in_loop
+async def test_a_run_that_fails_because_the_store_is_away_is_repeated_when_it_is_back() -> None:
+    """A bounded number of times."""
+    store = FailingStore()
+    bench = Bench(store)
+    run = await bench.submit()
+    failure = RunFailure(code="store_unavailable", type="StoreUnavailableError", message="no store")
+    call_id, given, _ = await bench.answer()
+    assert given is not None
+    store.down = True
+    delivery = asyncio.create_task(bench.finish(call_id, given, Outcome(RunStatus.FAILED, error=failure)))
+    await asyncio.wait([delivery], timeout=0.1)
+    assert (await bench.coordinator.get(run.id)).status is RunStatus.PENDING
+    assert not delivery.done()
+    store.down = False
+    for number in range(2, MAX_ATTEMPTS + 1):
+        again = (await delivery).following
+        assert again is not None
+        assert (again.id, again.attempts) == (run.id, number)
+        assert (await bench.finish(call_id, given)).following == again  # as Ray repeats it
+        given = again
+        delivery = asyncio.create_task(bench.finish(call_id, given, Outcome(RunStatus.FAILED, error=failure)))
+    assert (await delivery).following is None
+    failed = await bench.coordinator.get(run.id, wait_s=10)
+    assert (failed.status, failed.error, failed.attempts) == (RunStatus.FAILED, failure, MAX_ATTEMPTS)
+
+
+@in_loop
 async def test_an_unknown_run_is_an_error() -> None:
     with pytest.raises(RunNotFoundError):
         await Bench().coordinator.get("nothing")
