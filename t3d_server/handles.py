@@ -154,6 +154,7 @@ class T3D:
         args: Mapping[str, Any] | None = None,
         device: Device | None = None,
         version: str | None = None,
+        timeout_s: float | None = None,
     ) -> Reply[dict[str, Any]] | Reply[list[dict[str, Any]]]:
         """Store, run, wait and fetch, in one call.
 
@@ -163,6 +164,8 @@ class T3D:
             args: values of the algorithm's parameters; the others take their defaults.
             device: "cpu" or "gpu"; the algorithm's default where None.
             version: the current one where None.
+            timeout_s: longest time the run may take, once it has begun; the algorithm's or the server's limit where
+                None.
 
         Returns:
             The values of the one dataset that the run made; for a list or tuple of inputs, a list of those it made.
@@ -180,7 +183,8 @@ class T3D:
             return results if several else results[0]
 
         given = [stored_id(each) or _values(each) for each in listed(inputs)]
-        return self._call(made, "compute", name, given, dict(args or {}), device=device, version=version)
+        options = {"device": device, "version": version, "timeout_s": timeout_s}
+        return self._call(made, "compute", name, given, dict(args or {}), **options)
 
     def submit(
         self,
@@ -190,6 +194,7 @@ class T3D:
         args: Mapping[str, Any] | None = None,
         device: Device | None = None,
         version: str | None = None,
+        timeout_s: float | None = None,
     ) -> Reply[Run]:
         """Run an algorithm on datasets that are stored; once this is answered, the run goes on by itself.
 
@@ -199,14 +204,15 @@ class T3D:
             args: as `run`.
             device: as `run`.
             version: as `run`.
+            timeout_s: as `run`.
 
         Raises:
             AlgorithmNotFoundError, VersionNotFoundError, DatasetNotFoundError: one of them is not there.
             InvalidArgsError: lists every arg that is wrong.
             DeviceNotSupportedError: it does not run there.
         """
-        ids = _ids(inputs)
-        return self._call(_same, "submit", name, ids, dict(args or {}), device=device, version=version)
+        options = {"device": device, "version": version, "timeout_s": timeout_s}
+        return self._call(_same, "submit", name, _ids(inputs), dict(args or {}), **options)
 
     def get_run(self, run_id: str, wait_s: float = 0.0) -> Reply[Run]:
         """A run: its status, progress, latest message, error and outputs.

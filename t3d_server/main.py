@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.datasets.store import DatasetStore
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STORE_CHECK_S = 1.0
+RELEASE_TIMEOUT_S = 5.0
 PORTS = range(10000, 20000)
 """Below those of outgoing connections and of the embedded store."""
 
@@ -39,6 +40,7 @@ PORTS = range(10000, 20000)
 def connect() -> Resources:
     """The resources of this process, by the settings in its environment."""
     from t3d_server.api.auth import Role
+    from t3d_server.runs.acceptance import RunLimits
     from t3d_server.serving.resources import PlacementDefaults, Resources
 
     settings = load_settings()
@@ -58,6 +60,13 @@ def connect() -> Resources:
             gpu_memory_bytes=settings.gpu_memory_bytes,
             max_replicas=settings.max_replicas,
             idle_s=settings.idle_s,
+            longest_run_s=settings.max_run_s + settings.cancel_grace_s,
+        ),
+        run_limits=RunLimits(
+            max_run_s=settings.max_run_s,
+            cancel_grace_s=settings.cancel_grace_s,
+            max_queued=settings.max_queued_runs,
+            max_queued_per_algorithm=settings.max_queued_runs_per_algorithm,
         ),
         tokens={token: Role(role) for token, role in settings.tokens.items()} if settings.auth == "on" else None,
         tags=load_tags(settings.tags_file),
@@ -185,10 +194,22 @@ def _start_ray(settings: Settings, cleanup: ExitStack, on_step: Callable[[str], 
     )
     on_step("starting the server")
     serve.start(http_options={"host": settings.host, "port": settings.port})
-    ray.get(start_coordinator(connect).ready.remote())
+    coordinator = start_coordinator(connect)
+    cleanup.callback(_release, coordinator)
+    ray.get(coordinator.ready.remote())
     on_step("starting the router")
     start_router(connect)
     return ray.get_runtime_context().gcs_address, f"http://{context.dashboard_url}"
+
+
+def _release(coordinator: Any) -> None:
+    """Leave what has not ended to the next server on this store, without a wait."""
+    import ray
+
+    try:
+        ray.get(coordinator.release.remote(), timeout=RELEASE_TIMEOUT_S)
+    except ray.exceptions.RayError as error:
+        logger.warning("open runs will be taken up some seconds later: %s", error)
 
 
 def _serve_environment(instance: Path) -> dict[str, str]:

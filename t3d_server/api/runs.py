@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from t3d_server.api.auth import may_use
 from t3d_server.api.requests import Operations, WaitS, described, json_body
@@ -23,9 +23,13 @@ async def submit(
     response: Response,
     service: Operations,
     wait_s: WaitS = 0.0,
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="Chosen by the client: the same request with the same key again gives the same run."),
+    ] = None,
 ) -> Run:
     """Run an algorithm on datasets. Once this has answered, the run will reach an end."""
-    run = await service.submit(name, content, wait_s)
+    run = await service.submit(name, content, wait_s, idempotency_key=idempotency_key)
     response.headers["Location"] = f"/v1/runs/{run.id}"
     return run
 
@@ -60,5 +64,8 @@ async def log(request: Request, run_id: str, service: Operations) -> list[LogLin
 
 @router.post("/runs/{run_id}/cancel")
 async def cancel(run_id: str, service: Operations) -> Run:
-    """Cancel a run: a queued one at once, a running one at its next call back; an ended one stays as it is."""
+    """Cancel a run: a queued one at once, a running one at its next call back or soon by force.
+
+    One that has ended, or is cancelled already, stays as it is.
+    """
     return await service.cancel(run_id)

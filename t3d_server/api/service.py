@@ -44,6 +44,7 @@ from t3d_server.runs.records import RunRecords
 from t3d_server.storage.base import ObjectStore, exists
 
 MAX_WAIT_S = 60.0
+MAX_KEY_LENGTH = 255
 MAX_RUNS_PER_PAGE = 500
 READY_TIMEOUT_S = 5.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -52,8 +53,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class CoordinatorPort(Protocol):
     """What the service asks of the coordinator, wherever that runs."""
 
-    async def submit(self, algorithm: str, request: RunRequest) -> Run:
-        """Accept a run."""
+    async def submit(self, algorithm: str, request: RunRequest, key: str | None) -> Run:
+        """Accept a run; the same one again where the same key comes with the same request."""
 
     async def get(self, run_id: str, wait_s: float) -> Run:
         """A run that is live or has ended lately, after waiting for its end; else RunNotFoundError."""
@@ -267,15 +268,26 @@ class Service:
         """Remove a version, after its runs have ended or were cancelled."""
         await self.coordinator.remove(name, version, cancel_runs)
 
-    async def submit(self, algorithm: str, request: RunRequest, wait_s: float = 0.0) -> Run:
+    async def submit(
+        self, algorithm: str, request: RunRequest, wait_s: float = 0.0, *, idempotency_key: str | None = None
+    ) -> Run:
         """Accept a run, and wait up to `wait_s` for its end.
 
+        Args:
+            algorithm: what to run.
+            request: how.
+            wait_s: longest time to wait, in seconds.
+            idempotency_key: chosen by the caller; the same request with it again gives the same run.
+
         Raises:
+            InvalidRequestError: the key is empty or too long, or was used for another request.
             DatasetNotFoundError: naming every input dataset that is not there.
             T3dError: as `Coordinator.submit`.
         """
+        if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_KEY_LENGTH:
+            raise InvalidRequestError(f"The Idempotency-Key has to have 1 to {MAX_KEY_LENGTH} characters.")
         await self._require_datasets(request.input_dataset_ids)
-        run = await self.coordinator.submit(algorithm, request)
+        run = await self.coordinator.submit(algorithm, request, idempotency_key)
         return await self.run(run.id, wait_s) if wait_s > 0 else run
 
     async def run(self, run_id: str, wait_s: float = 0.0) -> Run:

@@ -199,11 +199,12 @@ class Transport:
             return response
         with response:
             error = error_of(response, self.url)
-        temporary = response.status_code >= 500 if error is None else response.status_code == 503
+        temporary = response.status_code >= 500 if error is None else response.status_code in (429, 503)
+        refused = response.status_code == 429
         after = response.headers.get("Retry-After", "")
         raise _Failure(
             error or foreign(response, self.url),
-            again=temporary and (repeatable or _unfinished(data)),
+            again=temporary and (repeatable or refused or _unfinished(data)),
             after_s=min(float(after), RETRY_FOR_S) if after.isdecimal() else 0.0,
         )
 

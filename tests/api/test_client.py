@@ -207,10 +207,12 @@ class Front(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     scripted: ClassVar[list[bytes]] = []
     heard: ClassVar[list[str]] = []
+    keys: ClassVar[list[str | None]] = []
 
     def answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.heard.append(f"{self.command} {self.path}")
+        self.keys.append(self.headers["Idempotency-Key"])
         if self.scripted:
             self.close_connection = True
             self.wfile.write(self.scripted.pop(0))
@@ -248,6 +250,7 @@ def front() -> Iterator[Client]:
         with Client(f"http://127.0.0.1:{http_server.server_port}", "secret") as client:
             client.algorithms()
             Front.heard.clear()
+            Front.keys.clear()
             yield client
         http_server.shutdown()
         thread.join()
@@ -261,11 +264,14 @@ def test_what_a_restarting_server_answers_is_tried_again(front: Client, answers:
 
 
 @pytest.mark.parametrize("answer", [PLAIN_500, PLAIN_503, BROKEN, CUT_OFF])
-def test_a_run_is_never_submitted_twice(front: Client, answer: bytes) -> None:
-    Front.scripted.append(answer)
-    with pytest.raises(ServerUnavailableError):
+def test_a_run_is_submitted_again_with_the_same_key(front: Client, answer: bytes) -> None:
+    """So that it is one run, whatever became of the first try."""
+    Front.scripted += [answer, FAULT]
+    with pytest.raises(T3dError, match="a bug"):
         front.submit("probe", new_id())
-    assert Front.heard == ["POST /v1/algorithms/probe/runs?wait_s=0.0"]
+    assert Front.heard == ["POST /v1/algorithms/probe/runs?wait_s=0.0"] * 2
+    assert len(set(Front.keys)) == 1
+    assert None not in Front.keys
 
 
 @pytest.mark.parametrize(("answer", "message"), [(FAULT, "a bug"), (ELSEWHERE, "is the URL right")])
