@@ -103,6 +103,7 @@ class Coordinator:
 
     async def release(self) -> None:
         """Leave all runs to the next cluster, at once: this one is shut down."""
+        self._lanes.pause()
         working = [entry for entry in self._live.values() if entry.attempt is not None and entry.ending is None]
         for entry in working:
             entry.spared = True
