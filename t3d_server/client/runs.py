@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypedDict, Unpack, cast, overload
@@ -10,6 +10,7 @@ from typing import Any, TypedDict, Unpack, cast, overload
 from t3d_server.client.bodies import Data, is_several, listed
 from t3d_server.client.connection import json_of, path_of
 from t3d_server.client.datasets import Datasets
+from t3d_server.client.events import RunEvent, followed
 from t3d_server.client.handle import RunHandle, outputs_of
 from t3d_server.errors import InvalidInputError, NotFoundError, T3dError
 from t3d_server.ids import is_id, new_id
@@ -155,6 +156,14 @@ class Runs(Datasets):
             RunNotFoundError: there is no such run.
         """
         return self._ask(Run, "GET", path_of("runs", run_id), params={"wait_s": wait_s}, wait_s=wait_s)
+
+    def follow(self, run_id: str) -> Generator[tuple[Run, RunEvent]]:
+        """A run and what is heard of it, up to its end; see `RunHandle.events`.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return followed(self._http, path_of("runs", run_id, "events"))
 
     def handle(self, run_id: str) -> RunHandle:
         """A handle to a run that was submitted before, by whomever."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from t3d_server.models import LogLevel, LogLine, Manifest, Run, RunFailure, RunStatus, utc_now
@@ -61,6 +63,7 @@ class Entry:
     def note(self, level: LogLevel, message: str) -> None:
         """Add a line of the server's to its log."""
         self._add_line(LogLine(time=utc_now(), level=level, message=storable(message)))
+        self._tell()
 
     def hear(self, progress: float | None, lines: Iterable[LogLine]) -> None:
         """Take in what its replica tells."""
@@ -78,6 +81,13 @@ class Entry:
         message = f"{self._lines_dropped} earlier lines are left out: a run keeps {LOG_LINES_PER_RUN}"
         return [LogLine(time=self._lines[0].time, level="WARNING", message=message), *self._lines]
 
+    def lines_after(self, time: datetime | None) -> list[LogLine]:
+        """The lines of the log that are later; all of them where `time` is None."""
+        if time is None:
+            return self.log()
+        later = list(itertools.takewhile(lambda line: line.time > time, reversed(self._lines)))
+        return later[::-1]
+
     def clear_log(self) -> None:
         """Forget the log, which is stored."""
         self._lines.clear()
@@ -89,8 +99,7 @@ class Entry:
     def replace(self, run: Run) -> None:
         """Change the run, and tell those who wait."""
         self.run = run
-        self.changed.set()
-        self.changed = asyncio.Event()
+        self._tell()
 
     def cancel_timers(self) -> None:
         """Forget what was to happen later."""
@@ -101,4 +110,11 @@ class Entry:
 
     def _add_line(self, line: LogLine) -> None:
         self._lines_dropped += len(self._lines) == LOG_LINES_PER_RUN
+        if self._lines and line.time <= self._lines[-1].time:
+            # No two lines have the same time: who follows the log goes on after the last one that was seen.
+            line = line.model_copy(update={"time": self._lines[-1].time + timedelta(microseconds=1)})
         self._lines.append(line)
+
+    def _tell(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
