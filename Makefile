@@ -6,7 +6,7 @@ WEIGHTS := algorithms/embed/files/efficientnet_lite0.pth
 export PIP_CONSTRAINT := $(CURDIR)/deploy/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test test-minio chaos lint types benchmark clean
+.PHONY: install demo test test-minio chaos lint types docs benchmark clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED) $(WEIGHTS)  ## the virtual environment and the weights of `embed`
@@ -29,6 +29,9 @@ lint: install
 
 types: install
 	$(BIN)/mypy
+
+docs: install  ## the parts of docs/ that are made from the code
+	$(BIN)/python docs/http_api.py
 
 benchmark: install  ## times against the bare store; takes some minutes
 	$(BIN)/python tests/benchmarks/bench_runs.py

@@ -233,9 +233,12 @@ class ServerUnavailableError(T3dError):
 
 
 class AlgorithmError(T3dError):
-    """A run that ended without a result; `traceback` is that of the author's code."""
+    """A run that ended without a result; `traceback` is that of the author's code, and part of the text."""
 
     code = "algorithm_error"
+
+    def __str__(self) -> str:
+        return "\n\n".join(filter(None, [super().__str__(), (self.traceback or "").rstrip()]))
 
 
 class RunCancelled(BaseException):

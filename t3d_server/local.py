@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from t3d_server.algorithm_utils.tags import load_tags
+from t3d_server.datasets import slices
 from t3d_server.datasets.formats import guess_content_type
 from t3d_server.datasets.store import DatasetStore
+from t3d_server.errors import AlgorithmError
 from t3d_server.ids import new_id
 from t3d_server.models import Device, LogLine, Manifest, RunFailure, RunRequest, utc_now
 from t3d_server.packages.builder import build
@@ -32,7 +36,7 @@ class LocalRun:
         manifest: the folder's manifest, the algorithm type resolved.
         inputs: the input datasets as the algorithm saw them, by id.
         outputs: the output datasets; empty where the run failed.
-        error: why there are none.
+        error: why there are none; inputs are named by their file or place in it, not by id.
         times_s: how long loading and each finished phase took.
     """
 
@@ -41,6 +45,21 @@ class LocalRun:
     outputs: list[dict[str, Any]]
     error: RunFailure | None
     times_s: dict[str, float]
+
+    def raise_error(self) -> None:
+        """Return if the run succeeded.
+
+        Raises:
+            AlgorithmError: it failed; with the traceback of the author's code.
+            KeyboardInterrupt: Ctrl-C ended it.
+        """
+        __tracebackhide__ = True  # pytest shows the author's lines, and not these
+        if self.error is None:
+            return
+        if self.error.type == "KeyboardInterrupt":
+            raise KeyboardInterrupt
+        message = f"{self.manifest.name} failed: {self.error.type}: {self.error.message}"
+        raise AlgorithmError(message, traceback=self.error.traceback)
 
 
 def run_folder(
@@ -55,7 +74,7 @@ def run_folder(
 
     Args:
         folder: the algorithm folder.
-        inputs: files (HDF5, npy, npz, TIFF, PNG, JPEG), or dictionaries of arrays.
+        inputs: files (HDF5, npy, npz, TIFF, PNG, JPEG), folders of slices, or dictionaries of arrays.
         args: values of parameters.
         listener: hears of log lines, also of those while loading, and of progress.
         device: where to run; the algorithm's default where None.
@@ -77,11 +96,12 @@ def run_folder(
         algorithm = load(folder_package(folder), built.manifest, run.resolved_device, listener.log)
         load_time_s = time.perf_counter() - began
         outcome = execute(algorithm, run, datasets, listener)
+        names = [str(item) if isinstance(item, Path) else f"input {index}" for index, item in enumerate(inputs)]
         return LocalRun(
             manifest=algorithm.manifest,
             inputs={dataset_id: datasets.read(dataset_id) for dataset_id in ids},
             outputs=[datasets.read(dataset_id) for dataset_id in outcome.output_dataset_ids],
-            error=outcome.error,
+            error=_named(outcome.error, dict(zip(ids, names, strict=True))),
             times_s={"load_assets": load_time_s, **(outcome.phase_times_s or {})},
         )
 
@@ -95,7 +115,20 @@ def local_devices() -> list[Device]:
     return ["cpu", "gpu"] if torch.cuda.is_available() else ["cpu"]
 
 
+def _named(error: RunFailure | None, names: Mapping[str, str]) -> RunFailure | None:
+    """The error, with names in place of ids."""
+    if error is None:
+        return None
+    told = {"message": error.message, "traceback": error.traceback}
+    for dataset_id, name in names.items():
+        told = {field: text.replace(dataset_id, name) for field, text in told.items()}
+    return error.model_copy(update=told)
+
+
 def _add(datasets: DatasetStore, item: Path | Mapping[str, Any]) -> str:
+    if isinstance(item, Path) and item.is_dir():
+        stack = slices.find(item)
+        return datasets.add({"image": np.stack(list(stack)), "axes": stack.axes}).id
     if isinstance(item, Path):
         return datasets.add_upload(item, guess_content_type(item)).id
     return datasets.add(item).id

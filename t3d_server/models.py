@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Device = Literal["cpu", "gpu"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+Kind = Literal["array", "text", "number", "boolean", "list", "any"]
 
 
 def utc_now() -> datetime:
@@ -84,14 +85,72 @@ class Parameter(Model):
     options: list[Any] | None = None
 
 
+class DataKey(Model):
+    """One key of a dataset that an algorithm takes or gives.
+
+    Attributes:
+        key: its name; an array is the HDF5 dataset of this name.
+        kind: what it holds; "any" where the algorithm does not say.
+        optional: whether it may be absent.
+        description: what it means.
+        shapes: the shapes that an array may have, any where empty. A number is a length and a word stands for any:
+            "(Z, Y, X, 3 or 4)", "(V, 3)".
+        dtypes: the numpy dtypes that an array may have, any where empty.
+        items: what a list holds; a list of arrays is one array with a leading axis, and each has one of `shapes`.
+        length: length of a list, None for any.
+        options: the values that it may have, any where empty.
+    """
+
+    key: str
+    kind: Kind
+    optional: bool = False
+    description: str = ""
+    shapes: list[str] = []
+    dtypes: list[str] = []
+    items: Kind | None = None
+    length: int | None = None
+    options: list[Any] = []
+
+
+class InputInfo(Model):
+    """The datasets that a run works on, `input_dataset_ids`.
+
+    Attributes:
+        min_datasets: the fewest that a run takes.
+        max_datasets: the most, None for any number.
+        rule: what holds for all of them together, in words.
+        keys: what each of them has to hold, None where the algorithm does not say; it may hold more.
+    """
+
+    min_datasets: int
+    max_datasets: int | None = None
+    rule: str = ""
+    keys: list[DataKey] | None = None
+
+
+class OutputInfo(Model):
+    """The datasets that a run makes, `output_dataset_ids`.
+
+    Attributes:
+        count: how many there are and in which order, in words, such as "one for each input, in order"; None where the
+            algorithm does not say.
+        keys: what each of them holds, None where the algorithm does not say; it may hold more.
+    """
+
+    count: str | None = None
+    keys: list[DataKey] | None = None
+
+
 class Manifest(Model):
-    """The validated `pyproject.toml` of an algorithm folder.
+    """The validated `pyproject.toml` of an algorithm folder, and what its `Runner` class tells beside it.
 
     Attributes:
         name: `[project] name`.
         version: `[project] version`, "major.minor.patch".
         dependencies: `[project] dependencies`, requirement strings (PEP 508).
         algorithm_type: "Image2Image", ..., "Generic", or a type of the module's own; None until taken from the class.
+        inputs: what goes in, by the class; None where it does not say, and until it was imported.
+        outputs: what comes out, likewise.
         tags: what it is for, for filters.
         description: one or two sentences for users.
         supported_devices: where it can run.
@@ -116,6 +175,8 @@ class Manifest(Model):
     version: str
     dependencies: list[str] = []
     algorithm_type: str | None = None
+    inputs: InputInfo | None = None
+    outputs: OutputInfo | None = None
     tags: list[str] = []
     description: str = ""
     supported_devices: list[Device] = ["cpu"]

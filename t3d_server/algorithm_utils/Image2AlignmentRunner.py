@@ -20,6 +20,8 @@ class Image2AlignmentRunner(ImageRunner):
 
     algorithm_type = "Image2Alignment"
     output_schema = AlignmentSchema
+    input_rule = f"{ImageRunner.input_rule} There are two slices at least: two images, or one stack."
+    output_count = "one less than there are slices, in order: how each slice lies on the one before"
 
     def preprocess(self, input_data: dict[str, Any], args: dict[str, Any]) -> np.ndarray:
         """Fetch the images and make one stack of them.

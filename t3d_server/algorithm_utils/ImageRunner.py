@@ -48,6 +48,11 @@ class ImageRunner(TypedRunner):
     """
 
     input_schema = ImageSchema
+    input_rule = (
+        "A single image gives one slice, a stack all of its slices. "
+        "All slices of a run have one shape, with or without colour, and one dtype."
+    )
+    output_count = "one for each input, in order"
     _input_ids: list[str]
     _layouts: dict[str, Layout]
 

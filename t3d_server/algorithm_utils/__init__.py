@@ -1,5 +1,6 @@
 """All that an author of algorithms imports; it needs numpy and pydantic alone."""
 
+from t3d_server.algorithm_utils.arrays import Array
 from t3d_server.algorithm_utils.BaseRunner import BaseRunner
 from t3d_server.algorithm_utils.Image2AlignmentRunner import Image2AlignmentRunner
 from t3d_server.algorithm_utils.Image2EmbeddingRunner import Image2EmbeddingRunner
@@ -20,6 +21,7 @@ from t3d_server.algorithm_utils.TypedRunner import TypedRunner
 
 __all__ = [
     "AlignmentSchema",
+    "Array",
     "BaseRunner",
     "DataSchema",
     "EmbeddingSchema",

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import yaml
 
+from t3d_server.algorithm_utils.declarations import server_types
+from t3d_server.algorithm_utils.TypedRunner import TypedRunner
 from t3d_server.errors import InvalidRequestError
 
 
 def load_tags(extra: Path | None = None) -> dict[str, dict[str, str]]:
-    """Read `algorithm_tags.yaml`, and an operator's additions to it.
+    """Read the tags of the server's types: those in `algorithm_tags.yaml`, those that the classes name, an operator's.
 
     Args:
-        extra: a file of the same form, whose tags are added.
+        extra: a file of the form of `algorithm_tags.yaml`, whose tags are added.
 
     Returns:
         For each algorithm type its tags, each with a line that explains it.
@@ -23,6 +25,9 @@ def load_tags(extra: Path | None = None) -> dict[str, dict[str, str]]:
         InvalidRequestError: a file is not of this form.
     """
     tags = _parse(files(__package__).joinpath("algorithm_tags.yaml").read_text("utf-8"), "algorithm_tags.yaml")
+    for name, runner in server_types().items():
+        own = tags.setdefault(name, {})
+        own.update(runner.algorithm_tags if issubclass(runner, TypedRunner) else {})
     if extra is not None:
         for algorithm_type, added in _parse(extra.read_text("utf-8"), str(extra)).items():
             tags.setdefault(algorithm_type, {}).update(added)

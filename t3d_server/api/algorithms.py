@@ -37,20 +37,29 @@ async def algorithms(
 
 @router.get("/algorithms/{name}")
 async def algorithm(name: str, service: Operations) -> AlgorithmInfo:
-    """An algorithm and its versions."""
+    """An algorithm, its versions, and the current one in full.
+
+    `version.manifest` tells how to call it: by `inputs` and `outputs`, what datasets hold and how many there are; by
+    `additional_parameters`, or by `/args-schema`, what `args` may be.
+    """
     return await service.algorithm(name)
 
 
 # Before `/{version}`, which would take it for a version.
 @router.get("/algorithms/{name}/args-schema")
 async def args_schema(name: str, service: Operations, version: str | None = None) -> dict[str, Any]:
-    """JSON Schema of the args, for forms; of the current version unless `version` says otherwise."""
+    """JSON Schema of the args, for forms; of the current version unless `version` says otherwise.
+
+    It accepts what a run accepts, by any draft since 6. `x-step` is for sliders; values between the steps are valid.
+    Where `x-adjustable` is false, leave the parameter out of forms. These two are not JSON Schema's: ajv wants
+    `strict: false`.
+    """
     return await service.args_schema(name, version)
 
 
 @router.get("/algorithms/{name}/{version}")
 async def algorithm_version(name: str, version: str, service: Operations) -> AlgorithmVersion:
-    """One version in full."""
+    """One version in full; its manifest tells how to call it, as with `/algorithms/{name}`."""
     return await service.version(name, version)
 
 

@@ -231,7 +231,7 @@ class Service:
 
     async def args_schema(self, name: str, version: str | None = None) -> dict[str, Any]:
         """JSON Schema of a version's args."""
-        return args_schema((await self.version(name, version)).manifest.additional_parameters)
+        return args_schema((await self.version(name, version)).manifest)
 
     async def has_blob(self, sha256: str) -> bool:
         """Whether a file of an algorithm folder is stored, be it as an asset of a version."""

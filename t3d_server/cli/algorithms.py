@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from t3d_server.cli.output import console, files_told, print_table, print_warnings, progress_bar
+from t3d_server.cli.output import console, files_told, print_table
+from t3d_server.cli.publishing import publish, publish_at_each_save
 from t3d_server.cli.versions import Part, raised_version
 from t3d_server.client import Client
 from t3d_server.packages.folder import scan
@@ -23,29 +24,28 @@ def register(app: typer.Typer) -> None:
 def deploy(
     paths: Annotated[list[Path], typer.Argument(help="Algorithm folders.", metavar="PATH...")],
     bump: Annotated[Part | None, typer.Option(help="Raise this part of the version in pyproject.toml first.")] = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Deploy each save until Ctrl-C, as a version that takes the last one's place."),
+    ] = False,
 ) -> None:
-    """Publish algorithm folders; returns when replicas have loaded them."""
+    """Publish algorithm folders; returns when replicas have loaded them.
+
+    With --watch, each save that changes the content is published as the next free patch version, which pyproject.toml
+    gets too, and the version that this command published before is removed, unless it has runs: there is one
+    development version at a time. What cannot be published is told, and the next save is waited for. The last version
+    stays after Ctrl-C (exit code 130).
+    """
+    if watch and bump:
+        raise typer.BadParameter("--watch raises the patch version by itself; leave --bump out")
     with Client() as client:
+        if watch:
+            publish_at_each_save(client, paths)
+            return
         for path in paths:
-            _deploy(client, path, bump)
-
-
-def _deploy(client: Client, path: Path, bump: Part | None) -> None:
-    files, warnings = scan(path)
-    with raised_version(path / "pyproject.toml", bump) as deployment, progress_bar(f"{path}: hashing") as bar:
-
-        def show(stage: str) -> None:
-            deployment.asked |= stage not in ("hashing", "uploading")
-            bar.show(1.0, f"{path}: {stage}")
-
-        version = client.publish(files, on_progress=bar.show_bytes, on_stage=show)
-    manifest = version.manifest
-    print_warnings(dict.fromkeys([*warnings, *version.warnings]))
-    proven = " and ".join(version.proven) or "no device yet"
-    console.print(
-        f"{manifest.name} {manifest.version} is deployed ({manifest.algorithm_type}, proven on {proven})",
-        markup=False,
-    )
+            files, warnings = scan(path)
+            with raised_version(path / "pyproject.toml", bump) as deployment:
+                publish(client, path, files, warnings, deployment)
 
 
 def use(

@@ -19,22 +19,23 @@ _SUFFIXES = {formats.TIFF: ".tif", formats.PNG: ".png"}
 _LARGEST_IN_JSON = 16
 
 
-def check_inputs(inputs: Sequence[str], *, ids: bool) -> None:
+def check_inputs(inputs: Sequence[str], *, ids: bool, folders: bool = False) -> None:
     """Check what a command was given before any of it is read.
 
     Args:
-        inputs: paths of files, or ids of datasets.
+        inputs: paths of files or of folders of slices, or ids of datasets.
         ids: whether ids are allowed.
+        folders: whether folders are.
 
     Raises:
-        InvalidRequestError: with every input that is neither.
+        InvalidRequestError: with every input that is none of them.
         UnsupportedMediaTypeError: a file of a format that is not read.
     """
     faults = []
     for item in inputs:
         path = Path(item)
         if path.is_dir():
-            faults.append(f"{item}: a folder, not a file")
+            faults += [] if folders else [f"{item}: a folder, not a file"]
         elif path.exists():
             formats.guess_content_type(path)
         elif not ids or "/" in item or path.suffix:
@@ -43,6 +44,21 @@ def check_inputs(inputs: Sequence[str], *, ids: bool) -> None:
             faults.append(f"{item}: neither a file nor a dataset id")
     if faults:
         raise InvalidRequestError("; ".join(faults))
+
+
+def result_stems(inputs: Sequence[str], name: str, count: int) -> list[str]:
+    """How the names of result files begin: as the inputs, where there is one result for each; else as the algorithm."""
+    stems = [Path(item).resolve().name if Path(item).is_dir() else Path(item).stem for item in inputs]
+    if len(stems) == count == len(set(stems)):
+        return [f"{stem}-{name}" for stem in stems]
+    return [f"{name}-{index}" for index in range(count)]
+
+
+def kind_of(item: str) -> str:
+    """Content type that results are to have: that of the input file, TIFF for a folder, "" for a dataset's id."""
+    if Path(item).is_dir():
+        return formats.TIFF
+    return formats.guess_content_type(Path(item)) if Path(item).exists() else ""
 
 
 @contextmanager

@@ -10,11 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from t3d_server.cli.arguments import Args, Device, parse_args, parse_spacing
-from t3d_server.cli.files import check_inputs, naming, save_dataset
+from t3d_server.cli.files import check_inputs, kind_of, naming, result_stems, save_dataset
 from t3d_server.cli.output import Bar, console, errors, files_told, print_line, print_table, progress_bar
 from t3d_server.client import Client, RunHandle
-from t3d_server.datasets.formats import guess_content_type
-from t3d_server.errors import InvalidInputError
 from t3d_server.models import Run, RunStatus
 
 
@@ -27,13 +25,16 @@ def register(app: typer.Typer) -> None:
 def run(
     name: Annotated[str, typer.Argument(help="The algorithm.")],
     inputs: Annotated[
-        list[str], typer.Argument(help="Files (HDF5, npy, npz, TIFF, PNG or JPEG) or dataset ids.", metavar="INPUT...")
+        list[str],
+        typer.Argument(
+            help="Files (HDF5, npy, npz, TIFF, PNG or JPEG), folders of slices, or dataset ids.", metavar="INPUT..."
+        ),
     ],
     arg: Args = [],  # noqa: B006  # typer copies it
     device: Device = None,
     version: Annotated[str | None, typer.Option(help="Else the current one.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("t3d-output"),
-    key: Annotated[str, typer.Option(help="Key of the array in an npy or image file.")] = "image",
+    key: Annotated[str, typer.Option(help="Key of the array in an npy or image file or a folder.")] = "image",
     axes: Annotated[
         str | None, typer.Option(help="Axes of the images: YX, YXC, CYX, ZYX or ZYXC; else what the files state.")
     ] = None,
@@ -45,40 +46,27 @@ def run(
     """Run an algorithm on files and save its results as files. Ctrl-C cancels the run."""
     args = parse_args(arg)
     said: dict[str, Any] = {"axes": axes, "spacing": parse_spacing(spacing), "spacing_unit": spacing_unit, "key": key}
-    check_inputs(inputs, ids=True)
-    files: dict[str, str] = {}
+    check_inputs(inputs, ids=True, folders=True)
+    paths = [item for item in inputs if Path(item).exists()]
     with Client() as client, progress_bar(f"{name}: uploading") as bar:
-        ids = []
-        for item in inputs:
-            if Path(item).exists():
-                ids.append(_upload(client, Path(item), on_progress=bar.show_bytes, **said))
-                files[ids[-1]] = item
-            else:
-                ids.append(item)
+        uploaded = client.upload(paths, on_progress=bar.show_bytes, **said)
+        files = {info.id: path for info, path in zip(uploaded, paths, strict=True)}
+        new = iter(files)
+        ids = [next(new) if item in paths else item for item in inputs]
         handle = client.submit(name, ids, args=args, device=device, version=version)
         errors.print(f"run {handle.id}", markup=False)
         with _cancelled_by_ctrl_c(handle), naming(files):
             _follow(handle, bar)
             results = handle.result()
-    kind = guess_content_type(Path(inputs[0])) if Path(inputs[0]).exists() else ""
-    for index, values in enumerate(results):
-        stem = Path(inputs[index]).stem if len(results) == len(inputs) else f"{name}-{index}"
-        for file in save_dataset(values, output, f"{stem}-{name}" if stem != f"{name}-{index}" else stem, kind):
+    for stem, values in zip(result_stems(inputs, name, len(results)), results, strict=True):
+        for file in save_dataset(values, output, stem, kind_of(inputs[0])):
             console.print(str(file), markup=False)
-
-
-def _upload(client: Client, path: Path, **options: Any) -> str:
-    """Id of the dataset that a file becomes."""
-    try:
-        return client.upload(path, **options).id
-    except InvalidInputError as error:
-        raise type(error)(f"{path}: {error.message}", problems=error.problems) from error
 
 
 def _follow(handle: RunHandle, bar: Bar) -> None:
     """Shows a run until it has ended."""
     for event in handle.events():
-        bar.show(event.progress, f"{event.algorithm}: {event.message or event.status}")
+        bar.show(event.progress, f"{handle.run.algorithm}: {event.message or event.status}")
 
 
 @contextmanager

@@ -4,39 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from t3d_server.errors import AlgorithmError
+from t3d_server.client.events import RunEvent, events_of, poll
+from t3d_server.errors import AlgorithmError, InvalidRequestError
 from t3d_server.models import LogLine, Run, RunStatus
 
+if TYPE_CHECKING:
+    from t3d_server.client.runs import Runs
+
 LONG_POLL_S = 30.0
-EVENT_POLL_S = 0.25
-
-
-class RunCalls(Protocol):
-    """What a handle asks of its client."""
-
-    def get_run(self, run_id: str, wait_s: float = 0.0) -> Run:
-        """A run; returns once it has ended, or after `wait_s` seconds."""
-
-    def fetch(self, dataset_id: str) -> dict[str, Any]:
-        """Values of a dataset by key."""
-
-    def cancel(self, run_id: str) -> Run:
-        """Cancel a run."""
-
-    def log(self, run_id: str) -> list[LogLine]:
-        """The log of a run, so far."""
 
 
 class RunHandle:
-    """A run that was submitted.
+    """A run that was submitted; it goes on whatever becomes of this object.
 
     Attributes:
         run: the run as it was last heard of.
     """
 
-    def __init__(self, client: RunCalls, run: Run) -> None:
+    def __init__(self, client: Runs, run: Run) -> None:
         self._client = client
         self.run = run
 
@@ -54,25 +41,28 @@ class RunHandle:
             self.run = self._client.get_run(self.id, wait_s)
         return self.run
 
-    def events(self) -> Iterator[Run]:
-        """The run each time it has changed, `progress` and `message` among others; ends with the ended run."""
-        yield (seen := self.run)
-        while not self.run.status.ended:
-            if self._poll(EVENT_POLL_S) != seen:
-                yield (seen := self.run)
+    def events(self) -> Iterator[RunEvent]:
+        """What is heard of the run: how it is, then every change of progress, message, status and place in the queue.
+
+        Ends with the run; changes that follow each other within a quarter of a second may be told as one.
+        """
+        yield from events_of(self.run, self.refresh)
 
     def wait(self, timeout_s: float | None = None) -> Run:
-        """Wait for the end of the run.
+        """Wait for the end of the run, whichever it is.
+
+        Args:
+            timeout_s: how long, in seconds; for ever where None.
 
         Raises:
-            TimeoutError: it has not ended after `timeout_s` seconds; it goes on.
+            TimeoutError: it has not ended by then; it goes on.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not self.run.status.ended:
             left_s = LONG_POLL_S if deadline is None else deadline - time.monotonic()
             if left_s <= 0:
                 raise TimeoutError(f"run {self.id} is {self.run.status} after {timeout_s:g} s; it goes on")
-            self._poll(min(left_s, LONG_POLL_S))
+            poll(self.refresh, min(left_s, LONG_POLL_S))
         return self.run
 
     def output_dataset_ids(self, timeout_s: float | None = None) -> list[str]:
@@ -82,28 +72,24 @@ class RunHandle:
             AlgorithmError: the run failed or was cancelled; `traceback` is that of the author's code.
             TimeoutError: as `wait`.
         """
-        run = self.wait(timeout_s)
-        if run.status is RunStatus.COMPLETED:
-            return run.output_dataset_ids
-        failure = run.error
-        what = f"{run.algorithm} {run.version} {run.status.lower()}"
-        if failure is None:
-            raise AlgorithmError(what)
-        error = AlgorithmError(f"{what}: {failure.type}: {failure.message}", traceback=failure.traceback or None)
-        if failure.traceback:
-            error.add_note(f"\nOn the server:\n{failure.traceback}")
-        raise error
+        return outputs_of(self.wait(timeout_s))
 
     def result(self, timeout_s: float | None = None) -> list[dict[str, Any]]:
         """Wait for the end of the run; what it made, one dictionary for each dataset.
 
+        Args:
+            timeout_s: how long to wait for the end, in seconds.
+
+        Returns:
+            As `Client.fetch` of a list.
+
         Raises:
             AlgorithmError, TimeoutError: as `output_dataset_ids`.
         """
-        return [self._client.fetch(dataset_id) for dataset_id in self.output_dataset_ids(timeout_s)]
+        return self._client.fetch(self.output_dataset_ids(timeout_s))
 
     def cancel(self) -> Run:
-        """Cancel the run; one that has ended stays as it is."""
+        """Cancel the run: at once while it waits, else when its code next reports; an ended one stays as it is."""
         self.run = self._client.cancel(self.id)
         return self.run
 
@@ -111,10 +97,27 @@ class RunHandle:
         """The log so far."""
         return self._client.log(self.id)
 
-    def _poll(self, wait_s: float) -> Run:
-        began = time.monotonic()
-        run = self.refresh(wait_s)
-        # A server that is just starting again answers at once: do not ask it without a pause.
-        if not run.status.ended:
-            time.sleep(max(0.0, min(wait_s, EVENT_POLL_S) - (time.monotonic() - began)))
-        return run
+
+def outputs_of(run: Run, *, of_one: bool = False) -> list[str]:
+    """Ids of what an ended run made.
+
+    Args:
+        run: the run.
+        of_one: whether its caller gave one input, and so expects one dataset.
+
+    Raises:
+        AlgorithmError: it has no result.
+        InvalidRequestError: not one dataset; the message has their ids.
+    """
+    if run.status is not RunStatus.COMPLETED:
+        why = f": {run.error.type}: {run.error.message}" if run.error else ""
+        raise AlgorithmError(
+            f"{run.algorithm} {run.version} {run.status.lower()}{why}",
+            traceback=(run.error and run.error.traceback) or None,
+        )
+    if of_one and len(run.output_dataset_ids) != 1:
+        raise InvalidRequestError(
+            f"{run.algorithm} made {len(run.output_dataset_ids)} datasets of one input: "
+            f"{', '.join(run.output_dataset_ids)}. Give the input in a list to get a list of results."
+        )
+    return run.output_dataset_ids

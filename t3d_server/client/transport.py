@@ -1,11 +1,12 @@
-"""HTTP as the client needs it: the token, bounded retries, and answers that come back as errors of `errors.py`."""
+"""HTTP as the client needs it: the token, large bodies, and bounded retries of what is safe to send again."""
 
 from __future__ import annotations
 
 import ipaddress
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
@@ -14,18 +15,10 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from t3d_server.errors import (
-    ForbiddenError,
-    ObjectNotFoundError,
-    Problem,
-    ServerUnavailableError,
-    StoreUnavailableError,
-    T3dError,
-    UnauthorizedError,
-)
-from t3d_server.models import ProblemDetails
+from t3d_server.client.answers import error_of, foreign
+from t3d_server.client.bodies import BLOCK_BYTES, Body, Progress, Sending
+from t3d_server.errors import ServerUnavailableError, T3dError
 
-CHUNK_BYTES = 1024**2
 CONNECT_TIMEOUT_S = 5.0
 RETRY_FOR_S = 30.0
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 3.0
@@ -33,24 +26,6 @@ _CONNECTIONS = 16
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 
 T = TypeVar("T")
-
-
-def _classes(base: type[T3dError]) -> Iterator[type[T3dError]]:
-    yield base
-    for child in base.__subclasses__():
-        yield from _classes(child)
-
-
-# A subclass comes after its base and takes the code that both share.
-ERRORS: Mapping[str, type[T3dError]] = {cls.code: cls for cls in _classes(T3dError)}
-"""The error class of each code."""
-
-_HEAD_ERRORS: Mapping[int, type[T3dError]] = {
-    401: UnauthorizedError,
-    403: ForbiddenError,
-    404: ObjectNotFoundError,
-    503: StoreUnavailableError,
-}
 
 
 class _Bearer(AuthBase):
@@ -70,7 +45,7 @@ class _Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Make the connection pool."""
-        super().init_poolmanager(*args, blocksize=CHUNK_BYTES, **kwargs)
+        super().init_poolmanager(*args, blocksize=BLOCK_BYTES, **kwargs)
 
 
 class _Failure(Exception):  # noqa: N818  # it never leaves this file
@@ -78,16 +53,14 @@ class _Failure(Exception):  # noqa: N818  # it never leaves this file
 
     Attributes:
         error: what the caller gets if this was the last one.
-        harmless: the server has certainly done nothing, so that any request may be sent again.
-        temporary: it may work later.
+        again: it may work later, and trying does no harm.
         after_s: when the server asks to be called again.
     """
 
-    def __init__(self, error: T3dError, *, harmless: bool, temporary: bool, after_s: float = 0.0) -> None:
+    def __init__(self, error: T3dError, *, again: bool, after_s: float = 0.0) -> None:
         super().__init__(error)
         self.error = error
-        self.harmless = harmless
-        self.temporary = temporary
+        self.again = again
         self.after_s = after_s
 
 
@@ -124,7 +97,8 @@ class Transport:
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         json: bytes | None = None,
-        file: Callable[[], BinaryIO] | None = None,
+        body: Body | None = None,
+        on_progress: Progress | None = None,
         wait_s: float = 0.0,
         repeatable: bool | None = None,
     ) -> requests.Response:
@@ -136,7 +110,8 @@ class Transport:
             params: query; entries that are None are left out.
             headers: further headers.
             json: sent as the body.
-            file: opens what is sent as the body instead, for each attempt anew.
+            body: sent instead, for each attempt from its beginning.
+            on_progress: hears how much of `body` is sent.
             wait_s: how long the server was asked to wait, in seconds.
             repeatable: whether it may be sent again after it may have had its effect; by the method where None.
 
@@ -144,33 +119,36 @@ class Transport:
             T3dError: the error that the server told of, as the class it had there.
             ServerUnavailableError: there was no answer, or none of this server's.
         """
+        if repeatable is None:
+            repeatable = method in _REPEATABLE
 
         def attempt() -> requests.Response:
-            with ExitStack() as stack:
-                data = json if file is None else stack.enter_context(file())
-                kind = {"Content-Type": "application/json"} if json is not None else {}
-                response = self._send(method, path, params, {**kind, **(headers or {})}, data, wait_s)
-                with response, self._translated():
-                    _ = response.content
-                return response
+            data: bytes | Sending | None = json if body is None else Sending(body, on_progress)
+            kind = {} if data is None else {"Content-Type": body.content_type if body else "application/json"}
+            response = self._send(method, path, params, {**kind, **(headers or {})}, data, wait_s, repeatable)
+            with response, self._translated(repeatable):
+                _ = response.content
+            return response
 
-        return self._persistently(attempt, repeatable=method in _REPEATABLE if repeatable is None else repeatable)
+        return self._persistently(attempt)
 
     def receive(
         self,
         path: str,
         target: BinaryIO,
+        content_type: str,
         *,
         params: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
+        on_progress: Progress | None = None,
     ) -> None:
         """Write the answer to a GET into a seekable file; a transfer that breaks off is begun anew.
 
         Args:
             path: path below the base URL.
             target: the file.
+            content_type: the format to ask for.
             params: query.
-            headers: further headers.
+            on_progress: hears how much of it is there; of 0 bytes where the server does not say how long it is.
 
         Raises:
             T3dError: as `call`.
@@ -179,16 +157,21 @@ class Transport:
         def attempt() -> None:
             target.seek(0)
             target.truncate()
-            with self._send("GET", path, params, headers or {}, None, 0.0) as response:
-                chunks = response.iter_content(CHUNK_BYTES)
+            with self._send("GET", path, params, {"Accept": content_type}, None, 0.0, True) as response:
+                if response.headers.get("Content-Type") != content_type:
+                    raise foreign(response, self.url)
+                total_bytes = int(response.headers.get("Content-Length", 0))
+                blocks = response.iter_content(BLOCK_BYTES)
                 while True:
-                    with self._translated():  # but not the errors of `target`
-                        chunk = next(chunks, None)
-                    if chunk is None:
+                    with self._translated(True):  # but not the errors of `target`
+                        block = next(blocks, None)
+                    if block is None:
                         return
-                    target.write(chunk)
+                    target.write(block)
+                    if on_progress:
+                        on_progress(target.tell(), total_bytes)
 
-        self._persistently(attempt, repeatable=True)
+        self._persistently(attempt)
 
     def _send(
         self,
@@ -196,11 +179,12 @@ class Transport:
         path: str,
         params: Mapping[str, Any] | None,
         headers: Mapping[str, str],
-        data: bytes | BinaryIO | None,
+        data: bytes | Sending | None,
         wait_s: float,
+        repeatable: bool,
     ) -> requests.Response:
         """One attempt; the answer's body is still to be read."""
-        with self._translated():
+        with self._translated(repeatable, data if isinstance(data, Sending) else None):
             response = self._session.request(
                 method,
                 self.url + path,
@@ -215,9 +199,17 @@ class Transport:
         if 200 <= response.status_code < 300:
             return response
         with response:
-            raise _failure(response, self.url)
+            error = error_of(response, self.url)
+        full = response.status_code == HTTPStatus.TOO_MANY_REQUESTS  # nothing was done
+        temporary = full or (response.status_code >= 500 if error is None else response.status_code == 503)
+        after = response.headers.get("Retry-After", "")
+        raise _Failure(
+            error or foreign(response, self.url),
+            again=temporary and (repeatable or full or _unfinished(data)),
+            after_s=min(float(after), RETRY_FOR_S) if after.isdecimal() else 0.0,
+        )
 
-    def _persistently(self, attempt: Callable[[], T], *, repeatable: bool) -> T:
+    def _persistently(self, attempt: Callable[[], T]) -> T:
         """What `attempt` returns; tried again, for a bounded time, where that can help and do no harm."""
         delay_s = _FIRST_DELAY_S
         deadline = time.monotonic() + RETRY_FOR_S
@@ -226,54 +218,33 @@ class Transport:
                 return attempt()
             except _Failure as failure:
                 wait_s = max(delay_s, failure.after_s)
-                again = failure.temporary and (repeatable or failure.harmless)
-                if not again or time.monotonic() + wait_s > deadline:
+                if not failure.again or time.monotonic() + wait_s > deadline:
                     raise failure.error from failure.__cause__
             time.sleep(wait_s)
             delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, repeatable: bool, sending: Sending | None = None) -> Iterator[None]:
         try:
             yield
         except requests.RequestException as error:
+            if sending is not None and sending.fault is not None:
+                raise sending.fault from None
             reason = getattr(error.args[0], "reason", None) if error.args else None
             unreached = isinstance(reason, NewConnectionError | ConnectTimeoutError)
+            harmless = repeatable or unreached or _unfinished(sending)
             if unreached or isinstance(error, ValueError):
-                unavailable = ServerUnavailableError(f"No t3d server answers at {self.url}. {self._advice}")
+                message = f"No t3d server answers at {self.url}. {self._advice}"
             else:
-                unavailable = ServerUnavailableError(f"The connection to {self.url} broke off: {error}")
+                unknown = "" if harmless else ". Whether the request had its effect is not known"
+                message = f"The connection to {self.url} broke off: {error}{unknown}"
             # A server that has never answered is not starting again: it is not there.
-            raise _Failure(unavailable, harmless=unreached, temporary=self._answered) from error
+            raise _Failure(ServerUnavailableError(message), again=self._answered and harmless) from error
 
 
-def _failure(response: requests.Response, url: str) -> _Failure:
-    status = response.status_code
-    after = response.headers.get("Retry-After", "")
-    after_s = min(float(after), RETRY_FOR_S) if after.isdecimal() else 0.0
-    try:
-        error = _told(response)
-    except (ValueError, requests.RequestException):
-        # So does the proxy in front answer while the server behind it starts again, or another server altogether.
-        kind = ServerUnavailableError if status >= 500 else T3dError
-        error = kind(f"{url} answered {status} {response.reason}, which no t3d server says: is the URL right?")
-        return _Failure(error, harmless=False, temporary=status >= 500, after_s=after_s)
-    return _Failure(error, harmless=status == 429, temporary=status in (429, 503), after_s=after_s)
-
-
-def _told(response: requests.Response) -> T3dError:
-    """The error that the server tells of; ValueError where it is none of this server's."""
-    if not response.headers.get("Content-Type", "").startswith("application/problem+json"):
-        raise ValueError
-    if response.request.method == "HEAD":  # an answer without a body
-        kind = _HEAD_ERRORS.get(response.status_code, T3dError)
-        return kind(f"The server answered {response.status_code} {response.reason} to HEAD {response.url}.")
-    problem = ProblemDetails.model_validate_json(response.content)
-    return ERRORS.get(problem.code, T3dError)(
-        problem.detail,
-        problems=[Problem(item.key, item.message) for item in problem.errors],
-        traceback=problem.traceback,
-    )
+def _unfinished(data: object) -> bool:
+    """Whether the server has certainly not got a whole body, of a part of which it keeps nothing."""
+    return isinstance(data, Sending) and not data.complete
 
 
 def _is_loopback(url: str) -> bool:

@@ -74,6 +74,26 @@ def write(path: Path, values: Mapping[str, Any]) -> None:
     Raises:
         InvalidDatasetError: naming every key that cannot be stored or breaks a convention; nothing is written.
     """
+    _write(path, values, holes=False)
+
+
+def lay_out(path: Path, values: Mapping[str, Any]) -> dict[str, tuple[int, Array]]:
+    """Write a dataset, but for the bytes of its arrays: for who sends them from where they are.
+
+    Args:
+        path: the file to write; it is as long as it will be, with holes.
+        values: as `write`.
+
+    Returns:
+        For each array that has any bytes, by key: where in the file they belong, in C order, and the array.
+
+    Raises:
+        InvalidDatasetError: as `write`.
+    """
+    return _write(path, values, holes=True)
+
+
+def _write(path: Path, values: Mapping[str, Any], *, holes: bool) -> dict[str, tuple[int, Array]]:
     plain = normalise(values)
     arrays = {key: value for key, value in plain.items() if isinstance(value, np.ndarray) and value.ndim}
     others = {key: value for key, value in plain.items() if key not in arrays or key == "spacing"}
@@ -87,10 +107,16 @@ def write(path: Path, values: Mapping[str, Any]) -> None:
         plain["spacing"] = np.asarray(spacing, np.float64)
     try:
         with h5py.File(path, "w", **_LAYOUT) as file:
+            left = {}
             for key in sorted(plain, key=lambda name: name in arrays):
-                file.create_dataset(key, data=plain[key])
+                if holes and key in arrays and arrays[key].size:
+                    hole = file.create_dataset(key, arrays[key].shape, arrays[key].dtype, dcpl=_hole())
+                    left[key] = hole.id.get_offset(), arrays[key]
+                else:
+                    file.create_dataset(key, data=plain[key])
             if axes is not None:
                 file["image"].attrs["axes"] = axes
+        return left
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -211,6 +237,14 @@ def check_chunks(path: Path) -> None:
                     raise InvalidDatasetError(
                         f"{name}: the chunk at {chunk.chunk_offset} is damaged ({error}); write the file again"
                     ) from error
+
+
+def _hole() -> Any:
+    """How a dataset is created that has its place in the file at once, and no bytes there."""
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return plan
 
 
 @contextmanager

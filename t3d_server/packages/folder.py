@@ -21,14 +21,19 @@ _LONGEST_NAME_BYTES = 255
 # Control characters, bytes that are no UTF-8, backslashes, drive letters.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\\]|^[A-Za-z]:")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-# Left out without a word: everyone has them, and nobody means them.
-_DROPPINGS = re.compile(r"\.(git.*|hg|svn|venv|idea|vscode|DS_Store|ipynb_checkpoints|.*_cache|env|python-version)")
+# Left out without a word: everyone has them, and nobody means them. The last ones are backups of editors.
+_DROPPINGS = re.compile(
+    r"__pycache__|.*\.pyc|\.(git.*|hg|svn|venv|idea|vscode|DS_Store|ipynb_checkpoints|.*_cache|env|python-version)"
+    r"|.*~|#.*#|\.#.*|\..*\.sw.|.*___jb_(tmp|old|bak)___"
+)
+_RESULTS = "t3d-output"
 
 
 def scan(folder: Path, *, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES) -> tuple[dict[str, Path], list[str]]:
     """Find the files of an algorithm folder.
 
-    Left out are caches and compiled files (`__pycache__`, `*.pyc`), virtual environments, entries whose name
+    Left out are caches and compiled files (`__pycache__`, `*.pyc`), backups of editors, virtual environments, the
+    folder's own `tests` where pytest finds tests in it, results of `t3d debug` (`t3d-output`), entries whose name
     begins with a dot, and links; the latter two with a warning.
 
     Args:
@@ -63,6 +68,18 @@ def scan(folder: Path, *, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES
     if problems := check_paths(files):
         raise InvalidPackageError(f"{folder} holds names that cannot be stored.", problems=problems)
     return dict(sorted(files.items())), warnings
+
+
+def is_part(folder: Path, path: Path) -> bool:
+    """Whether a file belongs to an algorithm folder, going by names alone: it may be gone.
+
+    Args:
+        folder: the author's folder.
+        path: a path inside of it.
+    """
+    parts = path.relative_to(folder).parts
+    hidden = any(part.startswith(".") or _DROPPINGS.fullmatch(part) for part in parts)
+    return not hidden and not any(_is_set_aside(parent, folder) for parent in (path, *path.parents[: len(parts) - 1]))
 
 
 def check_paths(paths: Collection[str]) -> list[Problem]:
@@ -182,19 +199,26 @@ def _walk(folder: Path, root: Path, warnings: list[str]) -> Iterator[Path]:
         for entry in sorted(entries, key=lambda entry: entry.name):
             path = Path(entry.path)
             name = path.relative_to(root).as_posix()
-            if entry.name == "__pycache__" or entry.name.endswith(".pyc") or _DROPPINGS.fullmatch(entry.name):
+            if _DROPPINGS.fullmatch(entry.name):
                 continue
             if entry.is_symlink():
                 warnings.append(f"{name}: a link, left out; put the file itself there")
             elif entry.name.startswith("."):
                 warnings.append(f"{name}: left out, as its name begins with a dot")
             elif entry.is_dir():
-                if not (path / "pyvenv.cfg").exists():
+                if not _is_set_aside(path, root):
                     yield from _walk(path, root, warnings)
             elif entry.is_file():
                 yield path
             else:
                 warnings.append(f"{name}: not a plain file, left out")
+
+
+def _is_set_aside(path: Path, root: Path) -> bool:
+    """Whether a folder is a virtual environment, or holds the author's tests or results."""
+    if path.parent == root and path.name in (_RESULTS, "tests"):
+        return path.name == _RESULTS or any(path.rglob("test_*.py"))
+    return (path / "pyvenv.cfg").exists()
 
 
 def _folded(path: str) -> str:

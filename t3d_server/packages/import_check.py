@@ -35,7 +35,7 @@ def check_import(
         tags: the tags of each algorithm type.
 
     Returns:
-        The manifest with its type resolved, and the warnings of the import.
+        The manifest completed by what the class tells, and the warnings of the import.
 
     Raises:
         ImportFailedError: the import raised, hung, or ended the process.
@@ -67,8 +67,10 @@ def check_import(
         _raise(answer)
     resolved = Manifest.model_validate(answer["manifest"])
     warnings = list(answer["warnings"])
-    if manifest.algorithm_type is None:
-        warnings += check_tags(resolved.algorithm_type or "", resolved.tags, known=tags)
+    own = resolved.algorithm_type or ""
+    if manifest.algorithm_type not in tags:
+        known = {**tags, own: [*tags.get(own, ()), *answer["tags"]]}
+        warnings += check_tags(own, resolved.tags, known=known)
     return resolved, warnings
 
 
@@ -100,7 +102,11 @@ def _main(folder: str, given: str, result: str) -> None:
     try:
         module = import_runner(Package(Path(folder), no_asset))
         resolved = resolve_type(manifest, module.runner_class)
-        answer = {"manifest": resolved.model_dump(mode="json"), "warnings": module.warnings}
+        answer = {
+            "manifest": resolved.model_dump(mode="json"),
+            "tags": list(getattr(module.runner_class, "algorithm_tags", ())),
+            "warnings": module.warnings,
+        }
     except tuple(_ERRORS.values()) as error:
         problems = [(problem.key, problem.message) for problem in error.problems]
         answer = {"code": error.code, "message": error.message, "problems": problems, "traceback": error.traceback}

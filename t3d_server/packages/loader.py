@@ -10,6 +10,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from t3d_server.algorithm_utils import BaseRunner
+from t3d_server.algorithm_utils.declarations import (
+    declaration_faults,
+    describe_inputs,
+    describe_outputs,
+    server_types,
+)
 from t3d_server.errors import ImportFailedError, InvalidPackageError, Problem
 from t3d_server.models import Manifest
 from t3d_server.packages.fetch import Package, fetch_package, folder_package
@@ -69,22 +75,35 @@ def import_runner(package: Package) -> LoadedModule:
 
 
 def resolve_type(manifest: Manifest, runner_class: type[BaseRunner]) -> Manifest:
-    """Take the algorithm type from the class where the manifest gives none.
+    """Complete a manifest by what the class tells: the algorithm type, what goes in and what comes out.
 
     Raises:
-        InvalidPackageError: manifest and class disagree.
+        InvalidPackageError: manifest and class disagree about the type.
     """
     own = runner_class.algorithm_type
     if manifest.algorithm_type not in (None, own):
         base = next(base.__name__ for base in runner_class.__mro__ if "algorithm_type" in vars(base))
         message = (
             f"found {manifest.algorithm_type!r}, but Runner derives from {base}, whose type is {own!r}; "
-            "change one of them"
+            f"{_way_out(manifest.algorithm_type or '', own)}"
         )
         raise InvalidPackageError(
             "The manifest and Runner disagree.", problems=[Problem("tool.t3dserver.algorithm_type", message)]
         )
-    return manifest.model_copy(update={"algorithm_type": own})
+    described = {"inputs": describe_inputs(runner_class), "outputs": describe_outputs(runner_class)}
+    return manifest.model_copy(update={"algorithm_type": own, **described})
+
+
+def _way_out(asked: str, own: str) -> str:
+    """What to do where manifest and class disagree."""
+    known = [*server_types(), own]
+    if asked in known:
+        return "change one of them"
+    return (
+        f"nothing defines {asked!r}, the types are: {', '.join(dict.fromkeys(known))}"
+        f"{did_you_mean(asked, known) or '.'} To define a type, derive Runner from a subclass of TypedRunner that has "
+        f"algorithm_type = {asked!r} (docs/types.md)"
+    )
 
 
 def _faults(runner_class: object) -> list[str]:
@@ -94,6 +113,7 @@ def _faults(runner_class: object) -> list[str]:
         return ["Runner is no class that inherits from BaseRunner or from the class of its type"]
     methods = ("load_assets", "preprocess", "inference", "postprocess")
     return [
+        *declaration_faults(runner_class),
         *(f"Runner does not implement {name}" for name in sorted(runner_class.__abstractmethods__)),
         *(f"{name} is `async def`; write `def`" for name in methods if _is_async(getattr(runner_class, name))),
     ]

@@ -21,7 +21,7 @@ VERSION = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(B|[KMGT]i?B)")
 _DEVICES: tuple[Device, ...] = get_args(Device)
 _NEAR = 0.85  # `tdserver` is near, `server` is not
-_NOT_IN_SECTION = {"name", "version", "dependencies", "gpu_memory_bytes"}
+_NOT_IN_SECTION = {"name", "version", "dependencies", "inputs", "outputs", "gpu_memory_bytes"}
 _KEYS = [*(field for field in Manifest.model_fields if field not in _NOT_IN_SECTION), "gpu_memory"]
 
 
@@ -34,7 +34,7 @@ def parse_manifest(text: str, *, tags: Mapping[str, Collection[str]]) -> tuple[M
 
     Returns:
         The manifest, and warnings about what was accepted all the same. `algorithm_type` is None where the
-        manifest names none: then its tags are yet to be checked, by `check_tags`.
+        manifest names none. Unless it is one of `tags`, the tags are yet to be checked, by `check_tags`.
 
     Raises:
         InvalidPackageError: it is no TOML, or breaks a rule; it lists every problem.
@@ -94,16 +94,13 @@ def _check_type(
     problems: list[Problem],
     warnings: list[str],
 ) -> None:
-    """Of a type that nobody knows, which may be the module's own, the tags are not known either."""
-    if algorithm_type not in known:
-        key, hint = "tool.t3dserver.algorithm_type", did_you_mean(algorithm_type, known)
-        same = [name for name in known if name.casefold() == algorithm_type.casefold()]
-        if same:
-            problems.append(Problem(key, f"found {algorithm_type!r}{hint}"))
-            algorithm_type = same[0]
-        elif hint:
-            warnings.append(f"{key}: {algorithm_type!r} is no type of this server{hint}")
-    _check_tags(algorithm_type, tags, known, problems, warnings)
+    """A type that nobody knows may be the module's own: its class tells, also of the tags."""
+    same = [name for name in known if name.casefold() == algorithm_type.casefold()]
+    if same:
+        _check_tags(same[0], tags, known, problems, warnings)
+        if algorithm_type not in known:
+            hint = did_you_mean(algorithm_type, known)
+            problems.append(Problem("tool.t3dserver.algorithm_type", f"found {algorithm_type!r}{hint}"))
 
 
 def _check_tags(

@@ -124,7 +124,7 @@ class _Config:
         try:
             if not isinstance(options, list) or not options:
                 raise ValueError
-            return {"options": [kind.scalar.read(option) for option in options]}
+            return {"options": list(dict.fromkeys(map(kind.scalar.read, options)))}
         except (ValueError, OverflowError):
             allowed = f"allowed is a list of {kind.scalar.many} that is not empty"
             self.problem("options", f"{self._finding('options')}, {allowed}")

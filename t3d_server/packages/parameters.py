@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from t3d_server.errors import InvalidArgsError, Problem
-from t3d_server.models import Parameter
+from t3d_server.models import Manifest, Parameter
 from t3d_server.packages.wording import did_you_mean, found
 
 
@@ -147,12 +147,21 @@ def resolve_args(parameters: Sequence[Parameter], args: Mapping[str, Any]) -> di
     return resolved
 
 
-def args_schema(parameters: Sequence[Parameter]) -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of the args, for clients that build forms."""
+def args_schema(manifest: Manifest) -> dict[str, Any]:
+    """JSON Schema (draft 2020-12, and as well any since draft 6) of the args, for clients that build forms.
+
+    It accepts what the server accepts. Two annotations are our own: `x-step`, the step of a slider, and `x-adjustable`,
+    which is false where a parameter is for programs and not to be shown to users.
+
+    Args:
+        manifest: that of the version.
+    """
+    # Without `$schema`: form generators whose validator is set to another draft refuse to render, for no other reason.
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"{manifest.name} {manifest.version}",
+        "description": manifest.description,
         "type": "object",
-        "properties": {parameter.name: _value_schema(parameter) for parameter in parameters},
+        "properties": {parameter.name: _value_schema(parameter) for parameter in manifest.additional_parameters},
         "additionalProperties": False,
     }
 
@@ -177,7 +186,7 @@ def _value_schema(parameter: Parameter) -> dict[str, Any]:
     schema = {"title": parameter.name, "description": parameter.description, **value, "default": parameter.default}
     if kind.form == "range":
         schema |= {"minimum": parameter.min, "maximum": parameter.max}
-        # `multipleOf` would make values between the steps invalid, which they are not.
+        # `multipleOf` would make values between the steps invalid, and by rounding of floats those on the steps too.
         schema |= {} if parameter.step is None else {"x-step": parameter.step}
     if kind.form == "enum":
         schema["enum"] = parameter.options

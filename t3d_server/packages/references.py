@@ -1,4 +1,4 @@
-"""What an author's code refers to and what is not there: names, parameters, assets. Runs none of it."""
+"""What an author's code refers to and what is not there, or the other way round. Runs none of it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import ast
 import builtins
 import symtable
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import PurePosixPath
 
+from t3d_server.packages.arg_references import check_args
+from t3d_server.packages.asset_references import check_assets
 from t3d_server.packages.static_check import parse
-from t3d_server.packages.wording import did_you_mean
 
 _GIVEN = {*dir(builtins), "__builtins__", "__file__", "__path__", "__module__", "__qualname__", "__annotations__"}
 # With these a module can bind names that nobody sees in its text.
 _BINDING_CALLS = {"exec", "eval", "globals", "vars"}
-_WITH_ARGS = ("preprocess", "inference", "postprocess")
-_READING = {"get", "items", "keys", "values", "copy"}
 
 
 def check_references(
@@ -31,12 +29,12 @@ def check_references(
     Yields:
         A warning for each, as code may well never come there.
     """
-    for path, content in files.items():
-        tree = parse(content, path)
-        yield from _undefined_names(tree, content, path)
-        yield from _missing_assets(tree, path, assets)
-        if path == "Runner.py":
-            yield from _unknown_args(tree, path, parameters)
+    trees = {path: parse(content, path) for path, content in files.items()}
+    for path, tree in trees.items():
+        yield from _undefined_names(tree, files[path], path)
+    yield from check_assets(trees, assets)
+    if "Runner.py" in trees:
+        yield from check_args(trees, parameters)
 
 
 def _undefined_names(tree: ast.Module, content: bytes, path: str) -> Iterator[str]:
@@ -80,56 +78,3 @@ def _names(tree: ast.AST, context: type[ast.expr_context]) -> dict[str, int]:
         if isinstance(node, ast.Name) and isinstance(node.ctx, context):
             lines[node.id] = min(node.lineno, lines.get(node.id, node.lineno))
     return lines
-
-
-def _missing_assets(tree: ast.Module, path: str, assets: Collection[str]) -> Iterator[str]:
-    for node in ast.walk(tree):
-        match node:
-            case ast.Call(func=ast.Attribute(attr="fetch_asset"), args=[ast.Constant(value=str(asset)), *_]):
-                if PurePosixPath(asset.replace("\\", "/")).as_posix() not in assets:
-                    there = f"there is no such file in the folder{did_you_mean(asset, assets)}"
-                    yield f"{path}:{node.lineno}: fetch_asset({asset!r}): {there}"
-
-
-def _unknown_args(tree: ast.Module, path: str, parameters: Collection[str]) -> Iterator[str]:
-    """Keys of `args` in the methods that are called with it, unless the code itself puts something there."""
-    runner = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Runner"), None)
-    methods = [node for node in runner.body if isinstance(node, ast.FunctionDef)] if runner else []
-    found = []
-    for method in methods:
-        names = [argument.arg for argument in (*method.args.posonlyargs, *method.args.args)]
-        if method.name not in _WITH_ARGS or len(names) < 3:
-            continue
-        if _is_changed(method, names[2]):
-            return
-        found += list(_keys(method, names[2]))
-    for line, key in found:
-        if key not in parameters:
-            known = ", ".join(parameters) or "none"
-            yield f"{path}:{line}: {key!r} is no parameter, those are: {known}{did_you_mean(key, parameters)}"
-
-
-def _is_changed(method: ast.FunctionDef, name: str) -> bool:
-    """Whether the name may stand for something else than what the method was given, or be changed."""
-    for node in ast.walk(method):
-        match node:
-            case ast.Name(id=found, ctx=ast.Store()) if found == name:
-                return True
-            case ast.arg(arg=found) if found == name and node not in (*method.args.posonlyargs, *method.args.args):
-                return True
-            case ast.Subscript(value=ast.Name(id=found), ctx=ast.Store()) if found == name:
-                return True
-            case ast.Attribute(value=ast.Name(id=found), attr=attribute) if found == name and attribute not in _READING:
-                return True
-    return False
-
-
-def _keys(method: ast.FunctionDef, name: str) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(method):
-        match node:
-            case ast.Subscript(value=ast.Name(id=found), slice=ast.Constant(value=str(key))) if found == name:
-                yield node.lineno, key
-            case ast.Call(
-                func=ast.Attribute(value=ast.Name(id=found), attr="get"), args=[ast.Constant(value=str(key)), *_]
-            ) if found == name:
-                yield node.lineno, key

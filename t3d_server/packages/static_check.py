@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
+from importlib.machinery import PathFinder
+from importlib.metadata import packages_distributions, version
+from pathlib import PurePath, PurePosixPath
+from warnings import catch_warnings, simplefilter
 
 from t3d_server.errors import Problem
 
@@ -23,9 +25,10 @@ def check_code(files: Mapping[str, bytes]) -> tuple[list[Problem], list[str]]:
 
     Returns:
         Problems: syntax errors of any file, a `Runner` that is missing or whose methods the server cannot call.
-        And warnings.
+        And warnings: methods that return nothing, modules that take the name of others.
     """
     problems: list[Problem] = []
+    warnings: list[str] = []
     for path, content in files.items():
         try:
             tree = parse(content, path)
@@ -36,15 +39,17 @@ def check_code(files: Mapping[str, bytes]) -> tuple[list[Problem], list[str]]:
             else:
                 problems.append(Problem(path, f"cannot be parsed: {error}"))
         else:
-            problems += _check_runner(tree) if path == "Runner.py" else ()
-    return problems, [*_shadowed(files)]
+            if path == "Runner.py":
+                problems += _check_runner(tree)
+                warnings += _returning_nothing(tree)
+    return problems, [*warnings, *_shadowed(files)]
 
 
 def parse(content: bytes, path: str) -> ast.Module:
     """The syntax tree of a Python file."""
-    with warnings.catch_warnings():
+    with catch_warnings():
         # Invalid escapes in strings are the author's business.
-        warnings.simplefilter("ignore")
+        simplefilter("ignore")
         return ast.parse(content, path)
 
 
@@ -110,8 +115,55 @@ def _bound_names(node: ast.stmt) -> set[str]:
     return {name.id for name in ast.walk(node) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)}
 
 
+def _returning_nothing(tree: ast.Module) -> Iterator[str]:
+    runner = next((node for node in _top_level(tree.body) if _is_runner(node)), None)
+    for method in runner.body if isinstance(runner, ast.ClassDef) else []:
+        if isinstance(method, ast.FunctionDef) and _METHODS.get(method.name):
+            is_stub = all(
+                isinstance(node, ast.Pass | ast.Raise)
+                or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+                for node in method.body
+            )
+            if not is_stub and not any(_gives(node) for node in method.body):
+                yield f"Runner.py:{method.lineno}: {method.name} returns nothing; is a `return` missing?"
+
+
+def _gives(node: ast.AST) -> bool:
+    """Whether a statement returns a value; functions in it are others' business."""
+    if isinstance(node, ast.Return):
+        return node.value is not None
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+        return False
+    return isinstance(node, ast.Yield | ast.YieldFrom) or any(map(_gives, ast.iter_child_nodes(node)))
+
+
 def _shadowed(files: Mapping[str, bytes]) -> Iterator[str]:
+    """Modules that other code, or the author, may mean something else by; one warning for each."""
+    for name, path in _modules(files).items():
+        if name in sys.stdlib_module_names:
+            yield f"{path}: `import {name}` gives the module of Python's library, not this one; rename it"
+        elif name == "t3d_server":
+            yield f"{path}: `import {name}` gives the server's package, not this one; rename it"
+        elif package := _installed(name):
+            yield f"{path}: hides the installed package {package} from all code of the algorithm; rename it"
+
+
+def _modules(files: Mapping[str, bytes]) -> dict[str, str]:
+    """A path for each name by which the folder's modules, and those of its `files`, are imported."""
+    modules: dict[str, str] = {}
     for path in files:
-        parts = PurePosixPath(path).with_suffix("").parts
-        if parts[0] in _TAKEN_NAMES:
-            yield f"{path}: `import {parts[0]}` gives the module of Python's library, not this one; rename it"
+        parts = PurePosixPath(path).parts
+        for depth in (0, 1) if parts[0] == "files" and len(parts) > 1 else (0,):
+            name = parts[depth].removesuffix(".py")
+            modules.setdefault(name, "/".join(parts[: depth + 1]) + ("" if parts[depth].endswith(".py") else "/"))
+    return modules
+
+
+def _installed(name: str) -> str:
+    """The installed package that is imported by this name, with its version; "" if there is none."""
+    places = [place for place in sys.path if PurePath(place).name in ("site-packages", "dist-packages")]
+    spec = PathFinder.find_spec(name, places)
+    if spec is None or spec.origin is None:
+        return ""
+    distributions = packages_distributions().get(name, [])
+    return ", ".join(f"{each} {version(each)}" for each in dict.fromkeys(distributions)) or name

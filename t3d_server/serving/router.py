@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypedDict, Unpack
 
+from pydantic import ValidationError
 from ray import serve
+from ray.exceptions import TaskCancelledError
 
 from t3d_server.api.app import create_app
 from t3d_server.api.backpressure import IMPORT_PATH
-from t3d_server.api.service import Limits, Service
-from t3d_server.models import AlgorithmInfo, DatasetInfo, LogLine, Run, RunRequest
+from t3d_server.api.service import MAX_WAIT_S, Limits, Service
+from t3d_server.errors import InvalidDatasetError, InvalidRequestError, Problem, T3dError
+from t3d_server.models import AlgorithmInfo, DatasetInfo, Device, LogLine, Run, RunRequest
 from t3d_server.packages.registry import Registry
 from t3d_server.runs.records import RunRecords
 from t3d_server.serving.calls import CoordinatorClient
@@ -24,8 +30,16 @@ ENVIRONMENT = {
 }
 
 
+class RunOptions(TypedDict, total=False):
+    """What may be said of a run beside its args; see `RunRequest`."""
+
+    device: Device | None
+    version: str | None
+    timeout_s: float | None
+
+
 class Router:
-    """Serves HTTP, and handles: `serve.get_app_handle("t3d").run.remote("denoise", ids)`.
+    """Serves HTTP, and handles: `serve.get_app_handle("t3d").run.remote("denoise", ids)`; see `handles.T3D`.
 
     Args:
         connect: makes the resources of this process.
@@ -48,8 +62,8 @@ class Router:
         """The HTTP application, made once the router is."""
         return create_app(self._service, self._tokens)
 
-    async def post_data(self, datasets: list[dict[str, Any]]) -> list[str]:
-        """Store datasets.
+    async def post_data(self, datasets: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Store datasets, all or none.
 
         Args:
             datasets: dictionaries of arrays and small values.
@@ -57,11 +71,25 @@ class Router:
         Returns:
             Their ids, in order.
         """
-        return [(await self._service.add(values)).id for values in datasets]
+        return [info.id for info in await self.upload(datasets)]
 
-    async def fetch_data(self, dataset_ids: list[str]) -> list[dict[str, Any]]:
-        """The datasets with these ids, in order."""
-        return [await self._service.read(dataset_id) for dataset_id in dataset_ids]
+    async def upload(self, datasets: Sequence[Mapping[str, Any]]) -> list[DatasetInfo]:
+        """As `post_data`; returns what was stored."""
+        infos: list[DatasetInfo] = []
+        try:
+            for values in datasets:
+                if not isinstance(values, Mapping):
+                    raise InvalidDatasetError(f"datasets are dictionaries in a list, not {type(values).__name__}")
+                infos.append(await self._service.add(values))
+        except BaseException:
+            with suppress(T3dError):
+                await self.delete_data([info.id for info in infos])
+            raise
+        return infos
+
+    async def fetch_data(self, dataset_ids: list[str], keys: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """The datasets with these ids, in order; of each what `keys` names, everything where it is empty."""
+        return [await self._service.read(dataset_id, keys) for dataset_id in dataset_ids]
 
     async def dataset_info(self, dataset_id: str) -> DatasetInfo:
         """What is known of a dataset without reading its arrays."""
@@ -81,16 +109,15 @@ class Router:
         algorithm: str,
         input_dataset_ids: list[str],
         args: dict[str, Any] | None = None,
-        *,
-        device: Any = None,
-        version: str | None = None,
-        timeout_s: float | None = None,
         idempotency_key: str | None = None,
+        **options: Unpack[RunOptions],
     ) -> Run:
         """Submit a run; returns as soon as it is accepted. The same again with the same key gives the same run."""
-        request = RunRequest(
-            input_dataset_ids=input_dataset_ids, args=args or {}, device=device, version=version, timeout_s=timeout_s
-        )
+        try:
+            request = RunRequest(input_dataset_ids=input_dataset_ids, args=args or {}, **options)
+        except ValidationError as error:
+            problems = [Problem(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors()]
+            raise InvalidRequestError("The request does not fit the API.", problems=problems) from None
         return await self._service.submit(algorithm, request, idempotency_key=idempotency_key)
 
     async def run(
@@ -98,25 +125,43 @@ class Router:
         algorithm: str,
         input_dataset_ids: list[str],
         args: dict[str, Any] | None = None,
-        *,
-        device: Any = None,
-        version: str | None = None,
-        timeout_s: float | None = None,
-        idempotency_key: str | None = None,
+        **options: Unpack[RunOptions],
     ) -> Run:
-        """Submit a run and wait for its end; `status`, `error` and `output_dataset_ids` tell how it went."""
-        run = await self.submit(
-            algorithm,
-            input_dataset_ids,
-            args,
-            device=device,
-            version=version,
-            timeout_s=timeout_s,
-            idempotency_key=idempotency_key,
-        )
-        while not run.status.ended:
-            run = await self._service.run(run.id, wait_s=60)
+        """Submit a run and wait for its end; `status`, `error` and `output_dataset_ids` tell how it went.
+
+        Who cancels the call cancels the run.
+        """
+        run = await self.submit(algorithm, input_dataset_ids, args, **options)
+        try:
+            while not run.status.ended:
+                run = await self._service.run(run.id, wait_s=MAX_WAIT_S)
+        except (asyncio.CancelledError, TaskCancelledError):  # the latter where Ray cancels calls of this one first
+            await self._service.cancel(run.id)
+            raise
         return run
+
+    async def compute(
+        self,
+        algorithm: str,
+        inputs: Sequence[Mapping[str, Any] | str],
+        args: dict[str, Any] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> tuple[Run, list[dict[str, Any]]]:
+        """Store inputs, run, and fetch: all of it in one call.
+
+        Args:
+            algorithm: its name.
+            inputs: datasets, or ids of those that are stored.
+            args: as `submit`.
+            options: as `submit`.
+
+        Returns:
+            The ended run and, if it is COMPLETED, the datasets that it made.
+        """
+        new = iter(await self.post_data([item for item in inputs if not isinstance(item, str)]))
+        ids = [item if isinstance(item, str) else next(new) for item in inputs]
+        run = await self.run(algorithm, ids, args, **options)
+        return run, await self.fetch_data(run.output_dataset_ids)
 
     async def get_run(self, run_id: str, wait_s: float = 0.0) -> Run:
         """A run, after waiting up to `wait_s` for its end."""

@@ -170,7 +170,7 @@ def test_own_preprocess_may_fetch_as_it_likes(bench: Any, way: str) -> None:
         (lambda data: None, "must return an array (N, Y, X) or (N, Y, X, C), but returned NoneType"),
         (list, "but returned list"),
         (lambda data: data[0], "but returned an array (4, 4)"),
-        (lambda data: data.astype(np.int64), "dtype int64 is not an image dtype"),
+        (lambda data: data.astype(np.int64), "image: dtype int64 is not allowed here; allowed: uint8, "),
     ],
 )
 def test_wrong_output_of_inference_is_told(bench: Any, output: Callable[[Any], Any], message: str) -> None:

@@ -167,15 +167,15 @@ def test_every_fault_names_its_key() -> None:
 @pytest.mark.parametrize(
     ("schema", "values", "message"),
     [
-        (ImageSchema, {"image": np.ones((2, 2), bool)}, "dtype bool is not an image dtype"),
-        (ImageSchema, {"image": np.ones(3)}, "shape (3,) is not that of an image"),
-        (ImageSchema, {"image": np.ones((2, 3, 3, 5))}, "shape (2, 3, 3, 5) is not that of an image"),
-        (ImageSchema, {"image": np.ones((2, 2)), "points": np.ones(3)}, "shape (3,) are no points"),
-        (MaskSchema, {"mask": np.ones((2, 2))}, "dtype float64 is no mask"),
-        (VolumeSchema, {"volume": np.ones((2, 2))}, "shape (2, 2) is no volume"),
+        (ImageSchema, {"image": np.ones((2, 2), bool)}, "dtype bool is not allowed here; allowed: uint8, int16, "),
+        (ImageSchema, {"image": np.ones(3)}, "shape (3,) does not fit; allowed: (Y, X), (Y, X, 3 or 4), "),
+        (ImageSchema, {"image": np.ones((2, 3, 3, 5))}, "shape (2, 3, 3, 5) does not fit"),
+        (ImageSchema, {"image": np.ones((2, 2)), "points": np.ones(3)}, "shape (3,) does not fit; allowed: (N, ndim)"),
+        (MaskSchema, {"mask": np.ones((2, 2))}, "dtype float64 is not allowed here; allowed: bool, uint8, "),
+        (VolumeSchema, {"volume": np.ones((2, 2))}, "shape (2, 2) does not fit; allowed: (Z, Y, X)"),
         (VolumeSchema, {"volume": np.ones((2, 2, 2)), "spacing": (1, 1)}, "Field required"),
         (EmbeddingSchema, {"features": np.ones(2, int), "input_size": (1, 1), "original_size": (1, 1)}, "dtype int64"),
-        (AlignmentSchema, {"transform_matrix": np.eye(2)}, "shape (2, 2) is no homogeneous 2-D matrix"),
+        (AlignmentSchema, {"transform_matrix": np.eye(2)}, "shape (2, 2) does not fit; allowed: (3, 3)"),
     ],
 )
 def test_conventions_are_checked(schema: type[DataSchema], values: dict[str, Any], message: str) -> None:

@@ -58,7 +58,7 @@ def test_a_threshold_is_an_image(client: Client) -> None:
         with pytest.raises(InvalidDatasetError, match=rf"image\.astype\({hint}\)"):
             client.upload(array)
     with pytest.raises(InvalidDatasetError, match="None was given"):
-        client.upload(None)  # type: ignore[arg-type]  # what a forgotten return gives
+        client.upload(None)  # type: ignore[call-overload]  # what a forgotten return gives
 
 
 def test_runs_are_listed_by_status_in_any_case(client: Client) -> None:
@@ -83,6 +83,7 @@ def test_a_failed_run_raises_with_the_authors_traceback(client: Client) -> None:
     with pytest.raises(AlgorithmError, match="the image is too green") as caught:
         handle.result()
     assert "Runner.py" in (caught.value.traceback or "")
+    assert "Runner.py" in str(caught.value)
 
 
 def test_a_cancelled_run_raises_too(client: Client) -> None:
@@ -104,7 +105,9 @@ def test_events_tell_of_progress_and_end_with_the_run(client: Client) -> None:
     assert ("RUNNING", 0.25) in seen
     assert seen[-1] == ("CANCELLED", 1.0)
     assert [line.message for line in handle.log()] == ["mode forever"]
-    assert list(client.handle(handle.id).events()) == [handle.run]
+    [last] = client.handle(handle.id).events()
+    assert (last.run_id, last.message, last.queue_position) == (handle.id, "mode forever", None)
+    assert last.time == handle.run.ended_at
 
 
 def test_what_is_uploaded_is_fetched(client: Client, tmp_path: Path) -> None:

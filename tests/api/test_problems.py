@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from t3d_server.api.problems import STATUS, answer
-from t3d_server.client.transport import ERRORS
+from t3d_server.client.answers import ERRORS
 from t3d_server.errors import InvalidInputError, InvalidRequestError, Problem, T3dError
 
 if TYPE_CHECKING:

@@ -29,7 +29,11 @@ class Runner(Image2ImageRunner):
 def test_a_sound_package_has_its_type_and_warnings_told(make_folder: MakeFolder, tags: Tags) -> None:
     """Whatever it prints, and although it has left a thread running."""
     manifest, warnings = check_import(folder_package(make_folder({"Runner.py": SOUND})), MANIFEST, 60, tags=tags)
-    assert manifest == MANIFEST.model_copy(update={"algorithm_type": "Image2Image"})
+    assert manifest.algorithm_type == "Image2Image"
+    assert manifest.inputs is not None
+    assert [key.key for key in manifest.inputs.keys or () if not key.optional] == ["image"]
+    assert manifest.outputs is not None
+    assert manifest.outputs.count == "one for each input, in order"
     assert warnings == ["`algorithms` is the old name of `t3d_server.algorithm_utils`; import it from there"]
 
 
@@ -37,6 +41,35 @@ def test_tags_are_checked_once_the_type_is_known(make_folder: MakeFolder, tags: 
     tagged = MANIFEST.model_copy(update={"tags": ["image-denoising"]})
     with pytest.raises(InvalidPackageError, match="a tag of Image2Image"):
         check_import(folder_package(make_folder()), tagged, 60, tags=tags)
+
+
+OWN_TYPE = """
+from t3d_server.algorithm_utils import GenericSchema, TypedRunner
+class Image2CountRunner(TypedRunner):
+    algorithm_type = "Image2Count"
+    algorithm_tags = {"cell-counting": "counts cells"}
+    input_schema = output_schema = GenericSchema
+    def preprocess(self, input_data, args): ...
+    def postprocess(self, inference_output, args): ...
+class Runner(Image2CountRunner):
+    def inference(self, data, args): ...
+"""
+
+
+@pytest.mark.parametrize("algorithm_type", [None, "Image2Count"])
+def test_tags_of_an_own_type_are_those_of_its_class(
+    make_folder: MakeFolder, tags: Tags, algorithm_type: str | None
+) -> None:
+    """Whether the manifest names the type or not; a tag of another type is refused here too."""
+    package = folder_package(make_folder({"Runner.py": OWN_TYPE}))
+    given = MANIFEST.model_copy(update={"algorithm_type": algorithm_type, "tags": ["cell-counting", "cel-counting"]})
+    resolved, warnings = check_import(package, given, 60, tags=tags)
+    assert resolved.algorithm_type == "Image2Count"
+    assert warnings == [
+        "tool.t3dserver.tags[1]: 'cel-counting' is no known tag of 'Image2Count'; did you mean 'cell-counting'?"
+    ]
+    with pytest.raises(InvalidPackageError, match="a tag of Image2Image"):
+        check_import(package, given.model_copy(update={"tags": ["image-denoising"]}), 60, tags=tags)
 
 
 def test_the_traceback_of_the_author_comes_back(make_folder: MakeFolder, tags: Tags) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -359,14 +360,75 @@ def test_a_type_that_disagrees_with_the_class_is_refused() -> None:
 
 
 def test_a_type_of_the_folders_own_is_known_by_its_class(make_folder: MakeFolder) -> None:
-    own = "from t3d_server.algorithm_utils.TypedRunner import TypedRunner\nclass Image2CountRunner(TypedRunner):\n    algorithm_type = 'Image2Count'\n"
+    own = (
+        "from t3d_server.algorithm_utils import GenericSchema, TypedRunner\nclass Image2CountRunner(TypedRunner):\n"
+        "    algorithm_type = 'Image2Count'\n    input_schema = output_schema = GenericSchema\n    input_count = (1, 1)\n"
+    )
     code = (
         "from count_runner import Image2CountRunner\nclass Runner(Image2CountRunner):"
         + METHODS
         + "    def inference(self, data, args): ..."
     )
     module = import_runner(folder_package(make_folder({"Runner.py": code, "count_runner.py": own})))
-    assert resolve_type(Manifest(name="foo", version="1.0.0"), module.runner_class).algorithm_type == "Image2Count"
+    for given in (None, "Image2Count"):
+        manifest = Manifest(name="foo", version="1.0.0", algorithm_type=given)
+        resolved = resolve_type(manifest, module.runner_class)
+        assert resolved.algorithm_type == "Image2Count"
+        assert resolved.inputs is not None
+        assert resolved.inputs.max_datasets == 1
+
+
+def test_a_type_may_come_from_an_installed_package(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "installed").mkdir()
+    example = Path(__file__).parents[2] / "examples" / "volume2mesh" / "Volume2MeshRunner.py"
+    shutil.copy(example, tmp_path / "installed" / "my_lab_types.py")
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+    code = (
+        "from my_lab_types import Volume2MeshRunner\nclass Runner(Volume2MeshRunner):\n"
+        "    def inference(self, data, args): ..."
+    )
+    module = import_runner(folder_package(make_folder({"Runner.py": code})))
+    resolved = resolve_type(Manifest(name="foo", version="1.0.0", algorithm_type="Volume2Mesh"), module.runner_class)
+    assert resolved.outputs is not None
+    assert [key.key for key in resolved.outputs.keys or ()] == ["vertices", "faces", "unit"]
+
+
+def test_a_type_that_nobody_defines_is_refused_with_what_there_is_and_how_to_define_it() -> None:
+    def message(asked: str) -> str:
+        with pytest.raises(InvalidPackageError) as caught:
+            resolve_type(Manifest(name="foo", version="1.0.0", algorithm_type=asked), BaseRunner)  # type: ignore[type-abstract]  # likewise
+        return str(caught.value.problems[0])
+
+    assert message("Volume2Mesh") == (
+        "tool.t3dserver.algorithm_type: found 'Volume2Mesh', but Runner derives from BaseRunner, whose type is "
+        "'Generic'; nothing defines 'Volume2Mesh', the types are: Generic, Image2Alignment, Image2Embedding, "
+        "Image2Image, Image2Segmentation. To define a type, derive Runner from a subclass of TypedRunner that has "
+        "algorithm_type = 'Volume2Mesh' (docs/types.md)"
+    )
+    assert "Image2Segmentation; did you mean 'Image2Image'? To define a type" in message("Image2Imag")
+
+
+def test_faults_of_a_type_are_told_with_the_class_that_has_them(make_folder: MakeFolder) -> None:
+    own = (
+        "from t3d_server.algorithm_utils import Image2ImageRunner, TypedRunner\n"
+        "class CountRunner(TypedRunner):\n    algorithm_type = 'Image2Image'\n    input_count = (2, 1)\n"
+        "class Runner(CountRunner):"
+        + METHODS
+        + "    def inference(self, data, args): ...\n    output_schema = int\n    algorithm_tags = ['a']\n"
+    )
+    with pytest.raises(InvalidPackageError) as caught:
+        import_runner(folder_package(make_folder({"Runner.py": own})))
+    schema = "it has to be a schema, such as t3d_server.algorithm_utils.ImageSchema"
+    assert [problem.message for problem in caught.value.problems] == [
+        "CountRunner.algorithm_type is 'Image2Image', the type of Image2ImageRunner: derive from that class, or take "
+        "another name",
+        f"CountRunner.input_schema is missing; {schema}",
+        f"Runner.output_schema is <class 'int'>; {schema}",
+        "CountRunner.input_count is (2, 1); it has to be (fewest, most), such as (1, None) or (2, 2)",
+        "Runner.algorithm_tags has to be a dictionary that gives each tag a line of explanation",
+    ]
 
 
 def test_the_minified_example_of_the_module_spec_imports_and_keeps_its_names(

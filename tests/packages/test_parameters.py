@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t3d_server.errors import InvalidArgsError
-from t3d_server.models import Parameter
+from t3d_server.errors import InvalidArgsError, Problem
+from t3d_server.models import Manifest, Parameter
+from t3d_server.packages.parameter_config import parse_parameter
 from t3d_server.packages.parameters import args_schema, resolve_args
 
 
@@ -26,7 +28,7 @@ ALL_TYPES = [
     parameter("a_float", "float", 3.14),
     parameter("a_bool", "bool", True),
     parameter("an_int_range", "int_range", 42, min=0, max=100, step=1),
-    parameter("a_float_range", "float_range", 3.14, min=0.0, max=10.0),
+    parameter("a_float_range", "float_range", 0.3, min=0.0, max=10.0, step=0.1),
     parameter("a_string_enum", "string_enum", "hello", options=["hello", "world"]),
     parameter("an_int_enum", "int_enum", 42, options=[42, 43, 44]),
     parameter("a_float_enum", "float_enum", 3.14, options=[3.14, 4.0]),
@@ -36,6 +38,7 @@ ALL_TYPES = [
     parameter("a_bool_list", "bool_list", [True], adjustable=False),
 ]
 DEFAULTS = {one.name: one.default for one in ALL_TYPES}
+SCHEMA = args_schema(Manifest(name="all", version="1.0.0", description="All types.", additional_parameters=ALL_TYPES))
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["hello", 42, 4]),
     lambda inner: st.lists(inner, max_size=3),
@@ -111,7 +114,7 @@ def test_a_run_that_changes_its_args_does_not_change_the_defaults() -> None:
 @given(st.dictionaries(st.sampled_from(list(DEFAULTS)), json_values, max_size=3))
 def test_args_are_resolved_exactly_if_they_fit_the_schema(args: dict[str, Any]) -> None:
     """The schema has no words for NaN and infinity, which JSON has not either."""
-    validator = jsonschema.Draft202012Validator(args_schema(ALL_TYPES))
+    validator = jsonschema.Draft202012Validator(SCHEMA)
     try:
         resolved = resolve_args(ALL_TYPES, args)
     except InvalidArgsError:
@@ -122,8 +125,75 @@ def test_args_are_resolved_exactly_if_they_fit_the_schema(args: dict[str, Any]) 
         assert resolve_args(ALL_TYPES, resolved) == resolved
 
 
+SCALARS: dict[str, st.SearchStrategy[Any]] = {
+    "string": st.text(max_size=3),
+    "int": st.integers(-9, 9),
+    "float": st.floats(-9, 9) | st.integers(-9, 9).map(float) | st.integers(-90, 90).map(lambda tenths: tenths / 10),
+    "bool": st.booleans(),
+}
+
+
+@st.composite
+def declarations(draw: st.DrawFn) -> Parameter:
+    """A parameter as a manifest may declare it."""
+    type_ = draw(st.sampled_from([one.type for one in ALL_TYPES]))
+    scalar, _, form = type_.partition("_")
+    values = SCALARS[scalar]
+    config: dict[str, Any] = {"type": type_}
+    if form == "range":
+        config["min"], config["default"], config["max"] = sorted(draw(st.tuples(values, values, values)))
+        config["step"] = abs(draw(values)) + 1
+    elif form == "enum":
+        config["options"] = draw(st.lists(values, min_size=1, max_size=3))
+        config["default"] = draw(st.sampled_from(config["options"]))
+    else:
+        config["default"] = draw(st.lists(values, max_size=2) if form == "list" else values)
+    problems: list[Problem] = []
+    declared = parse_parameter({"name": "p", "description": "help", "config": config}, "", problems, [])
+    assert declared is not None, problems
+    return declared
+
+
+@given(declarations(), st.one_of(json_values, *SCALARS.values(), *(st.lists(one) for one in SCALARS.values())))
+def test_the_schema_of_any_declaration_accepts_the_default_and_what_the_server_accepts(
+    declared: Parameter, value: Any
+) -> None:
+    """Through JSON, as clients get it; and the other way round, but for NaN and infinity, which JSON has not."""
+    manifest = Manifest(name="any", version="1.0.0", additional_parameters=[declared])
+    schema = json.loads(json.dumps(args_schema(manifest)))
+    jsonschema.Draft7Validator.check_schema(schema)  # stricter than the later ones: no option comes twice
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.validate({"p": declared.default})
+    try:
+        resolve_args([declared], {"p": value})
+    except InvalidArgsError:
+        assert not validator.is_valid({"p": value}) or not all(map(math.isfinite, _floats(value)))
+    else:
+        validator.validate({"p": value})
+
+
+@pytest.mark.parametrize(
+    "draft", [jsonschema.Draft6Validator, jsonschema.Draft7Validator, jsonschema.Draft202012Validator]
+)
+def test_forms_of_any_draft_start_with_defaults_that_are_valid(draft: Any) -> None:
+    """`$schema` would keep generators that are set to another draft from rendering."""
+    draft.check_schema(SCHEMA)
+    assert "$schema" not in SCHEMA
+    defaults = {name: value["default"] for name, value in SCHEMA["properties"].items()}
+    assert defaults == DEFAULTS
+    draft(SCHEMA).validate(defaults)
+    assert not draft(SCHEMA).is_valid({"a_strin": "hello"})
+
+
+def test_the_schema_has_only_the_keywords_that_forms_know_and_two_of_ours() -> None:
+    known = {"title", "description", "type", "default", "minimum", "maximum", "enum", "items", "x-step", "x-adjustable"}
+    assert set().union(*SCHEMA["properties"].values()) == known
+    assert (SCHEMA["title"], SCHEMA["description"]) == ("all 1.0.0", "All types.")
+    assert SCHEMA["properties"]["a_bool_list"]["x-adjustable"] is False
+
+
 def test_the_schema_describes_a_range_for_a_form() -> None:
-    assert args_schema(ALL_TYPES)["properties"]["an_int_range"] == {
+    assert SCHEMA["properties"]["an_int_range"] == {
         "title": "an_int_range",
         "description": "some help",
         "type": "integer",

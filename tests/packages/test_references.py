@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from t3d_server.packages.references import check_references
 ROOT = Path(__file__).parents[2]
 
 
-def told(code: str, path: str = "Runner.py") -> list[str]:
+def told(
+    code: str, path: str = "Runner.py", *, parameters: Collection[str] = (), assets: Collection[str] = ()
+) -> list[str]:
     files = {path: textwrap.dedent(code).encode()}
-    return list(check_references(files, parameters=["sigma", "mode"], assets=["files/model.pt"]))
+    return list(check_references(files, parameters=parameters, assets=assets))
 
 
 def test_a_forgotten_import_is_told_once() -> None:
@@ -65,6 +68,8 @@ METHODS = """
             {}
         def inference(self, data, options):
             return data * options["sigma"]
+        def helper(self, data, args):
+            return args["mode"]
 """
 
 
@@ -82,7 +87,28 @@ METHODS = """
     ],
 )
 def test_args_are_held_against_the_parameters(line: str, warnings: list[str]) -> None:
-    assert told(METHODS.format(line)) == warnings
+    assert told(METHODS.format(line), parameters=["sigma", "mode"]) == warnings
+
+
+@pytest.mark.parametrize(
+    ("line", "is_told"),
+    [
+        ("pass", True),
+        ('args["sigma"], self.helper(input_data, args)', True),
+        ('args["width"]', False),
+        ('name = "width"; args[name]', False),
+        ("input_data.library(**args)", False),
+        ("input_data.library(args)", False),
+        ("[args[name] for name in args]", False),
+        ("args.items()", False),
+        ("self.args = args", False),
+    ],
+)
+def test_a_parameter_that_nothing_reads_is_told(line: str, is_told: bool) -> None:
+    """Unless it may be read where no code of the folder names it."""
+    warning = "pyproject.toml: parameter 'width' is never read by the code: it changes nothing"
+    expected = [warning] if is_told else []
+    assert told(METHODS.format(line), parameters=["sigma", "mode", "width"]) == expected
 
 
 def test_assets_are_held_against_the_folder() -> None:
@@ -91,7 +117,44 @@ def test_assets_are_held_against_the_folder() -> None:
             self.fetch_asset("files/model.pt"), self.fetch_asset("./files\\\\model.pt"), self.fetch_asset(self.path)
             self.fetch_asset("files/modle.pt")
     """
-    assert told(code, "helper.py") == [
+    assert told(code, "helper.py", assets=["files/model.pt"]) == [
         "helper.py:4: fetch_asset('files/modle.pt'): there is no such file in the folder; "
         "did you mean 'files/model.pt'?"
     ]
+
+
+ELSEWHERE = "Runner.py:2: the server has 'net.pt' at another path; open it by self.fetch_asset('files/net.pt')"
+
+
+@pytest.mark.parametrize(
+    ("line", "warnings"),
+    [
+        ('self.fetch_asset("files/net.pt")', []),
+        ("self.fetch_asset(self.path)", []),
+        ('(f"net_{1}", "net")', []),
+        ('torch.load("files/net.pt")', [ELSEWHERE]),
+        ('Path(__file__).parent / "files" / "net.pt"', [ELSEWHERE]),
+        ("0", ["files/net.pt: no code opens it, and it is published with the rest; is it a left-over?"]),
+        (
+            'self.fetch_asset("files/net.pt"); open("/home/me/labels.txt")',
+            [
+                "Runner.py:2: '/home/me/labels.txt' is a path of this computer; put the file into files/ and open it "
+                "by fetch_asset"
+            ],
+        ),
+    ],
+)
+def test_files_that_only_this_computer_has_there_are_told(line: str, warnings: list[str]) -> None:
+    code = f"import torch; from pathlib import Path; self = 1\n{line}"
+    assert told(code, assets=["files/net.pt", "README.md", "files/labels.txt"]) == warnings
+
+
+def test_secrets_and_left_overs_are_told() -> None:
+    assets = ["files/key.pem", "files/labels.txt", "id_rsa", "secrets.json", "try.ipynb"]
+    assert [warning.split(":")[0] for warning in told("", assets=assets)] == [
+        "files/key.pem",
+        "id_rsa",
+        "secrets.json",
+        "try.ipynb",
+    ]
+    assert told('self = 1\nself.fetch_asset("files/key.pem")', assets=["files/key.pem"]) == []

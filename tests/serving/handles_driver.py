@@ -1,64 +1,168 @@
-"""Uses the server from another Ray application: a driver, a task, and a deployment; prints what each of them got."""
+"""Uses the server from another Ray application: a driver, a task, and a deployment; prints what came of each step."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pytest
 import ray
 from ray import serve
 
-IMAGE = np.arange(1_000_000, dtype=np.float32).reshape(1000, 1000)
-"""4 MB: more than a gRPC message may hold."""
+from t3d_server.client import Client
+from t3d_server.errors import AlgorithmError, DatasetNotFoundError, InvalidDatasetError, InvalidRequestError
+from t3d_server.handles import T3D, Reply
+
+IMAGE = np.arange(1_500_000, dtype=np.float32).reshape(1000, 1500)
+"""6 MB: more than a gRPC message may hold."""
+SMALL = np.eye(5, dtype=np.uint8)
+FOR_EVER = {"mode": "holds", "path": "/nowhere"}
+SERVES_FAST = {"env_vars": {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}}
+"""Has a deployment send messages by gRPC."""
 
 
-def check(name: str, status: str, image: np.ndarray) -> None:
-    """Print the outcome; fail unless the image came back as it went."""
-    np.testing.assert_array_equal(image, IMAGE)
-    print(name, status, flush=True)
-
-
-def by_result(name: str) -> str:
+def run(t3d: T3D) -> str:
     """The synchronous way."""
-    router = serve.get_app_handle("t3d")
+    result = t3d.run("probe", IMAGE, args={"mode": "identity"}).result()
+    np.testing.assert_array_equal(result["image"], IMAGE)
+    return "the image came back"
+
+
+def raw() -> str:
+    """Serve's own handles, without `T3D`."""
+    router: Any = serve.get_app_handle("t3d")
     ids = router.post_data.remote([{"image": IMAGE}]).result()
-    run = router.run.remote("probe", ids, {"mode": "identity"}).result()
-    [values] = router.fetch_data.remote(run.output_dataset_ids).result()
-    check(name, run.status, values["image"])
-    return str(run.status)
+    ended = router.run.remote("probe", ids, {"mode": "identity"}).result()
+    [values] = router.fetch_data.remote(ended.output_dataset_ids).result()
+    np.testing.assert_array_equal(values["image"], IMAGE)
+    return str(ended.status)
 
 
 class Caller:
     """Another application, which awaits."""
 
+    def __init__(self) -> None:
+        self._t3d = T3D()
+
     async def __call__(self) -> str:
-        """Run the probe."""
-        router = serve.get_app_handle("t3d")
-        ids = await router.post_data.remote([{"image": IMAGE}])
-        runs = await asyncio.gather(*(router.run.remote("probe", ids, {"mode": "identity"}) for _ in range(2)))
-        [values] = await router.fetch_data.remote(runs[1].output_dataset_ids)
-        check("deployment", runs[0].status, values["image"])
-        return str(runs[1].status)
+        """Run the probe, twice at a time."""
+        dataset = await self._t3d.upload(IMAGE)
+        replies = [self._t3d.run("probe", [dataset], args={"mode": "identity"}) for _ in range(2)]
+        for [result] in await asyncio.gather(*replies):
+            np.testing.assert_array_equal(result["image"], IMAGE)
+        return "both images came back"
+
+
+def datasets(t3d: T3D) -> str:
+    """Upload, describe, fetch in part, remove."""
+    first, second = t3d.upload([{"image": SMALL, "spacing": (2, 1), "note": "x"}, SMALL]).result()
+    assert t3d.info(first).result() == first
+    assert first.spacing == (2, 1)
+    assert [list(values) for values in t3d.fetch([first, second.id], ["note"]).result()] == [["note"], ["note"]]
+    t3d.delete(first).result()
+    t3d.delete(second.id).result()
+    with pytest.raises(DatasetNotFoundError) as caught:
+        t3d.fetch(first).result()
+    return caught.value.code
+
+
+def runs(t3d: T3D) -> str:
+    """Submit, follow, read the log, cancel."""
+    submitted = t3d.submit("probe", t3d.upload(SMALL).result(), args=FOR_EVER).result()
+    while not t3d.log(submitted.id).result():
+        pass
+    assert t3d.get_run(submitted.id).result().status == "RUNNING"
+    t3d.cancel(submitted.id).result()
+    ended = t3d.get_run(submitted.id, wait_s=30).result()
+    return f"{ended.status}, log: {[line.message for line in t3d.log(submitted.id).result()]}"
+
+
+def interrupted(t3d: T3D) -> str:
+    """Ctrl-C cancels the run that it interrupts."""
+    run_id = at_work(lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        t3d.run("probe", SMALL, args=FOR_EVER).result()
+    return str(t3d.get_run(run_id(), wait_s=30).result().status)
+
+
+async def given_up(t3d: T3D) -> str:
+    """So does cancelling what awaits."""
+    reply = asyncio.ensure_future(t3d.run("probe", SMALL, args=FOR_EVER))
+    loop = asyncio.get_running_loop()
+    run_id = at_work(lambda: loop.call_soon_threadsafe(reply.cancel))
+    with pytest.raises(asyncio.CancelledError):
+        await reply
+    return str((await t3d.get_run(run_id(), wait_s=30)).status)
+
+
+def at_work(then: Callable[[], object]) -> Callable[[], str]:
+    """Calls `then` when the next run of the server is worked on; gives what tells its id."""
+    found: list[str] = []
+    client = Client()
+    before = {each.id for each in client.runs(limit=1)}
+
+    def watch() -> None:
+        while not found:
+            found.extend(each.id for each in client.runs(status="RUNNING", limit=1) if each.id not in before)
+        then()
+
+    threading.Thread(target=watch).start()
+    return lambda: found[0]
+
+
+def errors(t3d: T3D) -> str:
+    """They are those of the package, with the author's traceback."""
+    with pytest.raises(InvalidDatasetError) as wrong:
+        t3d.upload({"image": object(), "a/b": 1}).result()
+    assert {problem.key for problem in wrong.value.problems} == {"image", "'a/b'"}
+    with pytest.raises(InvalidRequestError, match="device"):
+        t3d.run("probe", SMALL, device="abacus").result()  # type: ignore[call-overload]  # a mistake
+    with pytest.raises(AlgorithmError) as failed:
+        t3d.run("probe", SMALL + 1, args={"mode": "raises"}).result()
+    return str(failed.value)
+
+
+def deployed_anew(deploy: Callable[[], Any]) -> str:
+    """A call that is made while the application it is for is not there is answered once it is."""
+    handle = deploy()
+    assert handle.remote().result() == "both images came back"
+    serve.delete("caller")
+    reply: Reply[str] = Reply(handle.remote, str, repeatable=False)
+    deployment = threading.Thread(target=deploy)
+    deployment.start()
+    answer = reply.result()
+    deployment.join()
+    serve.delete("caller")
+    return answer
 
 
 def main() -> None:
-    """All three, and an error."""
+    """All of it."""
     ray.init(log_to_driver=False)
-    by_result("driver")
-    task: Any = ray.remote(num_cpus=0.1)(by_result)
-    print("task", ray.get(task.remote("task")), flush=True)
+    t3d = T3D()
+    task: Any = ray.remote(num_cpus=0.1)(run)
     deployment: Any = serve.deployment(Caller)
-    caller = deployment.options(ray_actor_options={"num_cpus": 0.1})
-    handle = serve.run(caller.bind(), name="caller", route_prefix=None)
-    print("deployment", handle.remote().result(), flush=True)
-    serve.delete("caller")
-    try:
-        serve.get_app_handle("t3d").run.remote("nobody", []).result()
-    except Exception as error:
-        print(
-            "error", type(error).__name__, getattr(error, "code", ""), getattr(error.__cause__, "code", ""), flush=True
-        )
+    caller = deployment.options(ray_actor_options={"num_cpus": 0.1, "runtime_env": SERVES_FAST})
+    deploy = partial(serve.run, caller.bind(), name="caller", route_prefix=None)
+    steps: dict[str, Callable[[], str]] = {
+        "driver": lambda: run(t3d),
+        "raw": raw,
+        "task": lambda: ray.get(task.remote(t3d)),
+        "deployment": lambda: deployed_anew(deploy),
+        "datasets": lambda: datasets(t3d),
+        "runs": lambda: runs(t3d),
+        "interrupted": lambda: interrupted(t3d),
+        "given up": lambda: asyncio.run(given_up(t3d)),
+        "errors": lambda: errors(t3d),
+    }
+    for name, step in steps.items():
+        print(f"{name}: {step()}", flush=True)
 
 
 if __name__ == "__main__":

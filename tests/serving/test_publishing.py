@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable
@@ -199,7 +198,7 @@ def test_a_runner_that_cannot_be_used_is_refused(
 
 def put_blob(client: Client, content: bytes) -> str:
     sha256 = hashlib.sha256(content).hexdigest()
-    client._http.call("PUT", f"/v1/blobs/{sha256}", file=lambda: io.BytesIO(content))
+    client._http.call("PUT", f"/v1/blobs/{sha256}", json=content)
     return sha256
 
 

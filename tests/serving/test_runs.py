@@ -21,7 +21,7 @@ from t3d_server.errors import (
     VersionNotFoundError,
 )
 from t3d_server.ids import new_id
-from t3d_server.models import AlgorithmVersion, Run, RunFailure, RunStatus
+from t3d_server.models import AlgorithmVersion, RunFailure, RunStatus
 from t3d_server.runs.records import RunRecords
 from t3d_server.storage.s3 import S3ObjectStore
 
@@ -47,11 +47,11 @@ def submit(client: Client, image: str) -> Callable[..., RunHandle]:
     return submit
 
 
-def until(handle: RunHandle, message: str) -> Run:
-    """The run, once it has logged this message."""
-    for run in handle.events():
-        if run.message == message:
-            return run
+def until(handle: RunHandle, message: str) -> None:
+    """Returns once the run has logged this message."""
+    for event in handle.events():
+        if event.message == message:
+            return
     raise AssertionError(f"ended without having said {message!r}: {handle.run}")
 
 
@@ -84,7 +84,7 @@ def test_progress_and_log_are_seen_while_it_runs(submit: Callable[..., RunHandle
 
     running = next(run for run in handle.events() if run.progress == 0.5)
     assert running.status is RunStatus.RUNNING
-    assert running.started_at is not None
+    assert handle.run.started_at is not None
     assert [line.message for line in handle.log()] == ["holding"]
 
     (tmp_path / "go").touch()

@@ -1,0 +1,118 @@
+"""Waits for saves in algorithm folders; `t3d debug --watch` runs anew at each of them."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from watchfiles import watch
+
+from t3d_server.cli.output import console
+from t3d_server.packages.folder import is_part, scan
+
+_TICK_MS = 200
+_STOP_S = 3.0
+
+
+def saves(folders: Sequence[Path], ignored: Path | None = None) -> Iterator[set[Path]]:
+    """Wait for saves. What happens from the first item on is not missed, however long the caller takes over an item.
+
+    Args:
+        folders: algorithm folders.
+        ignored: a folder that is not watched, such as one for results inside of an algorithm folder.
+
+    Yields:
+        The files that were saved, moved or removed and belong to an algorithm; an empty set at first, and every
+        fifth of a second without any.
+
+    Raises:
+        InvalidPackageError: a folder is no algorithm folder.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    roots = [folder.resolve() for folder in folders]
+    for root in roots:
+        scan(root)
+
+    def counts(change: object, name: str) -> bool:
+        path = Path(name)
+        if ignored is not None and path.is_relative_to(ignored.resolve()):
+            return False
+        return any(path != root and path.is_relative_to(root) and is_part(root, path) for root in roots)
+
+    for changes in watch(*roots, watch_filter=counts, rust_timeout=_TICK_MS, yield_on_timeout=True):
+        yield {Path(name) for _, name in changes}
+
+
+def say_saved(paths: set[Path]) -> None:
+    """Tell what was saved, if anything was."""
+    if paths:
+        names = ", ".join(sorted(path.name for path in paths))
+        console.print(f"\n{datetime.now():%H:%M:%S} {names} saved", style="bold", markup=False)
+
+
+def say_waiting(what: str) -> None:
+    """Tell that nothing happens until the next save."""
+    console.print(f"waiting for a save in {what} (Ctrl-C ends)", style="dim", markup=False)
+
+
+def run_at_each_save(folder: Path, output: Path) -> None:
+    """Run this very command without `--watch` in a fresh process, and again at each save; ends by KeyboardInterrupt.
+
+    Args:
+        folder: the algorithm folder.
+        output: where the command writes.
+    """
+    command = [sys.executable, *(item for item in sys.orig_argv[1:] if item != "--watch")]
+    process: subprocess.Popen[bytes] | None = None
+    waiting = False
+    with _terminal_kept():
+        try:
+            for saved in saves([folder], output):
+                if saved or process is None:
+                    if process is not None:
+                        _stop(process)
+                    say_saved(saved)
+                    process = subprocess.Popen(command)
+                    waiting = False
+                elif not waiting and process.poll() is not None:
+                    say_waiting(str(folder))
+                    waiting = True
+        finally:
+            if process is not None:
+                # A terminal has sent Ctrl-C to it too; a second one would disturb how it tidies up.
+                _wait(process)
+                _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process as Ctrl-C does, so that it tidies up; code that does not let itself be interrupted is killed."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        _wait(process)
+        process.kill()
+        process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_STOP_S)
+
+
+@contextlib.contextmanager
+def _terminal_kept() -> Iterator[None]:
+    """Puts the terminal back as it was: a debugger that is killed leaves it without echo."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    import termios  # Windows has none
+
+    before = termios.tcgetattr(sys.stdin)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

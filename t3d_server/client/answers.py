@@ -1,0 +1,80 @@
+"""Answers that are errors, as the errors of `errors.py` that the server raised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import requests
+
+from t3d_server.errors import (
+    ForbiddenError,
+    ObjectNotFoundError,
+    Problem,
+    ServerUnavailableError,
+    StoreUnavailableError,
+    T3dError,
+    UnauthorizedError,
+)
+from t3d_server.models import ProblemDetails
+
+_TOKEN_ADVICE = "Give its token as `Client(token=...)` or in T3D_TOKEN."  # noqa: S105  # no token
+
+
+def _classes(base: type[T3dError]) -> Iterator[type[T3dError]]:
+    yield base
+    for child in base.__subclasses__():
+        yield from _classes(child)
+
+
+# A subclass comes after its base and takes the code that both share.
+ERRORS: Mapping[str, type[T3dError]] = {cls.code: cls for cls in _classes(T3dError)}
+"""The error class of each code."""
+
+_HEAD_ERRORS: Mapping[int, type[T3dError]] = {
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: ObjectNotFoundError,
+    503: StoreUnavailableError,
+}
+
+
+def error_of(response: requests.Response, url: str) -> T3dError | None:
+    """The error that an answer tells of; None where it is no answer of a t3d server.
+
+    Args:
+        response: an answer that is no success; its body may still be to be read.
+        url: base URL of the server.
+    """
+    if not response.headers.get("Content-Type", "").startswith("application/problem+json"):
+        return None
+    problems: list[Problem] = []
+    traceback = None
+    if response.request.method == "HEAD":  # an answer without a body
+        kind = _HEAD_ERRORS.get(response.status_code, T3dError)
+        message = f"The server answered {response.status_code} {response.reason} to HEAD {response.url}."
+    else:
+        try:
+            problem = ProblemDetails.model_validate_json(response.content)
+        except (ValueError, requests.RequestException):
+            return None
+        kind = ERRORS.get(problem.code, T3dError)
+        message = problem.detail
+        problems = [Problem(item.key, item.message) for item in problem.errors]
+        traceback = problem.traceback
+    if kind is UnauthorizedError:
+        message = f"{url}: {message} {_TOKEN_ADVICE}"
+    error = kind(message, problems=problems, traceback=traceback)
+    if traceback:
+        error.add_note(f"\nOn the server:\n{traceback.rstrip()}")
+    return error
+
+
+def foreign(response: requests.Response, url: str) -> ServerUnavailableError:
+    """What to say of an answer that no t3d server gives."""
+    kind = response.headers.get("Content-Type", "no content type")
+    # So answers the proxy in front while the server behind it starts again, or another server altogether.
+    why = "is it starting again, or is the URL wrong?" if response.status_code >= 500 else "is the URL right?"
+    return ServerUnavailableError(
+        f"{url} answered {response.status_code} {response.reason} ({kind}) to {response.request.method} "
+        f"{response.request.path_url}, which no t3d server does: {why}"
+    )

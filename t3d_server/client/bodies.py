@@ -1,0 +1,192 @@
+"""What is sent: arrays straight from their memory, files, folders of slices; and how much of it is on its way."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+import numpy as np
+
+from t3d_server.datasets import conventions, hdf5, slices
+from t3d_server.datasets.formats import HDF5, guess_content_type
+from t3d_server.datasets.values import Array
+from t3d_server.errors import InvalidDatasetError
+
+BLOCK_BYTES = 1024**2
+
+T = TypeVar("T")
+
+Progress = Callable[[int, int], None]
+"""Hears how many bytes have been sent or received, and of how many; it is called in the thread that transfers them."""
+
+
+class SupportsArray(Protocol):
+    """What numpy can make an array of: numpy's own, torch tensors, and those of many other libraries."""
+
+    def __array__(self) -> Any:
+        """The array."""
+
+
+Data = SupportsArray | Mapping[str, Any] | str | os.PathLike[str]
+"""What becomes a dataset: an array, values by key, or the path of a file or of a folder of slices."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """A file to be, as its sender sees it.
+
+    Attributes:
+        content_type: its format.
+        size_bytes: how long it is.
+        blocks: gives it in pieces of bytes, as often as it is called; each piece is valid until the next one.
+        params: what the server has to be told beside it.
+    """
+
+    content_type: str
+    size_bytes: int
+    blocks: Callable[[], Iterator[Any]]
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+class Sending:
+    """A body on its way, in the form that requests takes a stream of known length in.
+
+    Attributes:
+        sent_bytes: how much was handed out.
+        fault: what went wrong on this side.
+    """
+
+    def __init__(self, body: Body, on_progress: Progress | None = None) -> None:
+        self._body = body
+        self._on_progress = on_progress
+        self.sent_bytes = 0
+        self.fault: Exception | None = None
+
+    def __len__(self) -> int:
+        return self._body.size_bytes
+
+    @property
+    def complete(self) -> bool:
+        """Whether the server may have got all of it."""
+        return self.sent_bytes >= self._body.size_bytes
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            for block in self._body.blocks():
+                self.sent_bytes += len(block)
+                yield block
+                if self._on_progress:
+                    self._on_progress(self.sent_bytes, self._body.size_bytes)
+        except Exception as error:
+            self.fault = error
+            raise
+
+
+@contextmanager
+def body_of(data: Data, key: str, said: Mapping[str, Any]) -> Iterator[Body]:
+    """The data as it is sent.
+
+    Args:
+        data: what becomes a dataset.
+        key: key of an array, of an image file or of a folder.
+        said: axes, spacing and spacing_unit, as far as the user gave them.
+
+    Raises:
+        InvalidDatasetError: it is no dataset.
+        UnsupportedMediaTypeError: a file of a format that is not read.
+        OSError: the file cannot be read.
+    """
+    if isinstance(data, str | os.PathLike) and not Path(data).is_dir():
+        yield of_file(Path(data), _params(key, said))
+        return
+    if data is None:
+        raise InvalidDatasetError("there is no data: None was given; give an array, values by key, or a path")
+    parts: dict[str, Iterable[Array]] = {}
+    if isinstance(data, str | os.PathLike):
+        stack = slices.find(Path(data))
+        parts[key] = stack
+        values: dict[str, Any] = {key: np.broadcast_to(np.zeros((), stack.dtype), stack.shape)}
+        said = {"axes": stack.axes, **said} if key == "image" else said
+    else:
+        given = data if isinstance(data, Mapping) else {key: data}
+        values = {name: plain(value) for name, value in given.items()}
+    if "image" in values:
+        values, said = {**values, **said}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        frame = Path(folder) / "dataset.h5"
+        holes = hdf5.lay_out(frame, values)
+        filling = [(offset, array.nbytes, parts.get(name, [array])) for name, (offset, array) in holes.items()]
+        yield _filled(frame, filling, _params(key, said))
+
+
+def of_file(path: Path, params: Mapping[str, str] | None = None, content_type: str | None = None) -> Body:
+    """A file as it is; its extension tells the format unless `content_type` does."""
+    content_type = content_type or guess_content_type(path)
+    size_bytes = path.stat().st_size
+
+    def blocks() -> Iterator[bytes]:
+        left = size_bytes
+        with path.open("rb") as file:
+            while left > 0 and (block := file.read(min(BLOCK_BYTES, left))):
+                yield block
+                left -= len(block)
+        if left:
+            raise InvalidDatasetError(f"{path}: the file became shorter while it was sent")
+
+    return Body(content_type, size_bytes, blocks, params or {})
+
+
+def _filled(frame: Path, filling: Iterable[tuple[int, int, Iterable[Array]]], params: Mapping[str, str]) -> Body:
+    """A file with holes, and what belongs there: offset, size in bytes, and arrays that follow each other."""
+    size_bytes = frame.stat().st_size
+    holes = sorted(filling, key=lambda hole: hole[0])
+
+    def blocks() -> Iterator[Any]:
+        with frame.open("rb") as file:
+            for offset, nbytes, arrays in holes:
+                yield file.read(offset - file.tell())
+                for array in arrays:
+                    yield from _blocks_of(array)
+                file.seek(nbytes, os.SEEK_CUR)
+            yield file.read(size_bytes - file.tell())
+
+    return Body(HDF5, size_bytes, blocks, params)
+
+
+def _blocks_of(array: Array) -> Iterator[Any]:
+    """An array's bytes in C order, without a copy where they lie so."""
+    size = max(1, BLOCK_BYTES // array.itemsize)
+    flags = ["external_loop", "buffered", "zerosize_ok"]
+    blocks: Any = np.nditer(array, flags, [["readonly", "contig"]], order="C", buffersize=size)  # type: ignore[call-overload]  # numpy's stubs lack `contig`
+    for block in blocks:
+        yield memoryview(block.view(np.uint8))
+
+
+def is_several(data: object) -> bool:
+    """Whether it is a list or tuple of things rather than one thing."""
+    return isinstance(data, Sequence) and not isinstance(data, str | bytes)
+
+
+def listed(data: T | Sequence[T]) -> Sequence[T]:
+    """A list or tuple as it is, one thing as a list of it."""
+    return cast("Sequence[T]", data if is_several(data) else [data])
+
+
+def plain(value: Any) -> Any:
+    """Arrays of other libraries as numpy's; tensors, which may be on a GPU, are left to `normalise`."""
+    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "detach"):
+        return value
+    return np.asarray(value) if hasattr(value, "__array__") or hasattr(value, "__array_interface__") else value
+
+
+def _params(key: str, said: Mapping[str, Any]) -> dict[str, str]:
+    """The query that goes with a file; what is wrong in it is for the server to say."""
+    params = {"key": key, **said}
+    if "spacing" in said:
+        params["spacing"] = ",".join(map(str, conventions.check_spacing(said["spacing"])))
+    return params

@@ -1,0 +1,240 @@
+"""What a client does with datasets: store, fetch, describe, remove."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypedDict, Unpack, overload
+
+import numpy as np
+
+from t3d_server.client.bodies import Data, Progress, body_of, is_several, listed
+from t3d_server.client.connection import Connection, path_of
+from t3d_server.datasets import hdf5
+from t3d_server.datasets.formats import HDF5, NPY
+from t3d_server.datasets.values import Array
+from t3d_server.errors import InvalidInputError, T3dError
+from t3d_server.ids import new_id
+from t3d_server.models import DatasetInfo
+
+Dataset = DatasetInfo | str
+"""A dataset that is stored, by its info or id."""
+
+
+class UploadOptions(TypedDict, total=False):
+    """See `Datasets.upload`."""
+
+    axes: str | None
+    spacing: Sequence[float] | None
+    spacing_unit: str | None
+    key: str
+    on_progress: Progress | None
+
+
+class Datasets(Connection):
+    """Calls about datasets."""
+
+    @overload
+    def upload(self, data: Data, **options: Unpack[UploadOptions]) -> DatasetInfo: ...  # type: ignore[overload-overlap]  # text is a sequence of text, but comes first
+
+    @overload
+    def upload(self, data: Sequence[Data], **options: Unpack[UploadOptions]) -> list[DatasetInfo]: ...
+
+    def upload(
+        self,
+        data: Data | Sequence[Data],
+        *,
+        axes: str | None = None,
+        spacing: Sequence[float] | None = None,
+        spacing_unit: str | None = None,
+        key: str = "image",
+        on_progress: Progress | None = None,
+    ) -> DatasetInfo | list[DatasetInfo]:
+        """Store a dataset, or several.
+
+        It is sent once: where the connection breaks off after the last byte nobody can tell whether it was stored, and
+        the call fails. Then uploading it again leaves at worst a dataset that nobody uses.
+
+        Args:
+            data: an array, of numpy or what numpy can make one of, sent from its memory without a copy; values by key
+                (arrays, numbers, text); the path of a HDF5, npy, npz, TIFF, PNG or JPEG file; or that of a folder of
+                slices, which becomes one stack (Z, Y, X) or (Z, Y, X, 3 or 4). Slices are TIFF, PNG, JPEG or npy files
+                of one format, shape and dtype; slice2 comes before slice10; one at a time is in memory. A list or
+                tuple of all these: each becomes a dataset, or none does.
+            axes: axes of `image` ("YX", "YXC", "CYX", "ZYX", "ZYXC"); else what the file states or the shape suggests.
+            spacing: distance of samples for each spatial axis, in axis order.
+            spacing_unit: unit of `spacing`; "um" by default.
+            key: key of an array, or of the array in an npy or image file, or of a folder's stack.
+            on_progress: is called with the bytes that are sent and their number in total (of all of a list), in the
+                thread that sends them. What it raises ends the upload.
+
+        Returns:
+            What was stored, with its id; for a list or tuple, a list.
+
+        Raises:
+            InvalidDatasetError: it is no dataset; lists every key or slice that is wrong.
+            UnsupportedMediaTypeError: a file of a format that is not read.
+            PayloadTooLargeError: more than the server takes.
+            FileNotFoundError: there is no such file.
+        """
+        given = {"axes": axes, "spacing": spacing, "spacing_unit": spacing_unit}
+        given = {name: value for name, value in given.items() if value is not None}
+        items: Sequence[Data] = listed(data)
+        labels = [
+            str(each) if isinstance(each, str | os.PathLike) else f"data[{index}]" if is_several(data) else ""
+            for index, each in enumerate(items)
+        ]
+        infos: list[DatasetInfo] = []
+        with ExitStack() as stack, self._discarding(infos, BaseException):
+            bodies = []
+            for label, each in zip(labels, items, strict=True):
+                with _naming(label):
+                    bodies.append(stack.enter_context(body_of(each, key, given)))
+            total_bytes = sum(body.size_bytes for body in bodies)
+            done_bytes = 0
+            for label, body in zip(labels, bodies, strict=True):
+                said = _shifted(on_progress, done_bytes, total_bytes)
+                with _naming(label):
+                    infos.append(
+                        self._ask(DatasetInfo, "POST", "/v1/datasets", params=body.params, body=body, on_progress=said)
+                    )
+                done_bytes += body.size_bytes
+        return infos if is_several(data) else infos[0]
+
+    @overload
+    def download(  # type: ignore[overload-overlap]  # as `upload`
+        self, dataset: Dataset, path: str | os.PathLike[str] | None = None, *, on_progress: Progress | None = None
+    ) -> Path: ...
+
+    @overload
+    def download(
+        self,
+        dataset: Sequence[Dataset],
+        path: str | os.PathLike[str] | None = None,
+        *,
+        on_progress: Progress | None = None,
+    ) -> list[Path]: ...
+
+    def download(
+        self,
+        dataset: Dataset | Sequence[Dataset],
+        path: str | os.PathLike[str] | None = None,
+        *,
+        on_progress: Progress | None = None,
+    ) -> Path | list[Path]:
+        """Save datasets as HDF5 files.
+
+        Args:
+            dataset: the dataset, by its info or id; or a list of those.
+            path: the file, or the folder to put it in as `<id>.h5`; the current folder where None. For a list, the
+                folder.
+            on_progress: is called with the bytes that are there and their number in total, for each dataset anew.
+
+        Returns:
+            The file; for a list, a list. Each appears when it is whole.
+
+        Raises:
+            DatasetNotFoundError: there is no such dataset.
+        """
+        if not isinstance(dataset, DatasetInfo | str):
+            folder = Path(path or ".")
+            folder.mkdir(parents=True, exist_ok=True)
+            return [self.download(each, folder, on_progress=on_progress) for each in dataset]
+        dataset_id = id_of(dataset)
+        target = Path(path or ".")
+        target = target / f"{dataset_id}.h5" if target.is_dir() else target
+        part = target.with_name(f".{target.name}.{new_id()}")
+        try:
+            with part.open("xb") as file:
+                self._http.receive(path_of("datasets", dataset_id), file, HDF5, on_progress=on_progress)
+            return part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+    @overload
+    def fetch(  # type: ignore[overload-overlap]  # as `upload`
+        self, dataset: Dataset, keys: Sequence[str] = (), *, on_progress: Progress | None = None
+    ) -> dict[str, Any]: ...
+
+    @overload
+    def fetch(
+        self, dataset: Sequence[Dataset], keys: Sequence[str] = (), *, on_progress: Progress | None = None
+    ) -> list[dict[str, Any]]: ...
+
+    def fetch(
+        self, dataset: Dataset | Sequence[Dataset], keys: Sequence[str] = (), *, on_progress: Progress | None = None
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """Values of datasets.
+
+        Args:
+            dataset: the dataset, by its info or id; or a list of those.
+            keys: what to read; everything where empty.
+            on_progress: as `download`.
+
+        Returns:
+            Values by key: arrays (large ones are mapped from a temporary file; all may be changed in place), numbers,
+            text; None for a key that is not there. For a list, a list.
+
+        Raises:
+            DatasetNotFoundError: there is no such dataset.
+        """
+        if not isinstance(dataset, DatasetInfo | str):
+            return [self.fetch(each, keys, on_progress=on_progress) for each in dataset]
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            return hdf5.read(self.download(dataset, Path(folder) / "dataset.h5", on_progress=on_progress), keys)
+
+    def fetch_array(self, dataset: Dataset, name: str = "image") -> Array:
+        """One array of a dataset, without the others.
+
+        Raises:
+            DatasetNotFoundError: there is no such dataset.
+            InvalidRequestError: there is no such array; it names those there are.
+        """
+        with tempfile.TemporaryFile() as file:
+            self._http.receive(path_of("datasets", id_of(dataset)), file, NPY, params={"array": name})
+            file.seek(0)
+            array: Array = np.load(file, allow_pickle=False)
+            return array
+
+    def info(self, dataset: Dataset) -> DatasetInfo:
+        """Keys, shapes, dtypes, axes, spacing and size of a dataset."""
+        return self._ask(DatasetInfo, "GET", path_of("datasets", id_of(dataset), "info"))
+
+    def delete(self, dataset: Dataset) -> None:
+        """Remove a dataset for good."""
+        self._http.call("DELETE", path_of("datasets", id_of(dataset)))
+
+    @contextmanager
+    def _discarding(self, infos: Sequence[DatasetInfo], *errors: type[BaseException]) -> Iterator[None]:
+        """Removes these datasets again where one of the errors is raised."""
+        try:
+            yield
+        except errors:
+            for info in infos:
+                with suppress(T3dError):
+                    self.delete(info)
+            raise
+
+
+def id_of(dataset: Dataset) -> str:
+    """Id of a dataset."""
+    return dataset.id if isinstance(dataset, DatasetInfo) else dataset
+
+
+def _shifted(on_progress: Progress | None, done_bytes: int, total_bytes: int) -> Progress | None:
+    """Hears of one part of a transfer, and tells of the whole."""
+    return None if on_progress is None else lambda sent_bytes, _: on_progress(done_bytes + sent_bytes, total_bytes)
+
+
+@contextmanager
+def _naming(label: str) -> Iterator[None]:
+    """Has errors tell which input is wrong, where they do not already."""
+    try:
+        yield
+    except InvalidInputError as error:
+        if label in error.message:
+            raise
+        raise type(error)(f"{label}: {error.message}", problems=error.problems) from error

@@ -1,0 +1,216 @@
+"""What a client does with runs: submit, wait, list, cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypedDict, Unpack, cast, overload
+
+from t3d_server.client.bodies import Data, is_several, listed
+from t3d_server.client.connection import json_of, path_of
+from t3d_server.client.datasets import Datasets
+from t3d_server.client.handle import RunHandle, outputs_of
+from t3d_server.errors import InvalidInputError, NotFoundError, T3dError
+from t3d_server.ids import is_id, new_id
+from t3d_server.models import DatasetInfo, Device, LogLine, Model, Run, RunStatus
+
+Input = Data | DatasetInfo
+"""What a run takes: data, or a dataset that is stored already, by its info or id."""
+
+_SHORT_WAIT_S = 2.0
+_RUNS_PER_PAGE = 100
+
+
+class RunOptions(TypedDict, total=False):
+    """See `Runs.submit`."""
+
+    args: Mapping[str, Any] | None
+    device: Device | None
+    version: str | None
+    timeout_s: float | None
+
+
+class _Page(Model):
+    """Runs, newest first, and how to get those after them."""
+
+    runs: list[Run]
+    next_cursor: str | None = None
+
+
+class Runs(Datasets):
+    """Calls about runs."""
+
+    def submit(
+        self,
+        name: str,
+        inputs: Input | Sequence[Input],
+        *,
+        args: Mapping[str, Any] | None = None,
+        device: Device | None = None,
+        version: str | None = None,
+        timeout_s: float | None = None,
+        idempotency_key: str | None = None,
+        wait_s: float = 0.0,
+    ) -> RunHandle:
+        """Run an algorithm; once this has returned, the run goes on whatever becomes of the caller.
+
+        Args:
+            name: the algorithm.
+            inputs: a dataset's id or info, or what `upload` takes, which is uploaded; or a list or tuple of those.
+            args: values of the algorithm's parameters; the others take their defaults.
+            device: "cpu" or "gpu"; the algorithm's default where None.
+            version: the current one where None.
+            timeout_s: longest time the run may take, once it has begun; the algorithm's or the server's limit where
+                None.
+            idempotency_key: submitting the same again with the same key gives the same run; a fresh one where None.
+            wait_s: wait up to this long for the end of the run, in seconds.
+
+        Raises:
+            AlgorithmNotFoundError, VersionNotFoundError, DatasetNotFoundError: one of them is not there.
+            InvalidArgsError: lists every arg that is wrong.
+            DeviceNotSupportedError: it does not run there.
+            InvalidDatasetError: as `upload`. What was uploaded for a run that is refused is removed.
+        """
+        request, uploaded = self._prepared(inputs, args, device, version, timeout_s)
+        return self._submitted(name, request, uploaded, wait_s, idempotency_key)
+
+    @overload
+    def run(self, name: str, inputs: Input, **options: Unpack[RunOptions]) -> dict[str, Any]: ...  # type: ignore[overload-overlap]  # as `upload`
+
+    @overload
+    def run(self, name: str, inputs: Sequence[Input], **options: Unpack[RunOptions]) -> list[dict[str, Any]]: ...
+
+    def run(
+        self,
+        name: str,
+        inputs: Input | Sequence[Input],
+        *,
+        args: Mapping[str, Any] | None = None,
+        device: Device | None = None,
+        version: str | None = None,
+        timeout_s: float | None = None,
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """Upload, run, wait and fetch: `clean = t3d.run("denoise", image)["image"]`.
+
+        Ctrl-C cancels the run; `submit` is for runs that go on without the caller.
+
+        Args:
+            name: the algorithm.
+            inputs: as `submit`.
+            args: as `submit`.
+            device: as `submit`.
+            version: as `submit`.
+            timeout_s: as `submit`.
+
+        Returns:
+            The values of the one dataset that the run made, as `fetch` gives them; for a list or tuple of inputs, a
+            list of those it made.
+
+        Raises:
+            AlgorithmError: the run failed; `traceback` is that of the author's code.
+            InvalidRequestError: a single input gave not one dataset; the message has their ids.
+            T3dError: as `submit`.
+        """
+        request, uploaded = self._prepared(inputs, args, device, version, timeout_s)
+        # In a thread, so that Ctrl-C never comes between the run being accepted and its id being known. Waiting there
+        # saves short runs another request; Ctrl-C has to wait as long.
+        with ThreadPoolExecutor(1) as pool:
+            submitting = pool.submit(self._submitted, name, request, uploaded, _SHORT_WAIT_S)
+            try:
+                run = submitting.result().wait()
+            except KeyboardInterrupt:
+                with suppress(T3dError):
+                    submitting.result().cancel()
+                raise
+        several = is_several(inputs)
+        results = self.fetch(outputs_of(run, of_one=not several))
+        return results if several else results[0]
+
+    def runs(
+        self, *, algorithm: str | None = None, status: RunStatus | str | None = None, limit: int = 100
+    ) -> list[Run]:
+        """Runs, newest first.
+
+        Args:
+            algorithm: only runs of this one.
+            status: only runs that are there ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", in any case).
+            limit: most runs.
+        """
+        runs: list[Run] = []
+        params = {"algorithm": algorithm, "status": status and status.upper(), "cursor": None}
+        while len(runs) < limit:
+            size = min(limit - len(runs), _RUNS_PER_PAGE)
+            page = self._ask(_Page, "GET", "/v1/runs", params={**params, "limit": size})
+            runs += page.runs
+            params["cursor"] = page.next_cursor
+            if page.next_cursor is None:
+                break
+        return runs
+
+    def get_run(self, run_id: str, wait_s: float = 0.0) -> Run:
+        """A run; returns once it has ended, or after `wait_s` seconds.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return self._ask(Run, "GET", path_of("runs", run_id), params={"wait_s": wait_s}, wait_s=wait_s)
+
+    def handle(self, run_id: str) -> RunHandle:
+        """A handle to a run that was submitted before, by whomever."""
+        return RunHandle(self, self.get_run(run_id))
+
+    def cancel(self, run_id: str) -> Run:
+        """Cancel a run: at once while it waits, else when its code next reports; one that has ended stays as it is."""
+        return self._ask(Run, "POST", path_of("runs", run_id, "cancel"), repeatable=True)
+
+    def log(self, run_id: str) -> list[LogLine]:
+        """The log of a run, so far."""
+        return self._ask(list[LogLine], "GET", path_of("runs", run_id, "log"))
+
+    def _prepared(
+        self,
+        inputs: Input | Sequence[Input],
+        args: Mapping[str, Any] | None,
+        device: Device | None,
+        version: str | None,
+        timeout_s: float | None,
+    ) -> tuple[bytes, list[DatasetInfo]]:
+        """The request for a run, and what was uploaded for it."""
+        items: Sequence[Input] = listed(inputs)
+        known = [stored_id(each) for each in items]
+        data = [each for each, dataset_id in zip(items, known, strict=True) if dataset_id is None]
+        uploaded = self.upload(cast("list[Data]", data))
+        new = iter(uploaded)
+        ids = [dataset_id or next(new).id for dataset_id in known]
+        request = {
+            "input_dataset_ids": ids,
+            "args": dict(args or {}),
+            "device": device,
+            "version": version,
+            "timeout_s": timeout_s,
+        }
+        return json_of(request), uploaded
+
+    def _submitted(
+        self, name: str, request: bytes, uploaded: Sequence[DatasetInfo], wait_s: float, key: str | None = None
+    ) -> RunHandle:
+        with self._discarding(uploaded, InvalidInputError, NotFoundError):
+            run = self._ask(
+                Run,
+                "POST",
+                path_of("algorithms", name, "runs"),
+                params={"wait_s": wait_s},
+                headers={"Idempotency-Key": key or new_id()},  # with it, sending it again makes no second run
+                json=request,
+                wait_s=wait_s,
+                repeatable=True,
+            )
+        return RunHandle(self, run)
+
+
+def stored_id(data: object) -> str | None:
+    """Id of what the server has got already, None of what is to be uploaded."""
+    if isinstance(data, DatasetInfo):
+        return data.id
+    return data if isinstance(data, str) and is_id(data) else None

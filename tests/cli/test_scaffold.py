@@ -1,0 +1,110 @@
+"""What `t3d new` writes works as it is, and passes every check that its author has."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from t3d_server.algorithm_utils.tags import load_tags
+from t3d_server.cli.scaffold import AlgorithmType
+from t3d_server.models import Manifest
+from t3d_server.packages.folder import scan
+from t3d_server.packages.manifest import parse_manifest
+from t3d_server.testing import run
+
+TYPES = get_args(AlgorithmType)
+BIN = Path(sys.executable).parent
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """Runs an installed command, in a folder that its calls share."""
+    folder = tmp_path_factory.mktemp("new")
+
+    def command(*args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        ended = subprocess.run(
+            [BIN / args[0], *args[1:]], cwd=folder, capture_output=True, text=True, timeout=100, check=False
+        )
+        assert ended.returncode == code, f"{ended.stdout}\n{ended.stderr}"
+        ended.args = folder
+        return ended
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def folders(command: Command) -> list[Path]:
+    """A folder of each type, as the command makes it."""
+    return [Path(command("t3d", "new", name, "--type", name).args) / name for name in TYPES]
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.usefixtures("folders")
+def test_what_is_new_is_checked_without_a_warning(command: Command, name: str) -> None:
+    ended = command("t3d", "check", name)
+
+    assert f"{name} 0.1.0 is fine: {name}, on cpu, 1 parameter" in ended.stdout
+    assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_its_sample_can_be_run(folders: list[Path], name: str) -> None:
+    folder = folders[TYPES.index(name)]
+    [sample] = (folder / "tests").glob("sample.*")
+
+    assert run(folder, sample)
+
+
+@pytest.mark.usefixtures("folders")
+def test_their_tests_linters_and_type_checkers_pass(command: Command) -> None:
+    """One call for all of them, as in a repository with several algorithms."""
+    assert "passed" in command("pytest", "-q", "-p", "no:cacheprovider").stdout
+    command("ruff", "check", "--no-cache")
+    command("ruff", "format", "--check", "--no-cache")
+    command("mypy", "--strict", "--explicit-package-bases", *TYPES)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_the_manifest_tells_of_every_field(folders: list[Path], name: str) -> None:
+    """Those that are commented out are right when the sign is taken away."""
+    text = (folders[TYPES.index(name)] / "pyproject.toml").read_text()
+    optional = re.findall(r"^# (\w+ = .+)$", text, re.MULTILINE)
+    for line in optional:
+        manifest, warnings = parse_manifest(
+            text.replace(f"# {line}", line).replace('["cpu"]\n', '["cpu", "gpu"]\n'), tags=load_tags()
+        )
+        assert warnings == []
+        assert manifest.description
+    told = {line.split(" =")[0] for line in [*optional, *text.splitlines()]}
+    assert set(Manifest.model_fields) - told == {"gpu_memory_bytes", "inputs", "outputs"}
+
+
+def test_tests_and_results_are_not_deployed(folders: list[Path]) -> None:
+    folder = folders[0]
+    (folder / "t3d-output").mkdir()
+    (folder / "t3d-output" / "result.png").write_bytes(b"")
+
+    assert (folder / "tests" / "sample.png").exists()
+    assert list(scan(folder)[0]) == ["README.md", "Runner.py", "pyproject.toml"]
+
+
+def test_what_is_there_and_bad_names_are_refused_together(command: Command, folders: list[Path]) -> None:
+    (folders[0].parent / "my algorithm").mkdir()
+    ended = command("t3d", "new", "my algorithm", code=1)
+
+    assert "'my algorithm' is not 1 to 64 of the characters A-Z a-z 0-9 . _ -, such as 'my_algorithm'" in ended.stderr
+    assert "my algorithm: is there already" in ended.stderr
+
+
+def test_an_unknown_type_tells_those_there_are(command: Command) -> None:
+    ended = command("t3d", "new", "other", "--type", "Image2Text", code=2)
+
+    for name in TYPES:
+        assert name in ended.stderr

@@ -1,0 +1,48 @@
+"""What is told of code that can be parsed: names that are taken, and values that are not returned."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import pytest
+
+from t3d_server.packages.static_check import check_code
+
+RUNNER = b"from t3d_server.algorithm_utils import BaseRunner\nclass Runner(BaseRunner): ..."
+
+
+@pytest.mark.parametrize(
+    ("paths", "warning"),
+    [
+        (["utils_of_mine.py", "net/a.py", "files/shapes.py"], ""),
+        (["numpy.py"], f"numpy.py: hides the installed package numpy {version('numpy')}"),
+        (["PIL/a.py", "PIL/b.py"], f"PIL/: hides the installed package pillow {version('pillow')}"),
+        (["files/random.py"], "files/random.py: `import random` gives the module of Python's library"),
+        (["t3d_server/a.py"], "t3d_server/: `import t3d_server` gives the server's package"),
+    ],
+)
+def test_names_of_other_modules_are_told(paths: list[str], warning: str) -> None:
+    problems, warnings = check_code({"Runner.py": RUNNER, **dict.fromkeys(paths, b"")})
+
+    assert problems == []
+    assert len(warnings) == bool(warning)
+    assert "".join(warnings).startswith(warning)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_told"),
+    [
+        ("result = data * 2", True),
+        ("def inner(): return 1\n        inner()", True),
+        ("if args:\n            return", True),
+        ("for x in data:\n            return x", False),
+        ("with data:\n            yield data", False),
+        ("raise NotImplementedError", False),
+        ("...", False),
+        ('"""Says what it will do."""', False),
+    ],
+)
+def test_a_forgotten_return_is_told(body: str, is_told: bool) -> None:
+    code = f"class Runner(Base):\n    def inference(self, data, args):\n        {body}\n"
+    warnings = ["Runner.py:2: inference returns nothing; is a `return` missing?"] if is_told else []
+    assert check_code({"Runner.py": code.encode()}) == ([], warnings)
