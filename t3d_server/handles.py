@@ -183,8 +183,9 @@ class T3D:
             return results if several else results[0]
 
         given = [stored_id(each) or _values(each) for each in listed(inputs)]
-        options = {"device": device, "version": version, "timeout_s": timeout_s}
-        return self._call(made, "compute", name, given, dict(args or {}), **options)
+        return self._call(
+            made, "compute", name, given, dict(args or {}), device=device, version=version, timeout_s=timeout_s
+        )
 
     def submit(
         self,
@@ -211,8 +212,10 @@ class T3D:
             InvalidArgsError: lists every arg that is wrong.
             DeviceNotSupportedError: it does not run there.
         """
-        options = {"device": device, "version": version, "timeout_s": timeout_s}
-        return self._call(_same, "submit", name, _ids(inputs), dict(args or {}), **options)
+        ids = _ids(inputs)
+        return self._call(
+            _same, "submit", name, ids, dict(args or {}), device=device, version=version, timeout_s=timeout_s
+        )
 
     def get_run(self, run_id: str, wait_s: float = 0.0) -> Reply[Run]:
         """A run: its status, progress, latest message, error and outputs.

@@ -74,7 +74,7 @@ class Runs(Datasets):
             InvalidDatasetError: as `upload`. What was uploaded for a run that is refused is removed.
         """
         request, uploaded = self._prepared(inputs, args, device, version, timeout_s)
-        return self._submitted(name, request, uploaded, wait_s, idempotency_key or new_id())
+        return self._submitted(name, request, uploaded, wait_s, idempotency_key)
 
     @overload
     def run(self, name: str, inputs: Input, **options: Unpack[RunOptions]) -> dict[str, Any]: ...  # type: ignore[overload-overlap]  # as `upload`
@@ -202,7 +202,7 @@ class Runs(Datasets):
         return json_of(request), uploaded
 
     def _submitted(
-        self, name: str, request: bytes, uploaded: Sequence[DatasetInfo], wait_s: float, key: str
+        self, name: str, request: bytes, uploaded: Sequence[DatasetInfo], wait_s: float, key: str | None = None
     ) -> RunHandle:
         with self._discarding(uploaded, InvalidInputError, NotFoundError):
             run = self._ask(
@@ -210,10 +210,10 @@ class Runs(Datasets):
                 "POST",
                 path_of("algorithms", name, "runs"),
                 params={"wait_s": wait_s},
-                headers={"Idempotency-Key": key},
+                headers={"Idempotency-Key": key or new_id()},  # with it, sending it again makes no second run
                 json=request,
                 wait_s=wait_s,
-                repeatable=True,  # by the key
+                repeatable=True,
             )
         return RunHandle(self, run)
 

@@ -6,6 +6,7 @@ import ipaddress
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
@@ -236,12 +237,12 @@ class Transport:
             return response
         with response:
             error = error_of(response, self.url)
-        temporary = response.status_code >= 500 if error is None else response.status_code in (429, 503)
-        refused = response.status_code == 429
+        full = response.status_code == HTTPStatus.TOO_MANY_REQUESTS  # nothing was done
+        temporary = full or (response.status_code >= 500 if error is None else response.status_code == 503)
         after = response.headers.get("Retry-After", "")
         raise _Failure(
             error or foreign(response, self.url),
-            again=temporary and (repeatable or refused or _unfinished(data)),
+            again=temporary and (repeatable or full or _unfinished(data)),
             after_s=min(float(after), RETRY_FOR_S) if after.isdecimal() else 0.0,
         )
 
