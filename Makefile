@@ -6,7 +6,7 @@ WEIGHTS := algorithms/embed/files/efficientnet_lite0.pth
 export PIP_CONSTRAINT := $(CURDIR)/deploy/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test test-minio lint types docs pictures benchmark clean
+.PHONY: install demo test test-minio chaos lint types docs pictures benchmark clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED) $(WEIGHTS)  ## the virtual environment and the weights of `embed`
@@ -19,6 +19,9 @@ test: install  ## the whole test suite
 
 test-minio: install  ## the object store's contract against MinIO's own S3 front end
 	$(BIN)/python -m pytest -m juicefs tests/storage
+
+chaos: install  ## a hundred runs while processes are killed; takes some minutes
+	$(BIN)/python -m pytest -m chaos -s tests/serving
 
 lint: install
 	$(BIN)/ruff check

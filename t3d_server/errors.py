@@ -19,6 +19,7 @@ T3dError
 │   ├── VersionConflictError        a version published twice with other content
 │   └── ObjectExistsError           `if_absent` lost: the key is there already
 ├── UnauthorizedError  ForbiddenError
+├── QueueFullError                  more runs wait than may
 ├── StoreUnavailableError           the object store cannot be reached
 ├── ServerUnavailableError          the server cannot be reached, or cannot serve yet
 └── AlgorithmError                  a run that ended without a result
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class T3dError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword arguments would be lost: errors travel between Ray processes by pickle.
-        return type(self), (self.message,), {"problems": self.problems, "traceback": self.traceback}
+        return type(self), (self.message,), self.__dict__
 
 
 class InvalidInputError(T3dError, ValueError):
@@ -201,6 +203,21 @@ class ForbiddenError(T3dError):
     """The token's role does not allow this."""
 
     code = "forbidden"
+
+
+class QueueFullError(T3dError):
+    """More runs wait than may; it is safe to try again later.
+
+    Args:
+        message: which queue it is.
+        retry_after_s: when there may be room, in whole seconds.
+    """
+
+    code = "queue_full"
+
+    def __init__(self, message: str, *, retry_after_s: int = 1, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after_s = retry_after_s
 
 
 class StoreUnavailableError(T3dError):

@@ -156,6 +156,7 @@ class T3D:
         args: Mapping[str, Any] | None = None,
         device: Device | None = None,
         version: str | None = None,
+        timeout_s: float | None = None,
     ) -> Reply[dict[str, Any]] | Reply[list[dict[str, Any]]]:
         """Store, run, wait and fetch, in one call.
 
@@ -165,6 +166,8 @@ class T3D:
             args: values of the algorithm's parameters; the others take their defaults.
             device: "cpu" or "gpu"; the algorithm's default where None.
             version: the current one where None.
+            timeout_s: longest time the run may take, once it has begun; the algorithm's or the server's limit where
+                None.
 
         Returns:
             The values of the one dataset that the run made; for a list or tuple of inputs, a list of those it made.
@@ -182,7 +185,9 @@ class T3D:
             return results if several else results[0]
 
         given = [stored_id(each) or _values(each) for each in listed(inputs)]
-        return self._call(made, "compute", name, given, dict(args or {}), device=device, version=version)
+        return self._call(
+            made, "compute", name, given, dict(args or {}), device=device, version=version, timeout_s=timeout_s
+        )
 
     def submit(
         self,
@@ -192,6 +197,7 @@ class T3D:
         args: Mapping[str, Any] | None = None,
         device: Device | None = None,
         version: str | None = None,
+        timeout_s: float | None = None,
     ) -> Reply[Run]:
         """Run an algorithm on datasets that are stored; once this is answered, the run goes on by itself.
 
@@ -201,6 +207,7 @@ class T3D:
             args: as `run`.
             device: as `run`.
             version: as `run`.
+            timeout_s: as `run`.
 
         Raises:
             AlgorithmNotFoundError, VersionNotFoundError, DatasetNotFoundError: one of them is not there.
@@ -208,7 +215,9 @@ class T3D:
             DeviceNotSupportedError: it does not run there.
         """
         ids = _ids(inputs)
-        return self._call(_same, "submit", name, ids, dict(args or {}), device=device, version=version)
+        return self._call(
+            _same, "submit", name, ids, dict(args or {}), device=device, version=version, timeout_s=timeout_s
+        )
 
     def get_run(self, run_id: str, wait_s: float = 0.0) -> Reply[Run]:
         """A run: its status, progress, latest message, error and outputs.

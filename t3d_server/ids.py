@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import re
 from datetime import UTC, datetime
 
@@ -10,9 +12,38 @@ import uuid_utils
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
+_numbers = itertools.count()
+
+
 def new_id() -> str:
     """Returns a fresh id, greater than every id this process made before."""
     return str(uuid_utils.uuid7())
+
+
+def tagged_id(tag: str) -> str:
+    """Returns a fresh id that tells by its last 48 bits to what it belongs.
+
+    Args:
+        tag: as `tag_for` gives it.
+    """
+    number = next(_numbers)
+    return f"{new_id()[:13]}-7{number >> 14 & 0xFFF:03x}-{0x8000 | number & 0x3FFF:04x}-{tag}"
+
+
+def tag_for(name: str) -> str:
+    """The tag of ids that belong to something with this name; others have it once in 2**48 times."""
+    return hashlib.sha256(name.encode()).hexdigest()[:12]
+
+
+def tag_of(identifier: str) -> str:
+    """The tag of an id; a random one if it was made without."""
+    return identifier[-12:]
+
+
+def first_id(time: datetime) -> str:
+    """What sorts before every id that was made from this time on."""
+    digits = f"{max(0, round(time.timestamp() * 1000)):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
 
 
 def is_id(text: str) -> bool:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STORE_CHECK_S = 1.0
+RELEASE_TIMEOUT_S = 5.0
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",  # each replica has a port on all interfaces
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -57,6 +58,7 @@ def connect() -> Resources:
         InvalidRequestError: settings cannot be used, or are missing.
     """
     from t3d_server.api.auth import Role
+    from t3d_server.runs.acceptance import RunLimits
     from t3d_server.serving.resources import PlacementDefaults, Resources
 
     settings = load_settings()
@@ -79,6 +81,13 @@ def connect() -> Resources:
             gpu_memory_bytes=settings.gpu_memory_bytes,
             max_replicas=settings.max_replicas,
             idle_s=settings.idle_s,
+            longest_run_s=settings.max_run_s + settings.cancel_grace_s,
+        ),
+        run_limits=RunLimits(
+            max_run_s=settings.max_run_s,
+            cancel_grace_s=settings.cancel_grace_s,
+            max_queued=settings.max_queued_runs,
+            max_queued_per_algorithm=settings.max_queued_runs_per_algorithm,
         ),
         tokens={token: Role(role) for token, role in settings.tokens.items()} if settings.auth == "on" else None,
         tags=load_tags(settings.tags_file),
@@ -225,9 +234,20 @@ def _start_ray(settings: Settings, cleanup: ExitStack, on_step: Callable[[str], 
     on_step("starting the server")
     serve.start(http_options={"host": settings.host, "port": settings.port})
     coordinator = start_coordinator(connect)
+    cleanup.callback(_release, coordinator)
     serve.run(application({}), name=APPLICATION_NAME)
     ray.get(coordinator.ready.remote())
     return ray.get_runtime_context().gcs_address, f"http://{context.dashboard_url}"
+
+
+def _release(coordinator: Any) -> None:
+    """Leave what has not ended to the next server on this store, without a wait."""
+    import ray
+
+    try:
+        ray.get(coordinator.release.remote(), timeout=RELEASE_TIMEOUT_S)
+    except ray.exceptions.RayError as error:
+        logger.warning("open runs will be taken up some seconds later: %s", error)
 
 
 def _store_environment(location: S3Location) -> dict[str, str]:

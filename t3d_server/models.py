@@ -167,6 +167,8 @@ class Manifest(Model):
         min_replicas: replicas kept warm.
         max_replicas: most replicas; None takes the server's default.
         runs_per_replica: runs that one replica works on at a time.
+        timeout_s: longest time an attempt at a run may take, unless the request says otherwise; None takes the server's
+            limit.
     """
 
     name: str
@@ -191,6 +193,7 @@ class Manifest(Model):
     min_replicas: int = 0
     max_replicas: int | None = None
     runs_per_replica: int = 1
+    timeout_s: float | None = None
 
 
 class AlgorithmVersion(Model):
@@ -278,7 +281,8 @@ class RunRequest(Model):
         args: values of parameters; the others take their defaults.
         device: where to run; the algorithm's default where None.
         version: which version; the current one where None.
-        timeout_s: longest run time.
+        timeout_s: longest time an attempt may take, the queue not counted; the algorithm's or the server's limit where
+            None.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -287,14 +291,14 @@ class RunRequest(Model):
     args: dict[str, Any] = {}
     device: Device | None = None
     version: str | None = None
-    timeout_s: float | None = None
+    timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class RunFailure(Model):
     """Why a run has no result.
 
     Attributes:
-        code: `algorithm_error`, `cancelled`, `attempts_exhausted` or a problem code.
+        code: `algorithm_error`, `cancelled`, `timeout`, `attempts_exhausted` or a problem code.
         type: class name of the exception.
         message: its message.
         traceback: the traceback in the author's code, "" where none of it was involved.
@@ -304,6 +308,29 @@ class RunFailure(Model):
     type: str
     message: str
     traceback: str = ""
+
+
+class Attempt(Model):
+    """One try at a run.
+
+    Attributes:
+        number: 1 for the first one.
+        replica: name of the Ray actor that worked on it.
+        started_at: when it began.
+        ended_at: when its end was noticed.
+        outcome: how it ended; None while it goes on. `lost`: its replica died. `killed`: its replica was ended, because
+            the run had been told to stop and did not.
+        reason: why it was lost.
+        charged: whether it counts towards the bound on attempts; not where the server itself ended the replica.
+    """
+
+    number: int
+    replica: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    outcome: Literal["completed", "failed", "cancelled", "lost", "killed"] | None = None
+    reason: str = ""
+    charged: bool = True
 
 
 class Run(Model):
@@ -323,12 +350,13 @@ class Run(Model):
         input_dataset_ids: what it works on.
         output_dataset_ids: what it made; empty unless COMPLETED.
         args: the args with all defaults filled in.
-        timeout_s: longest run time.
+        timeout_s: longest time an attempt may take, from `started_at`.
         created_at: when it was accepted.
         started_at: when its latest attempt began.
         ended_at: when it ended.
         error: why it has no result.
         attempts: attempts begun.
+        attempt_history: those of them that are known, oldest first.
     """
 
     id: str
@@ -349,6 +377,7 @@ class Run(Model):
     ended_at: datetime | None = None
     error: RunFailure | None = None
     attempts: int = 0
+    attempt_history: list[Attempt] = []
 
 
 class LogLine(Model):
@@ -357,6 +386,13 @@ class LogLine(Model):
     time: datetime
     level: LogLevel
     message: str
+
+
+class RunNews(Model):
+    """A run, and the lines of its log that are new."""
+
+    run: Run
+    lines: list[LogLine]
 
 
 class ServerInfo(Model):

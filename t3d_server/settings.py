@@ -42,6 +42,11 @@ class Settings(BaseSettings):
         gpu_memory_bytes: memory of one GPU, where it cannot be asked.
         max_replicas: most replicas of an algorithm on one device, unless its manifest says otherwise.
         idle_s: time without a run after which an algorithm scales down to its `min_replicas`.
+        max_run_s: longest time an attempt at a run may take; also the default where neither request nor manifest names
+            one.
+        cancel_grace_s: time that a run which is told to stop has for its next call back; then its replica is ended.
+        max_queued_runs: most runs that wait, of all algorithms.
+        max_queued_runs_per_algorithm: most runs that wait for one algorithm.
         max_dataset_bytes: largest dataset, uploaded or unpacked.
         max_package_bytes: largest algorithm folder, and largest module once unpacked.
         max_package_files: most files in an algorithm folder.
@@ -73,6 +78,10 @@ class Settings(BaseSettings):
     gpu_memory_bytes: int | None = Field(default=None, gt=0)
     max_replicas: int = Field(default=2, ge=1)
     idle_s: float = Field(default=600.0, ge=1)
+    max_run_s: float = Field(default=86_400.0, gt=0, allow_inf_nan=False)
+    cancel_grace_s: float = Field(default=10.0, ge=0, allow_inf_nan=False)
+    max_queued_runs: int = Field(default=10_000, ge=1)
+    max_queued_runs_per_algorithm: int = Field(default=2_000, ge=1)
     max_dataset_bytes: int = Field(default=16 * GIB, gt=0)
     max_package_bytes: int = Field(default=16 * GIB, gt=0)
     max_package_files: int = Field(default=10_000, gt=0)

@@ -42,6 +42,19 @@ class Runner(Image2ImageRunner):
 """
 
 
+ONLY_IF_ASKED = ("chaos", "juicefs")
+"""Markers of tests that take long, or need what is not there everywhere: `pytest -m chaos`."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests out that nobody has asked for."""
+    asked = config.getoption("markexpr")
+    markers = [marker for marker in ONLY_IF_ASKED if marker not in asked]
+    left_out = [item for item in items if any(item.get_closest_marker(marker) for marker in markers)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 class Server:
     """A `t3d up` of its own.
 
@@ -235,7 +248,11 @@ def server(
 ) -> Iterator[Server]:
     """The suite's server, with a GPU that is a mere number; stopping it leaves no process behind."""
     options = store_options(server_store.location)
-    limits = {"T3D_TOKENS": '{"use-token": "use"}', "T3D_MAX_PACKAGE_BYTES": str(16 * 1024**2)}
+    limits = {
+        "T3D_TOKENS": '{"use-token": "use"}',
+        "T3D_MAX_PACKAGE_BYTES": str(16 * 1024**2),
+        "T3D_CANCEL_GRACE_S": "4",
+    }
     with start_server(tmp_path_factory.mktemp("server"), **options, **limits) as running:
         running.wait_until_ready()
         yield running

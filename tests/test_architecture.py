@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "discovery": {"errors"},
     "client": {"discovery", "datasets", "models", "errors", "ids"},
     "handles": {"client", "serving", "datasets", "models", "errors"},
-    "main": {"settings", "serving", "api", "algorithm_utils", "datasets", "storage", "errors", "discovery"},
+    "main": {"settings", "serving", "api", "runs", "algorithm_utils", "datasets", "storage", "errors", "discovery"},
     "local": {"runs", "datasets", "packages", "storage", "algorithm_utils", "models", "errors", "ids"},
     "testing": {"local", "models", "errors"},
     "scaffold": {"algorithm_utils", "testing"},

@@ -40,6 +40,7 @@ STATUS: Mapping[type[T3dError], int] = {
     errors.ObjectExistsError: 409,
     errors.UnauthorizedError: 401,
     errors.ForbiddenError: 403,
+    errors.QueueFullError: 429,
     errors.StoreUnavailableError: 503,
     errors.ServerUnavailableError: 503,
     errors.AlgorithmError: 500,
@@ -52,7 +53,14 @@ _CODES = {404: "not_found", 405: "method_not_allowed", 406: "unsupported_media_t
 
 def answer(error: T3dError) -> Response:
     """The answer that tells a client of an error."""
-    return _answer(STATUS[type(error)], error.code, error.message, problems=error.problems, traceback=error.traceback)
+    return _answer(
+        STATUS[type(error)],
+        error.code,
+        error.message,
+        problems=error.problems,
+        traceback=error.traceback,
+        headers={"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.QueueFullError) else {},
+    )
 
 
 def install(app: FastAPI) -> None:

@@ -8,11 +8,14 @@ import heapq
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Protocol
 
 from t3d_server import __version__
+from t3d_server.api.feeds import Feeds
 from t3d_server.api.workers import Workers
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.errors import (
@@ -33,6 +36,7 @@ from t3d_server.models import (
     Publication,
     PublishRequest,
     Run,
+    RunNews,
     RunRequest,
     RunStatus,
     ServerInfo,
@@ -44,6 +48,7 @@ from t3d_server.runs.records import RunRecords
 from t3d_server.storage.base import ObjectStore, exists
 
 MAX_WAIT_S = 60.0
+MAX_KEY_LENGTH = 255
 MAX_RUNS_PER_PAGE = 500
 READY_TIMEOUT_S = 5.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -52,8 +57,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class CoordinatorPort(Protocol):
     """What the service asks of the coordinator, wherever that runs."""
 
-    async def submit(self, algorithm: str, request: RunRequest) -> Run:
-        """Accept a run."""
+    async def submit(self, algorithm: str, request: RunRequest, key: str | None) -> Run:
+        """Accept a run; the same one again where the same key comes with the same request."""
 
     async def get(self, run_id: str, wait_s: float) -> Run:
         """A run that is live or has ended lately, after waiting for its end; else RunNotFoundError."""
@@ -63,6 +68,9 @@ class CoordinatorPort(Protocol):
 
     async def log(self, run_id: str) -> list[LogLine]:
         """The log of a run that is live or has ended lately; else RunNotFoundError."""
+
+    async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
+        """What is new of a run that is live or has ended lately; else RunNotFoundError."""
 
     async def live_runs(self) -> list[Run]:
         """Runs that have not ended."""
@@ -128,6 +136,11 @@ class Service:
     scratch: Path
     limits: Limits
     workers: Workers = field(default_factory=Workers)
+
+    @cached_property
+    def feeds(self) -> Feeds:
+        """Follows runs."""
+        return Feeds(self.coordinator, self.records, self.workers)
 
     async def server(self) -> ServerInfo:
         """The server and its limits."""
@@ -267,15 +280,26 @@ class Service:
         """Remove a version, after its runs have ended or were cancelled."""
         await self.coordinator.remove(name, version, cancel_runs)
 
-    async def submit(self, algorithm: str, request: RunRequest, wait_s: float = 0.0) -> Run:
+    async def submit(
+        self, algorithm: str, request: RunRequest, wait_s: float = 0.0, *, idempotency_key: str | None = None
+    ) -> Run:
         """Accept a run, and wait up to `wait_s` for its end.
 
+        Args:
+            algorithm: what to run.
+            request: how.
+            wait_s: longest time to wait, in seconds.
+            idempotency_key: chosen by the caller; the same request with it again gives the same run.
+
         Raises:
+            InvalidRequestError: the key is empty or too long, or was used for another request.
             DatasetNotFoundError: naming every input dataset that is not there.
             T3dError: as `Coordinator.submit`.
         """
+        if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_KEY_LENGTH:
+            raise InvalidRequestError(f"The Idempotency-Key has to have 1 to {MAX_KEY_LENGTH} characters.")
         await self._require_datasets(request.input_dataset_ids)
-        run = await self.coordinator.submit(algorithm, request)
+        run = await self.coordinator.submit(algorithm, request, idempotency_key)
         return await self.run(run.id, wait_s) if wait_s > 0 else run
 
     async def run(self, run_id: str, wait_s: float = 0.0) -> Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypedDict, Unpack, cast, overload
@@ -10,9 +10,10 @@ from typing import Any, TypedDict, Unpack, cast, overload
 from t3d_server.client.bodies import Data, is_several, listed
 from t3d_server.client.connection import json_of, path_of
 from t3d_server.client.datasets import Datasets
+from t3d_server.client.events import RunEvent, followed
 from t3d_server.client.handle import RunHandle, outputs_of
 from t3d_server.errors import InvalidInputError, NotFoundError, T3dError
-from t3d_server.ids import is_id
+from t3d_server.ids import is_id, new_id
 from t3d_server.models import DatasetInfo, Device, LogLine, Model, Run, RunStatus
 
 Input = Data | DatasetInfo
@@ -28,6 +29,7 @@ class RunOptions(TypedDict, total=False):
     args: Mapping[str, Any] | None
     device: Device | None
     version: str | None
+    timeout_s: float | None
 
 
 class _Page(Model):
@@ -48,12 +50,11 @@ class Runs(Datasets):
         args: Mapping[str, Any] | None = None,
         device: Device | None = None,
         version: str | None = None,
+        timeout_s: float | None = None,
+        idempotency_key: str | None = None,
         wait_s: float = 0.0,
     ) -> RunHandle:
         """Run an algorithm; once this has returned, the run goes on whatever becomes of the caller.
-
-        It is sent once: where the connection breaks off nobody can tell whether the run was accepted, and the call
-        fails. `runs` lists it if it was.
 
         Args:
             name: the algorithm.
@@ -61,6 +62,9 @@ class Runs(Datasets):
             args: values of the algorithm's parameters; the others take their defaults.
             device: "cpu" or "gpu"; the algorithm's default where None.
             version: the current one where None.
+            timeout_s: longest time the run may take, once it has begun; the algorithm's or the server's limit where
+                None.
+            idempotency_key: submitting the same again with the same key gives the same run; a fresh one where None.
             wait_s: wait up to this long for the end of the run, in seconds.
 
         Raises:
@@ -69,8 +73,8 @@ class Runs(Datasets):
             DeviceNotSupportedError: it does not run there.
             InvalidDatasetError: as `upload`. What was uploaded for a run that is refused is removed.
         """
-        request, uploaded = self._prepared(inputs, args, device, version)
-        return self._submitted(name, request, uploaded, wait_s)
+        request, uploaded = self._prepared(inputs, args, device, version, timeout_s)
+        return self._submitted(name, request, uploaded, wait_s, idempotency_key)
 
     @overload
     def run(self, name: str, inputs: Input, **options: Unpack[RunOptions]) -> dict[str, Any]: ...  # type: ignore[overload-overlap]  # as `upload`
@@ -86,6 +90,7 @@ class Runs(Datasets):
         args: Mapping[str, Any] | None = None,
         device: Device | None = None,
         version: str | None = None,
+        timeout_s: float | None = None,
     ) -> dict[str, Any] | list[dict[str, Any]]:
         """Upload, run, wait and fetch: `clean = t3d.run("denoise", image)["image"]`.
 
@@ -97,6 +102,7 @@ class Runs(Datasets):
             args: as `submit`.
             device: as `submit`.
             version: as `submit`.
+            timeout_s: as `submit`.
 
         Returns:
             The values of the one dataset that the run made, as `fetch` gives them; for a list or tuple of inputs, a
@@ -107,11 +113,11 @@ class Runs(Datasets):
             InvalidRequestError: a single input gave not one dataset; the message has their ids.
             T3dError: as `submit`.
         """
-        request, uploaded = self._prepared(inputs, args, device, version)
+        request, uploaded = self._prepared(inputs, args, device, version, timeout_s)
         # In a thread, so that Ctrl-C never comes between the run being accepted and its id being known. Waiting there
         # saves short runs another request; Ctrl-C has to wait as long.
         with ThreadPoolExecutor(1) as pool:
-            submitting = pool.submit(self._submitted, name, request, uploaded, _SHORT_WAIT_S)
+            submitting = pool.submit(self._submitted, name, request, uploaded, _SHORT_WAIT_S, new_id())
             try:
                 run = submitting.result().wait()
             except KeyboardInterrupt:
@@ -151,12 +157,20 @@ class Runs(Datasets):
         """
         return self._ask(Run, "GET", path_of("runs", run_id), params={"wait_s": wait_s}, wait_s=wait_s)
 
+    def follow(self, run_id: str) -> Generator[tuple[Run, RunEvent]]:
+        """A run and what is heard of it, up to its end; see `RunHandle.events`.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return followed(self._http, path_of("runs", run_id, "events"))
+
     def handle(self, run_id: str) -> RunHandle:
         """A handle to a run that was submitted before, by whomever."""
         return RunHandle(self, self.get_run(run_id))
 
     def cancel(self, run_id: str) -> Run:
-        """Cancel a run: at once while it waits, else when its code next reports; one that has ended stays as it is."""
+        """Cancel a run: at once while it waits, else when its code next reports, or by force."""
         return self._ask(Run, "POST", path_of("runs", run_id, "cancel"), repeatable=True)
 
     def log(self, run_id: str) -> list[LogLine]:
@@ -169,6 +183,7 @@ class Runs(Datasets):
         args: Mapping[str, Any] | None,
         device: Device | None,
         version: str | None,
+        timeout_s: float | None,
     ) -> tuple[bytes, list[DatasetInfo]]:
         """The request for a run, and what was uploaded for it."""
         items: Sequence[Input] = listed(inputs)
@@ -177,13 +192,29 @@ class Runs(Datasets):
         uploaded = self.upload(cast("list[Data]", data))
         new = iter(uploaded)
         ids = [dataset_id or next(new).id for dataset_id in known]
-        request = {"input_dataset_ids": ids, "args": dict(args or {}), "device": device, "version": version}
+        request = {
+            "input_dataset_ids": ids,
+            "args": dict(args or {}),
+            "device": device,
+            "version": version,
+            "timeout_s": timeout_s,
+        }
         return json_of(request), uploaded
 
-    def _submitted(self, name: str, request: bytes, uploaded: Sequence[DatasetInfo], wait_s: float) -> RunHandle:
-        address = path_of("algorithms", name, "runs")
+    def _submitted(
+        self, name: str, request: bytes, uploaded: Sequence[DatasetInfo], wait_s: float, key: str | None = None
+    ) -> RunHandle:
         with self._discarding(uploaded, InvalidInputError, NotFoundError):
-            run = self._ask(Run, "POST", address, params={"wait_s": wait_s}, json=request, wait_s=wait_s)
+            run = self._ask(
+                Run,
+                "POST",
+                path_of("algorithms", name, "runs"),
+                params={"wait_s": wait_s},
+                headers={"Idempotency-Key": key or new_id()},  # with it, sending it again makes no second run
+                json=request,
+                wait_s=wait_s,
+                repeatable=True,
+            )
         return RunHandle(self, run)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import numpy as np
 from t3d_server.datasets import formats, hdf5
 from t3d_server.datasets.conventions import layout_of
 from t3d_server.errors import DatasetNotFoundError, InvalidRequestError, ObjectNotFoundError
-from t3d_server.ids import is_id, new_id, time_of
+from t3d_server.ids import first_id, is_id, new_id, tag_of, tagged_id, time_of
 from t3d_server.models import DatasetInfo
 from t3d_server.storage.base import ObjectStore
 
+_FOLDER, _SUFFIX = "datasets/", ".h5"
 _CACHED_INFOS = 512
 _BLOCK_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024**2
@@ -69,11 +71,12 @@ class DatasetStore:
             )
             return self._put(path)
 
-    def add(self, values: Mapping[str, Any]) -> DatasetInfo:
+    def add(self, values: Mapping[str, Any], *, tag: str | None = None) -> DatasetInfo:
         """Store values as a new dataset.
 
         Args:
             values: arrays, numbers and text by key, as `hdf5.write` takes them.
+            tag: what the id belongs to, see `tagged_id`; `remove_tagged` finds it by that.
 
         Raises:
             InvalidDatasetError: naming every key that cannot be stored.
@@ -81,7 +84,7 @@ class DatasetStore:
         """
         with self._temporary() as path:
             hdf5.write(path, values)
-            return self._put(path)
+            return self._put(path, tag)
 
     def info(self, dataset_id: str) -> DatasetInfo:
         """What a dataset holds; reads a few kilobytes of it.
@@ -163,15 +166,28 @@ class DatasetStore:
         self.size(dataset_id)
         self._store.delete(_key(dataset_id))
 
+    def remove_tagged(self, tags: Collection[str], since: datetime, *, but: Collection[str]) -> None:
+        """Remove the datasets that belong to these tags, which costs a listing of all that were stored since then.
+
+        Args:
+            tags: of what is to be removed.
+            since: before the first of them was stored.
+            but: ids of datasets that stay.
+        """
+        for stat in self._store.list(_FOLDER, start_after=_FOLDER + first_id(since)):
+            dataset_id = stat.key.removeprefix(_FOLDER).removesuffix(_SUFFIX)
+            if tag_of(dataset_id) in tags and dataset_id not in but:
+                self._store.delete(stat.key)
+
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
         self._scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             yield Path(folder) / "dataset.h5"
 
-    def _put(self, path: Path) -> DatasetInfo:
+    def _put(self, path: Path, tag: str | None = None) -> DatasetInfo:
         contents = hdf5.inspect(path, max_bytes=self._max_bytes)
-        dataset_id = new_id()
+        dataset_id = new_id() if tag is None else tagged_id(tag)
         with path.open("rb") as file:
             self._store.put(_key(dataset_id), file)
         return _info(dataset_id, path.stat().st_size, contents)
@@ -236,7 +252,7 @@ class _StoredFile(io.RawIOBase):
 
 
 def _key(dataset_id: str) -> str:
-    return f"datasets/{dataset_id}.h5"
+    return f"{_FOLDER}{dataset_id}{_SUFFIX}"
 
 
 @contextmanager

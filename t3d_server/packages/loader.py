@@ -20,6 +20,7 @@ from t3d_server.errors import ImportFailedError, InvalidPackageError, Problem
 from t3d_server.models import Manifest
 from t3d_server.packages.fetch import Package, fetch_package, folder_package
 from t3d_server.packages.isolation import ModuleSpace
+from t3d_server.packages.manifest import check_tags
 from t3d_server.packages.tracebacks import format_author_traceback
 from t3d_server.packages.wording import did_you_mean
 
@@ -31,6 +32,7 @@ __all__ = [
     "format_author_traceback",
     "import_runner",
     "resolve_type",
+    "tag_warnings",
 ]
 
 
@@ -92,6 +94,14 @@ def resolve_type(manifest: Manifest, runner_class: type[BaseRunner]) -> Manifest
         )
     described = {"inputs": describe_inputs(runner_class), "outputs": describe_outputs(runner_class)}
     return manifest.model_copy(update={"algorithm_type": own, **described})
+
+
+def tag_warnings(manifest: Manifest, runner_class: type[BaseRunner]) -> list[str]:
+    """A warning for each tag that the class of an own type does not name; those of the server are checked before."""
+    own = runner_class.algorithm_type
+    if own in server_types():
+        return []
+    return check_tags(own, manifest.tags, known={own: getattr(runner_class, "algorithm_tags", ())})
 
 
 def _way_out(asked: str, own: str) -> str:

@@ -22,7 +22,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(B|[KMGT]i?B)")
 _DEVICES: tuple[Device, ...] = get_args(Device)
 _NEAR = 0.85  # `tdserver` is near, `server` is not
 _NOT_IN_SECTION = {"name", "version", "dependencies", "inputs", "outputs", "gpu_memory_bytes"}
-_KEYS = [*(field for field in Manifest.model_fields if field not in _NOT_IN_SECTION), "gpu_memory", "timeout_s"]
+_KEYS = [*(field for field in Manifest.model_fields if field not in _NOT_IN_SECTION), "gpu_memory"]
 
 
 def parse_manifest(text: str, *, tags: Mapping[str, Collection[str]]) -> tuple[Manifest, list[str]]:
@@ -205,7 +205,8 @@ def _read_section(section: _Table, warnings: list[str]) -> dict[str, Any]:
     section.read(values, "description", lambda value: isinstance(value, str), "a string")
     for field in ("check_importable", "obfuscate", "hash_module", "hash_assets"):
         section.read(values, field, lambda value: isinstance(value, bool), "true or false")
-    section.read(values, "load_timeout_s", lambda value: _number(value) and value > 0, "a number of seconds above 0")
+    for field in ("load_timeout_s", "timeout_s"):
+        section.read(values, field, lambda value: _number(value) and value > 0, "a number of seconds above 0")
     section.read(values, "num_cpus", lambda value: _number(value) and value >= 0, "a number, 0 or more")
     section.read(values, "num_gpus", _is_gpu_share, "a number above 0; above 1, a whole one")
     section.read(values, "min_replicas", lambda value: type(value) is int and value >= 0, "an integer, 0 or more")
@@ -213,8 +214,6 @@ def _read_section(section: _Table, warnings: list[str]) -> dict[str, Any]:
     section.read(values, "runs_per_replica", lambda value: type(value) is int and value >= 1, "an integer, 1 or more")
     if values.get("min_replicas", 0) > values.get("max_replicas", math.inf):
         section.problem("min_replicas", f"{values['min_replicas']} is more than max_replicas, {values['max_replicas']}")
-    if "timeout_s" in section.content:
-        section.problem("timeout_s", "run time limits are not enforced by this version; remove it")
     if "additional_parameters" in section.content:
         values["additional_parameters"] = section.parameters("additional_parameters", warnings)
     _read_devices(section, values, warnings)

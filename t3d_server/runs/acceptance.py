@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Collection
+from dataclasses import dataclass
 
-from t3d_server.errors import DeviceNotSupportedError, InvalidRequestError
+from t3d_server.errors import DeviceNotSupportedError, InvalidRequestError, Problem
 from t3d_server.models import Device, Manifest, Run, RunRequest, utc_now
 from t3d_server.packages.parameters import resolve_args
 
 
-def accept(manifest: Manifest, request: RunRequest, devices: Collection[Device], run_id: str) -> tuple[Run, list[str]]:
+@dataclass(frozen=True)
+class RunLimits:
+    """What a server allows.
+
+    Attributes:
+        max_run_s: longest time an attempt may take.
+        cancel_grace_s: time that a run which is told to stop has; then its replica is ended.
+        max_queued: most runs that wait, of all algorithms.
+        max_queued_per_algorithm: most runs that wait for one algorithm.
+    """
+
+    max_run_s: float
+    cancel_grace_s: float
+    max_queued: int
+    max_queued_per_algorithm: int
+
+
+def accept(
+    manifest: Manifest, request: RunRequest, devices: Collection[Device], run_id: str, max_run_s: float = math.inf
+) -> tuple[Run, list[str]]:
     """Make a run from a request.
 
     Args:
@@ -17,6 +39,7 @@ def accept(manifest: Manifest, request: RunRequest, devices: Collection[Device],
         request: what the client asks for.
         devices: devices that the cluster has.
         run_id: id of the run.
+        max_run_s: longest time an attempt may take on this server.
 
     Returns:
         The run, PENDING, its args complete; and warnings for its log.
@@ -24,10 +47,12 @@ def accept(manifest: Manifest, request: RunRequest, devices: Collection[Device],
     Raises:
         InvalidArgsError: args do not fit the parameters.
         DeviceNotSupportedError: the algorithm does not run on the device, or the cluster lacks it.
-        InvalidRequestError: the request asks for what this server does not do.
+        InvalidRequestError: the run is to take longer than it may, or has too few or too many inputs.
     """
-    if request.timeout_s is not None:
-        raise InvalidRequestError("timeout_s: this server does not limit run times yet; leave it out")
+    if request.timeout_s is not None and request.timeout_s > max_run_s:
+        found = f"found {request.timeout_s:g}, but a run may take at most {max_run_s:g} s here (T3D_MAX_RUN_S)"
+        raise InvalidRequestError("The run is to take too long.", problems=[Problem("timeout_s", found)])
+    _check_count(manifest, len(request.input_dataset_ids))
     device, warnings = _resolve_device(manifest, request.device, devices)
     run = Run(
         id=run_id,
@@ -37,9 +62,26 @@ def accept(manifest: Manifest, request: RunRequest, devices: Collection[Device],
         resolved_device=device,
         input_dataset_ids=request.input_dataset_ids,
         args=resolve_args(manifest.additional_parameters, request.args),
+        timeout_s=request.timeout_s or min(manifest.timeout_s or max_run_s, max_run_s),
         created_at=utc_now(),
     )
     return run, warnings
+
+
+def request_sha256(algorithm: str, request: RunRequest) -> str:
+    """Hash of what is asked for, to tell whether the same is asked for again."""
+    return hashlib.sha256(f"{algorithm}\n{request.model_dump_json()}".encode()).hexdigest()
+
+
+def _check_count(manifest: Manifest, count: int) -> None:
+    """Of a version that does not tell how many datasets it takes, any number is right."""
+    if manifest.inputs is None:
+        return
+    fewest, most = manifest.inputs.min_datasets, manifest.inputs.max_datasets
+    if count < fewest or (most is not None and count > most):
+        allowed = f"{fewest} or more" if most is None else f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        message = f"found {count} datasets, {manifest.name} {manifest.version} takes {allowed}"
+        raise InvalidRequestError("Wrong number of inputs.", problems=[Problem("input_dataset_ids", message)])
 
 
 def _resolve_device(

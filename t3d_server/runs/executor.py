@@ -10,7 +10,14 @@ from typing import Any
 from t3d_server.algorithm_utils.BaseRunner import BaseRunner, create_runner
 from t3d_server.errors import LoadFailedError, RunCancelled, T3dError
 from t3d_server.models import Device, LogLine, Manifest, Run, RunFailure, RunStatus
-from t3d_server.packages.loader import LoadedModule, Package, format_author_traceback, import_runner, resolve_type
+from t3d_server.packages.loader import (
+    LoadedModule,
+    Package,
+    format_author_traceback,
+    import_runner,
+    resolve_type,
+    tag_warnings,
+)
 from t3d_server.runs.context import Datasets, Listener, LoadContext, RunContext, storable
 
 
@@ -19,7 +26,7 @@ class LoadedAlgorithm:
     """An algorithm whose runner is ready to work.
 
     Attributes:
-        manifest: its manifest, the algorithm type resolved.
+        manifest: its manifest, completed by what the class tells.
         package: its files.
         module: the imported code.
         runner: the runner, its assets loaded.
@@ -65,7 +72,7 @@ def load(package: Package, manifest: Manifest, device: Device, log: Callable[[Lo
     module = import_runner(package)
     manifest = resolve_type(manifest, module.runner_class)
     context = LoadContext(package, log)
-    for warning in module.warnings:
+    for warning in [*module.warnings, *tag_warnings(manifest, module.runner_class)]:
         context.log(warning, "WARNING")
     try:
         with module.active():

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
+from bisect import bisect_left, insort
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -35,7 +37,7 @@ class Lane(NamedTuple):
 
 
 class Dispatcher(Protocol):
-    """Calls replicas."""
+    """Calls replicas, and ends them."""
 
     async def work(self, lane: Lane, call_id: str) -> None:
         """Have a replica of the lane work; returns, or raises, when that call has ended.
@@ -47,6 +49,12 @@ class Dispatcher(Protocol):
     async def obstacle(self, lane: Lane) -> str | None:
         """Why no replica of the lane will come, as far as that is known."""
 
+    async def is_gone(self, replica: str) -> bool:
+        """Whether a replica has certainly ended."""
+
+    async def kill(self, replica: str) -> None:
+        """End a replica, whatever it does."""
+
 
 T_contra = TypeVar("T_contra", contravariant=True)
 
@@ -54,11 +62,11 @@ T_contra = TypeVar("T_contra", contravariant=True)
 class Owner(Protocol[T_contra]):
     """Whose items are in the lanes."""
 
-    def begun(self, item: T_contra) -> None:
+    def begun(self, item: T_contra, replica: str) -> None:
         """A replica has taken an item."""
 
-    async def lost(self, item: T_contra, reason: str) -> None:
-        """The call that worked on an item has ended; the item is in no lane any more."""
+    async def lost(self, item: T_contra, replica: str, reason: str) -> None:
+        """The call in which a replica worked on an item has ended; the item is in no lane any more."""
 
     async def stuck(self, lane: Lane, reason: str) -> None:
         """No replica could be called for a lane, for long; its waiting items are to be taken out."""
@@ -69,6 +77,7 @@ class _Call(Generic[T]):
     """An open call: fresh until a replica begins, then working on an item or between two."""
 
     lane: Lane
+    replica: str = ""
     item: T | None = None
     until: float = math.inf
     task: asyncio.Task[None] | None = None
@@ -78,12 +87,63 @@ class _Call(Generic[T]):
         return self.until == math.inf
 
 
+class _Line(Generic[T]):
+    """What waits, in order. Each item has a number; its position follows from the first one's, less what has left."""
+
+    def __init__(self) -> None:
+        self._numbers: OrderedDict[T, int] = OrderedDict()
+        self._left: list[int] = []
+        self._last = 0
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._numbers)
+
+    def add(self, item: T) -> None:
+        self._last += 1
+        self._numbers[item] = self._last
+
+    def put_first(self, item: T) -> None:
+        self._numbers[item] = self._first() - 1
+        self._numbers.move_to_end(item, last=False)
+
+    def take(self) -> T | None:
+        if not self._numbers:
+            return None
+        item, _ = self._numbers.popitem(last=False)
+        self._forget_left()
+        return item
+
+    def remove(self, item: T) -> bool:
+        number = self._numbers.pop(item, None)
+        if number is None:
+            return False
+        insort(self._left, number)
+        self._forget_left()
+        return True
+
+    def position(self, item: T) -> int | None:
+        number = self._numbers.get(item)
+        if number is None:
+            return None
+        return number - self._first() - bisect_left(self._left, number)
+
+    def _first(self) -> int:
+        return next(iter(self._numbers.values()), self._last + 1)
+
+    def _forget_left(self) -> None:
+        """Keep the numbers of those alone that have left from behind the first one."""
+        del self._left[: bisect_left(self._left, self._first())]
+
+
 @dataclass(eq=False)
 class _Queue(Generic[T]):
     """The waiting items of a lane, its open calls by id, and since when calls have failed."""
 
     slots: int = 1
-    waiting: deque[T] = field(default_factory=deque)
+    waiting: _Line[T] = field(default_factory=lambda: _Line[T]())
     calls: dict[str, _Call[T]] = field(default_factory=dict)
     failing_since: float | None = None
 
@@ -101,19 +161,35 @@ class Lanes(Generic[T]):
         self._owner = owner
         self._queues: dict[Lane, _Queue[T]] = {}
         self._calls: dict[str, _Call[T]] = {}
+        self._paused = False
 
-    def add(self, lane: Lane, item: T, *, slots: int) -> None:
+    def add(self, lane: Lane, item: T, *, slots: int, first: bool = False) -> None:
         """Queue an item; `slots` is how many calls of the lane may be open at a time."""
         queue = self._queues.setdefault(lane, _Queue())
         queue.slots = slots
-        queue.waiting.append(item)
+        (queue.waiting.put_first if first else queue.waiting.add)(item)
         self._balance(lane)
 
     def remove(self, lane: Lane, item: T) -> None:
         """Take an item back that may be waiting."""
         queue = self._queues.get(lane)
-        if queue is not None and item in queue.waiting:
-            queue.waiting.remove(item)
+        if queue is not None and queue.waiting.remove(item):
+            self._balance(lane)
+
+    def clear(self) -> None:
+        """Take all items back."""
+        for lane, queue in list(self._queues.items()):
+            queue.waiting = _Line()
+            self._balance(lane)
+
+    def pause(self) -> None:
+        """Let nothing begin until `resume`."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Let what waits begin."""
+        self._paused = False
+        for lane in list(self._queues):
             self._balance(lane)
 
     def waiting(self, lane: Lane) -> list[T]:
@@ -121,17 +197,30 @@ class Lanes(Generic[T]):
         queue = self._queues.get(lane)
         return list(queue.waiting) if queue else []
 
-    def positions(self) -> dict[T, int]:
-        """How many items of its lane wait before each one that waits."""
-        return {item: index for queue in self._queues.values() for index, item in enumerate(queue.waiting)}
+    def position(self, lane: Lane, item: T) -> int | None:
+        """How many items of its lane wait before one; None if it does not wait."""
+        queue = self._queues.get(lane)
+        return None if queue is None else queue.waiting.position(item)
+
+    def count(self, algorithm: str | None = None) -> int:
+        """How many items wait, of one algorithm or of all."""
+        return sum(len(queue.waiting) for lane, queue in self._queues.items() if algorithm in (None, lane.algorithm))
+
+    def slots(self, algorithm: str) -> int:
+        """How many items of an algorithm can be worked on at a time."""
+        return sum(queue.slots for lane, queue in self._queues.items() if lane.algorithm == algorithm)
 
     def is_worked_on(self, lane: Lane) -> bool:
         """Whether a replica of the lane works on an item."""
         queue = self._queues.get(lane)
         return queue is not None and any(call.item is not None for call in queue.calls.values())
 
-    def begin(self, call_id: str) -> T | None:
+    def begin(self, call_id: str, replica: str) -> T | None:
         """A replica that was called asks for an item; asking again gives the same one.
+
+        Args:
+            call_id: the call.
+            replica: name of the replica.
 
         Returns:
             The item, or None if there is nothing to do any more.
@@ -141,12 +230,17 @@ class Lanes(Generic[T]):
             return None
         if call.is_fresh:
             self._queues[call.lane].failing_since = None
+            call.replica = replica
             self._take(call)
             call.until = asyncio.get_running_loop().time() + SHIFT_S
         return call.item
 
-    def next(self, call_id: str, done: T | None) -> T | None:
+    def next(self, call_id: str, is_done: Callable[[T], bool]) -> T | None:
         """A replica has done its item and asks for another one; asking again gives the same one.
+
+        Args:
+            call_id: the call.
+            is_done: whether an item is the one that was done.
 
         Returns:
             The item, or None if the shift is over.
@@ -154,16 +248,22 @@ class Lanes(Generic[T]):
         call = self._calls.get(call_id)
         if call is None:
             return None
-        if call.item is done:
+        if call.item is None or is_done(call.item):
             self._take(call)
         return call.item
+
+    def let_go(self, call_id: str, item: T) -> None:
+        """A call does not work on an item any more, which may be queued again."""
+        call = self._calls.get(call_id)
+        if call is not None and call.item is item:
+            call.item = None
 
     def _take(self, call: _Call[T]) -> None:
         queue = self._queues[call.lane]
         over = asyncio.get_running_loop().time() > call.until
-        call.item = None if over or not queue.waiting else queue.waiting.popleft()
+        call.item = None if over or self._paused else queue.waiting.take()
         if call.item is not None:
-            self._owner.begun(call.item)
+            self._owner.begun(call.item, call.replica)
 
     def _balance(self, lane: Lane) -> None:
         """Have an idle call for each waiting item as far as there are slots, and none that nothing waits for."""
@@ -176,7 +276,8 @@ class Lanes(Generic[T]):
                 # Forgotten here and now: a task that has not run yet would never come to do it.
                 del queue.calls[call_id], self._calls[call_id]
                 call.task.cancel()
-        for _ in range(min(len(queue.waiting) - len(idle), queue.slots - len(queue.calls))):
+        wanted = 0 if self._paused else len(queue.waiting) - len(idle)
+        for _ in range(min(wanted, queue.slots - len(queue.calls))):
             call_id, call = new_id(), _Call[T](lane)
             self._calls[call_id] = queue.calls[call_id] = call
             call.task = asyncio.get_running_loop().create_task(self._call(call_id, call))
@@ -192,7 +293,8 @@ class Lanes(Generic[T]):
             failure = f"{type(error).__name__}: {error}"
         try:
             if call.item is not None:
-                await self._owner.lost(call.item, failure or "the replica returned without an outcome")
+                reason = failure or "the replica returned without an outcome"
+                await self._owner.lost(call.item, call.replica, reason)
             elif failure is not None and call.is_fresh:
                 await self._failed(call.lane, failure)
         finally:

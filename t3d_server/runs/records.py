@@ -4,6 +4,7 @@
     runs/done/<reversed time>-<id>.json                        ended
     runs/index/<reversed time>-<id>~<algorithm>~<status>       empty, for listing without reading records
     runs/logs/<id>.jsonl                                       one log line a line
+    runs/keys/<sha256 of an Idempotency-Key>.json              the run that was submitted with it
 
 The reversed time counts down, so that the newest run sorts first; it is computed from the id (UUID version 7), so
 that looking up a run is one read.
@@ -12,23 +13,61 @@ that looking up a run is one read.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
 
 from pydantic import ValidationError
 
-from t3d_server.errors import ObjectNotFoundError, RunNotFoundError
+from t3d_server.errors import ObjectExistsError, ObjectNotFoundError, RunNotFoundError
 from t3d_server.ids import is_id, milliseconds_of
-from t3d_server.models import LogLine, Run, RunStatus
+from t3d_server.models import LogLine, Model, Run, RunStatus
 from t3d_server.storage.base import ObjectStore, exists, read
 
 logger = logging.getLogger(__name__)
 
-OPEN, DONE, INDEX, LOGS = "runs/open/", "runs/done/", "runs/index/", "runs/logs/"
+OPEN, DONE, INDEX, LOGS, KEYS = "runs/open/", "runs/done/", "runs/index/", "runs/logs/", "runs/keys/"
+PARALLEL_READS = 8
 _LAST_MILLISECOND = 2**48 - 1
 
 
 def _newest_first(run_id: str) -> str:
     return f"{_LAST_MILLISECOND - milliseconds_of(run_id):012x}-{run_id}"
+
+
+class Record(Run):
+    """A run as it is stored.
+
+    Attributes:
+        owner: the cluster that has it, see `ownership`.
+        cancelling: its cancellation was asked for.
+        key: the object under `runs/keys/` that leads to it; "" if there is none.
+    """
+
+    owner: str
+    cancelling: bool = False
+    key: str = ""
+
+    @classmethod
+    def of(cls, run: Run, **fields: Any) -> Self:
+        """The record of a run."""
+        return cls.model_construct(**dict(run), **fields)
+
+    def run(self) -> Run:
+        """The run alone."""
+        return Run.model_construct(**{name: getattr(self, name) for name in Run.model_fields})
+
+
+class KeyHolder(Model):
+    """What an idempotency key stands for.
+
+    Attributes:
+        run_id: the run that was submitted with it.
+        request_sha256: hash of what was asked for.
+    """
+
+    run_id: str
+    request_sha256: str
 
 
 class RunRecords:
@@ -41,16 +80,25 @@ class RunRecords:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def accept(self, run: Run) -> None:
+    def save(self, run: Run) -> None:
         """Store a run that has not ended; from now on it will not be forgotten."""
         self._store.put(f"{OPEN}{run.id}.json", run.model_dump_json().encode())
 
-    def end(self, run: Run, lines: Iterable[LogLine]) -> None:
-        """Store the outcome of a run and its log: from now on it has ended. Writing it again changes nothing."""
+    def end(self, run: Run, lines: Iterable[LogLine]) -> Run | None:
+        """Store the outcome of a run and its log: from now on it has ended. Writing it again changes nothing.
+
+        Returns:
+            The run as it has ended where an outcome was stored before: the first one counts.
+        """
         log = "".join(f"{line.model_dump_json()}\n" for line in lines)
         if log:
             self._store.put(f"{LOGS}{run.id}.jsonl", log.encode())
-        self._store.put(f"{DONE}{_newest_first(run.id)}.json", run.model_dump_json().encode())
+        key = f"{DONE}{_newest_first(run.id)}.json"
+        try:
+            self._store.put(key, run.model_dump_json().encode(), if_absent=True)
+        except ObjectExistsError:
+            return Run.model_validate_json(read(self._store, key))
+        return None
 
     def file(self, run: Run) -> None:
         """Put a run that has ended into the index, and out of the open ones. Doing it again changes nothing."""
@@ -75,13 +123,35 @@ class RunRecords:
         """Whether the outcome of a run is stored."""
         return exists(self._store, f"{DONE}{_newest_first(run_id)}.json")
 
-    def open_runs(self) -> Iterator[Run]:
-        """Every run that was accepted and has not ended, oldest first; a record that cannot be read is passed over."""
-        for stat in self._store.list(OPEN):
-            try:
-                yield Run.model_validate_json(read(self._store, stat.key))
-            except ValidationError:
-                logger.exception("the record %s cannot be read", stat.key)
+    def ended_among(self, run_ids: Collection[str]) -> set[str]:
+        """Those of these runs whose outcome is stored."""
+        with ThreadPoolExecutor(PARALLEL_READS) as pool:
+            return {run_id for run_id, ended in zip(run_ids, pool.map(self.has_ended, run_ids), strict=True) if ended}
+
+    def open_runs(self) -> list[Record]:
+        """Every run that was accepted and is not filed as ended, oldest first; what cannot be read is passed over."""
+        with ThreadPoolExecutor(PARALLEL_READS) as pool:
+            records = list(pool.map(self._open_run, [stat.key for stat in self._store.list(OPEN)]))
+        return [record for record in records if record is not None]
+
+    def key_holder(self, key: str) -> KeyHolder | None:
+        """What an idempotency key stands for, if for anything."""
+        try:
+            return KeyHolder.model_validate_json(read(self._store, f"{KEYS}{key}.json"))
+        except ObjectNotFoundError:
+            return None
+
+    def hold_key(self, key: str, holder: KeyHolder) -> KeyHolder:
+        """Have an idempotency key stand for a run.
+
+        Returns:
+            What it stands for: the first one that was given.
+        """
+        try:
+            self._store.put(f"{KEYS}{key}.json", holder.model_dump_json().encode(), if_absent=True)
+        except ObjectExistsError:
+            return self.key_holder(key) or holder
+        return holder
 
     def ended_runs(
         self, *, algorithm: str | None = None, status: RunStatus | None = None, start_after: str | None = None
@@ -107,3 +177,12 @@ class RunRecords:
         except ObjectNotFoundError:
             return []
         return [LogLine.model_validate_json(line) for line in text.splitlines()]
+
+    def _open_run(self, key: str) -> Record | None:
+        try:
+            return Record.model_validate_json(read(self._store, key))
+        except ObjectNotFoundError:  # it has ended meanwhile
+            return None
+        except ValidationError:
+            logger.exception("the record %s cannot be read", key)
+            return None

@@ -214,9 +214,11 @@ class Applications:
 
     def _root(self, version: AlgorithmVersion, devices: list[Device]) -> str:
         """Name of the root deployment."""
+        # What loading tells is in the record that is read at the next start, and not in what was deployed first.
+        told = {"proven": True, "warnings": True, "published_at": True}
         spec = [
             t3d_server.__version__,
-            version.model_dump(mode="json", exclude={"proven", "warnings", "published_at"}),
+            version.model_dump(mode="json", exclude={**told, "manifest": {"algorithm_type", "inputs", "outputs"}}),
             {device: str(self._options(version, device)) for device in devices},
         ]
         return ROOT_PREFIX + hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]

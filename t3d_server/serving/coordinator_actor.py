@@ -6,12 +6,14 @@ import asyncio
 import logging
 import os
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import ray
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
 from t3d_server.errors import AlgorithmNotFoundError, StoreUnavailableError, T3dError, VersionNotFoundError
+from t3d_server.ids import new_id
 from t3d_server.models import (
     AlgorithmInfo,
     AlgorithmVersion,
@@ -21,16 +23,20 @@ from t3d_server.models import (
     PublishRequest,
     Run,
     RunFailure,
+    RunNews,
     RunRequest,
 )
 from t3d_server.packages.registry import Registry
+from t3d_server.runs.attempts import AttemptKey
 from t3d_server.runs.context import storable
-from t3d_server.runs.coordinator import Coordinator
+from t3d_server.runs.coordinator import Coordinator, Receipt
 from t3d_server.runs.executor import Outcome
 from t3d_server.runs.lanes import Lane
+from t3d_server.runs.ownership import Ownership
 from t3d_server.runs.records import RunRecords
 from t3d_server.serving.applications import Applications
 from t3d_server.serving.building import Builder
+from t3d_server.serving.dispatcher import ReplicaDispatcher
 from t3d_server.serving.placement import ON_HEAD, cluster_devices, most_replicas
 from t3d_server.serving.publishing import Publisher
 from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect, application_name
@@ -77,38 +83,15 @@ class Catalog:
         return Registry(memory)
 
 
-class ReplicaDispatcher:
-    """Calls replicas through Serve's handles."""
-
-    def __init__(self, catalog: Catalog, applications: Applications, devices: Any) -> None:
-        self._catalog = catalog
-        self._applications = applications
-        self._devices = devices
-
-    async def work(self, lane: Lane, call_id: str) -> None:
-        """See `Dispatcher.work`."""
-        await self._applications.deploy(self._catalog.find(lane.algorithm, lane.version), self._devices())
-        handle = self._applications.handle(application_name(lane.algorithm, lane.version), lane.device)
-        response = handle.work.remote(call_id)
-        try:
-            await response
-        except asyncio.CancelledError:
-            response.cancel()
-            raise
-
-    async def obstacle(self, lane: Lane) -> str | None:
-        """See `Dispatcher.obstacle`."""
-        return await self._applications.obstacle(application_name(lane.algorithm, lane.version), lane.device)
-
-
 class CoordinatorActor:
     """Owns the live state of runs and of what is deployed. Its state is rebuilt from the store when it restarts.
 
     Args:
         connect: makes the resources of this process.
+        cluster_id: tells this cluster from others that use the same store.
     """
 
-    async def __init__(self, connect: Connect) -> None:  # type: ignore[misc]  # Ray awaits it
+    async def __init__(self, connect: Connect, cluster_id: str) -> None:  # type: ignore[misc]  # Ray awaits it
         resources = connect()
         defaults = resources.placement
         self._devices: list[Device] = ["cpu"]
@@ -124,10 +107,13 @@ class CoordinatorActor:
         )
         self._runs = Coordinator(
             RunRecords(resources.store),
+            resources.datasets,
+            Ownership(resources.store, cluster_id),
             self._catalog,
             ReplicaDispatcher(self._catalog, self._applications, lambda: self._devices),
             lambda: self._devices,
             lambda manifest, device: most_replicas(manifest, defaults) * manifest.runs_per_replica,
+            resources.run_limits,
         )
         self._store = resources.store
         self._serve: str | None = None
@@ -183,10 +169,15 @@ class CoordinatorActor:
             except Exception:  # the next one may do better
                 logger.exception("the cluster's devices could not be asked")
 
-    async def submit(self, algorithm: str, request: RunRequest, run_id: str) -> Run:
+    async def release(self) -> None:
+        """See `Coordinator.release`."""
+        await self.ready()
+        await self._runs.release()
+
+    async def submit(self, algorithm: str, request: RunRequest, run_id: str, key: str | None) -> Run:
         """See `Coordinator.submit`."""
         await self.ready()
-        return await self._runs.submit(algorithm, request, run_id)
+        return await self._runs.submit(algorithm, request, run_id, key)
 
     async def get(self, run_id: str, wait_s: float) -> Run:
         """See `Coordinator.get`."""
@@ -198,6 +189,11 @@ class CoordinatorActor:
         await self.ready()
         return await self._runs.cancel(run_id)
 
+    async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
+        """See `Coordinator.news`."""
+        await self.ready()
+        return await self._runs.news(run_id, seen, after, wait_s)
+
     async def log(self, run_id: str) -> list[LogLine]:
         """See `Coordinator.log`."""
         await self.ready()
@@ -208,22 +204,20 @@ class CoordinatorActor:
         await self.ready()
         return self._runs.live_runs()
 
-    async def begin(self, call_id: str) -> Run | None:
+    async def begin(self, call_id: str, replica: str) -> Run | None:
         """See `Coordinator.begin`."""
         await self.ready()
-        return self._runs.begin(call_id)
+        return self._runs.begin(call_id, replica)
 
-    async def report(self, run_id: str, attempt: int, progress: float | None, lines: list[LogLine]) -> bool:
+    async def report(self, attempt: AttemptKey, progress: float | None, lines: list[LogLine]) -> bool:
         """See `Coordinator.report`."""
         await self.ready()
-        return self._runs.report(run_id, attempt, progress, lines)
+        return self._runs.report(attempt, progress, lines)
 
-    async def finish(
-        self, call_id: str, run_id: str, attempt: int, outcome: Outcome, lines: list[LogLine]
-    ) -> Run | None:
+    async def finish(self, call_id: str, attempt: AttemptKey, outcome: Outcome, lines: list[LogLine]) -> Receipt:
         """See `Coordinator.finish`."""
         await self.ready()
-        return await self._runs.finish(call_id, run_id, attempt, outcome, lines)
+        return await self._runs.finish(call_id, attempt, outcome, lines)
 
     async def load_failed(self, lane: Lane, error: T3dError) -> None:
         """A replica tells that it could not load: what waits for it fails, be it a publication or runs."""
@@ -305,4 +299,4 @@ def start_coordinator(connect: Connect) -> Any:
         max_task_retries=-1,
         max_concurrency=10_000,
     )
-    return actor.remote(connect)
+    return actor.remote(connect, new_id())

@@ -18,8 +18,10 @@ ON_HEAD = {"node:__internal_head__": 0.001}
 
 GPU_ANSWER_S = 60.0
 LEAST_SHARE = 0.0001
-LONGEST_RUN_S = 7 * 24 * 3600
-"""Scale-down does not choose idle replicas, so that one which must go is given the time to end its run."""
+MARGIN_S = 60.0
+"""Between the time that a run may take, and the end of a replica that must go."""
+HEALTH_CHECK_S = 2.0
+"""Serve notices by these checks that a replica has died, and starts another one."""
 
 PATIENCE_S = 600
 """A health check waits this long: C code that holds the GIL cannot answer, and is not ill."""
@@ -79,8 +81,9 @@ def deployment_options(
             "downscale_delay_s": defaults.idle_s,
             "downscale_to_zero_delay_s": defaults.idle_s,
         },
-        "graceful_shutdown_timeout_s": LONGEST_RUN_S,
-        "health_check_period_s": 10,
+        # Scale-down does not choose idle replicas: one which must go is given the time to end its run.
+        "graceful_shutdown_timeout_s": defaults.longest_run_s + MARGIN_S,
+        "health_check_period_s": HEALTH_CHECK_S,
         "health_check_timeout_s": PATIENCE_S,
     }
 

@@ -190,15 +190,14 @@ class Publisher:
                 warnings.append(f"not proven on {device}: the cluster has none")
                 continue
             publishing.stage = f"loading on {device}"
-            described, lines = await self._loaded(version, device)
-            manifest = manifest.model_copy(update={"algorithm_type": described})
+            manifest, lines = await self._loaded(version, device)
             warnings += [line.message for line in lines if line.level in ("WARNING", "ERROR")]
             proven.append(device)
         unique = list(dict.fromkeys(warnings))
         return version.model_copy(update={"manifest": manifest, "proven": proven, "warnings": unique})
 
-    async def _loaded(self, version: AlgorithmVersion, device: Device) -> tuple[str | None, list[LogLine]]:
-        """Wait for a replica, or for the error that it reports; returns the algorithm's type and the load's log."""
+    async def _loaded(self, version: AlgorithmVersion, device: Device) -> tuple[Manifest, list[LogLine]]:
+        """Wait for a replica, or for the error that it reports; returns the completed manifest and the load's log."""
         application = application_name(version.manifest.name, version.manifest.version)
         reported = self._proofs[application, device] = asyncio.get_running_loop().create_future()
         proof = asyncio.create_task(self._applications.prove(version.manifest, device))
@@ -206,8 +205,7 @@ class Publisher:
             await asyncio.wait({proof, reported}, return_when=asyncio.FIRST_COMPLETED)
             if reported.done():
                 reported.result()
-            described, lines = proof.result()
-            return described.algorithm_type, lines
+            return proof.result()
         finally:
             del self._proofs[application, device]
             proof.cancel()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +15,9 @@ import ray
 from t3d_server.errors import LoadFailedError, StoreUnavailableError, T3dError
 from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest, Run
 from t3d_server.packages.fetch import fetch_package
+from t3d_server.runs.attempts import AttemptKey, RunDatasets
 from t3d_server.runs.context import storable
+from t3d_server.runs.coordinator import Receipt
 from t3d_server.runs.executor import LoadedAlgorithm, Outcome, execute, load
 from t3d_server.runs.lanes import Lane
 from t3d_server.serving.reporter import Reporter
@@ -41,6 +44,7 @@ class AlgorithmReplica:
         manifest = version.manifest
         self._resources = connect()
         self._coordinator = ray.get_actor(COORDINATOR_NAME, namespace=NAMESPACE)
+        self._name = ray.get_runtime_context().get_actor_name() or ""  # Serve names its replicas
         self._threads = ThreadPoolExecutor(manifest.runs_per_replica, thread_name_prefix="run")
         self._load_log: list[LogLine] = []
         loading = asyncio.get_running_loop().run_in_executor(self._threads, self._load, version, device, gpu_share)
@@ -84,29 +88,39 @@ class AlgorithmReplica:
         await _to_its_end(self._work(call_id))
 
     async def _work(self, call_id: str) -> None:
-        run: Run | None = await self._coordinator.begin.remote(call_id)
+        run: Run | None = await self._coordinator.begin.remote(call_id, self._name)
         while run is not None:
             logger.info("run %s begins, attempt %d", run.id, run.attempts)
-            async with Reporter(self._coordinator, run.id, run.attempts) as reporter:
+            attempt = AttemptKey(run.id, run.attempts, self._name)
+            datasets = RunDatasets(self._resources.datasets, run.id)
+            async with Reporter(self._coordinator, attempt) as reporter:
                 outcome = await asyncio.get_running_loop().run_in_executor(
-                    self._threads, execute, self._algorithm, run, self._resources.datasets, reporter
+                    self._threads, execute, self._algorithm, run, datasets, reporter
                 )
             logger.info("run %s ends: %s", run.id, outcome.status)
-            run = await self._delivered(call_id, run, outcome, reporter.unsent_lines())
+            receipt = await self._delivered(call_id, attempt, outcome, reporter.unsent_lines())
+            if not receipt.counts:
+                logger.warning("run %s: attempt %d does not count; its outputs are removed", run.id, run.attempts)
+                await asyncio.to_thread(_remove, datasets, outcome.output_dataset_ids)
+            run = receipt.following
 
-    async def _delivered(self, call_id: str, run: Run, outcome: Outcome, lines: list[LogLine]) -> Run | None:
-        """Deliver an outcome, however long the coordinator and its store are away; the next run."""
+    async def _delivered(self, call_id: str, attempt: AttemptKey, outcome: Outcome, lines: list[LogLine]) -> Receipt:
+        """Deliver an outcome, however long the coordinator and its store are away."""
         while True:
             try:
-                following: Run | None = await self._coordinator.finish.remote(
-                    call_id, run.id, run.attempts, outcome, lines
-                )
+                receipt: Receipt = await self._coordinator.finish.remote(call_id, attempt, outcome, lines)
             except ray.exceptions.RayTaskError as error:
                 if not isinstance(error.cause, StoreUnavailableError):
                     raise
                 await asyncio.sleep(DELIVERY_RETRY_S)
             else:
-                return following
+                return receipt
+
+
+def _remove(datasets: RunDatasets, dataset_ids: Iterable[str]) -> None:
+    for dataset_id in dataset_ids:
+        with contextlib.suppress(T3dError):  # the sweep at the end of the run meets it
+            datasets.delete(dataset_id)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:

@@ -12,26 +12,27 @@ from typing import Any
 import ray
 
 from t3d_server.models import LogLine
+from t3d_server.runs.attempts import AttemptKey
 
 INTERVAL_S = 0.2
+SIGN_OF_LIFE_S = 1.0
+"""Also without news: a coordinator that was started again learns of the attempt."""
 ANSWER_TIMEOUT_S = 2.0
 
 
 class Reporter:
-    """A run's `Listener`, which batches: at most one call in `INTERVAL_S`, and none without news.
+    """A run's `Listener`, which batches: at most one call in `INTERVAL_S`, and few without news.
 
     A call back that comes later than that after the last exchange asks the coordinator there and then, so that a
     cancelled run stops at its next call back however seldom it makes one.
 
     Args:
         coordinator: handle of the coordinator actor.
-        run_id: the run.
-        attempt: the attempt at it.
+        attempt: the attempt at the run.
     """
 
-    def __init__(self, coordinator: Any, run_id: str, attempt: int) -> None:
+    def __init__(self, coordinator: Any, attempt: AttemptKey) -> None:
         self._coordinator = coordinator
-        self._run_id = run_id
         self._attempt = attempt
         self._lock = threading.Lock()
         self._progress: float | None = None
@@ -76,7 +77,7 @@ class Reporter:
     async def _send_regularly(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL_S)
-            if self._progress is not None or self._lines:
+            if self._progress is not None or self._lines or time.monotonic() - self._asked >= SIGN_OF_LIFE_S:
                 with contextlib.suppress(ray.exceptions.RayError):
                     self._go_on = await self._send()
 
@@ -86,4 +87,4 @@ class Reporter:
             progress, lines = self._progress, self._lines
             self._progress, self._lines = None, []
             self._asked = time.monotonic()
-            return self._coordinator.report.remote(self._run_id, self._attempt, progress, lines)
+            return self._coordinator.report.remote(self._attempt, progress, lines)

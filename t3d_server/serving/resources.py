@@ -8,6 +8,7 @@ from pathlib import Path
 
 from t3d_server.api.auth import Role
 from t3d_server.datasets.store import DatasetStore
+from t3d_server.runs.acceptance import RunLimits
 from t3d_server.storage.base import ObjectStore
 
 NAMESPACE = "t3d"
@@ -29,6 +30,7 @@ class PlacementDefaults:
         gpu_memory_bytes: memory of one GPU; None asks the device.
         max_replicas: most replicas of an algorithm on one device.
         idle_s: time without a run after which it scales down.
+        longest_run_s: how long a run may take, until it is ended by force.
     """
 
     num_cpus: float
@@ -36,6 +38,7 @@ class PlacementDefaults:
     gpu_memory_bytes: int | None
     max_replicas: int
     idle_s: float
+    longest_run_s: float
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Resources:
         cache: folder for modules and assets, shared by the replicas of a node.
         scratch: folder for files on their way to the store.
         placement: resources of replicas.
+        run_limits: what runs may take.
         tokens: role of each valid token; None lets everybody do everything.
         tags: tags of each algorithm type.
         max_dataset_bytes: largest dataset.
@@ -60,6 +64,7 @@ class Resources:
     cache: Path
     scratch: Path
     placement: PlacementDefaults
+    run_limits: RunLimits
     tokens: Mapping[str, Role] | None
     tags: Mapping[str, Mapping[str, str]]
     max_dataset_bytes: int

@@ -38,6 +38,7 @@ class RunOptions(TypedDict, total=False):
 
     device: Device | None
     version: str | None
+    timeout_s: float | None
 
 
 class Router:
@@ -112,15 +113,16 @@ class Router:
         algorithm: str,
         input_dataset_ids: list[str],
         args: dict[str, Any] | None = None,
+        idempotency_key: str | None = None,
         **options: Unpack[RunOptions],
     ) -> Run:
-        """Submit a run; returns as soon as it is accepted."""
+        """Submit a run; returns as soon as it is accepted. The same again with the same key gives the same run."""
         try:
             request = RunRequest(input_dataset_ids=input_dataset_ids, args=args or {}, **options)
         except ValidationError as error:
             problems = [Problem(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors()]
             raise InvalidRequestError("The request does not fit the API.", problems=problems) from None
-        return await self._service.submit(algorithm, request)
+        return await self._service.submit(algorithm, request, idempotency_key=idempotency_key)
 
     async def run(
         self,

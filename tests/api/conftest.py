@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,21 +33,27 @@ from t3d_server.models import (
     Publication,
     PublishRequest,
     Run,
+    RunNews,
     RunRequest,
 )
 from t3d_server.packages.builder import build, store_package
 from t3d_server.packages.folder import materialise
 from t3d_server.packages.loader import fetch_package
 from t3d_server.packages.registry import Registry
+from t3d_server.runs.acceptance import RunLimits
+from t3d_server.runs.attempts import AttemptKey
 from t3d_server.runs.coordinator import Coordinator
 from t3d_server.runs.executor import LoadedAlgorithm, Outcome, execute, load
 from t3d_server.runs.lanes import Lane
+from t3d_server.runs.ownership import Ownership
 from t3d_server.runs.records import RunRecords
 from t3d_server.storage.base import ObjectStat
 from t3d_server.storage.memory import MemoryObjectStore
 
 MAX_DATASET_BYTES = 128 * 1024**2
 MAX_BLOB_BYTES = 1024**2
+MAX_RUN_S = 60.0
+MAX_QUEUED = 20
 PROBE = {
     "pyproject.toml": """
 [project]
@@ -150,6 +157,16 @@ class Listening:
         return not self.report(None, [])
 
 
+class Catalog:
+    """The registry as the coordinator sees it."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.find = registry.find
+
+    async def refresh(self) -> None:
+        pass
+
+
 class ThreadDispatcher:
     """Executes attempts in threads of this process."""
 
@@ -160,19 +177,26 @@ class ThreadDispatcher:
         self._load = functools.cache(functools.partial(self._loaded, store, cache))
 
     async def work(self, lane: Lane, call_id: str) -> None:
-        run = self.coordinator.begin(call_id)
+        run = self.coordinator.begin(call_id, "thread")
         while run is not None:
-            outcome = await self._attempt(lane, run)
-            run = await self.coordinator.finish(call_id, run.id, run.attempts, outcome, [])
+            attempt = AttemptKey(run.id, run.attempts, "thread")
+            outcome = await self._attempt(lane, run, attempt)
+            run = (await self.coordinator.finish(call_id, attempt, outcome, [])).following
 
     async def obstacle(self, lane: Lane) -> str | None:
         return None
 
-    async def _attempt(self, lane: Lane, run: Run) -> Outcome:
+    async def is_gone(self, replica: str) -> bool:
+        return False
+
+    async def kill(self, replica: str) -> None:
+        raise NotImplementedError
+
+    async def _attempt(self, lane: Lane, run: Run, attempt: AttemptKey) -> Outcome:
         loop = asyncio.get_running_loop()
 
         async def report(progress: float | None, lines: list[LogLine]) -> bool:
-            return self.coordinator.report(run.id, run.attempts, progress, lines)
+            return self.coordinator.report(attempt, progress, lines)
 
         listener = Listening(lambda *news: asyncio.run_coroutine_threadsafe(report(*news), loop).result())
         algorithm = await asyncio.to_thread(self._load, lane.algorithm, lane.version)
@@ -192,15 +216,21 @@ class LocalCoordinator:
     store: MemoryObjectStore
     folder: Path
     publications: dict[str, asyncio.Task[AlgorithmVersion]] = field(default_factory=dict)
+    started: asyncio.Future[None] | None = None
 
-    async def submit(self, algorithm: str, request: RunRequest) -> Run:
-        return await self.runs.submit(algorithm, request, new_id())
+    async def submit(self, algorithm: str, request: RunRequest, key: str | None) -> Run:
+        self.started = self.started or asyncio.ensure_future(self.runs.recover())
+        await self.started
+        return await self.runs.submit(algorithm, request, new_id(), key)
 
     async def get(self, run_id: str, wait_s: float) -> Run:
         return await self.runs.get(run_id, wait_s)
 
     async def cancel(self, run_id: str) -> Run:
         return await self.runs.cancel(run_id)
+
+    async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
+        return await self.runs.news(run_id, seen, after, wait_s)
 
     async def log(self, run_id: str) -> list[LogLine]:
         return self.runs.log(run_id)
@@ -310,7 +340,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     registry, records = Registry(store), RunRecords(store)
     registry.publish(store_package(store, build(write_files(folder / "probe", PROBE), tags=load_tags(None))))
     dispatcher = ThreadDispatcher(store, datasets, folder / "cache")
-    dispatcher.coordinator = Coordinator(records, registry, dispatcher, lambda: ["cpu"], lambda manifest, device: 2)
+    dispatcher.coordinator = Coordinator(
+        records,
+        datasets,
+        Ownership(store, "cluster"),
+        Catalog(registry),
+        dispatcher,
+        lambda: ["cpu"],
+        lambda manifest, device: 2,
+        RunLimits(max_run_s=MAX_RUN_S, cancel_grace_s=20, max_queued=MAX_QUEUED, max_queued_per_algorithm=MAX_QUEUED),
+    )
     coordinator = LocalCoordinator(dispatcher.coordinator, registry, store, folder)
     limits = Limits(max_dataset_bytes=MAX_DATASET_BYTES, max_blob_bytes=MAX_BLOB_BYTES)
     service = Service(datasets, registry, records, store, coordinator, scratch, limits)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import requests
 
 from t3d_server.ids import new_id
 from t3d_server.models import Run, RunStatus, utc_now
@@ -52,6 +53,37 @@ def test_a_running_run_can_be_cancelled_and_cancelling_again_changes_nothing(ser
     assert server.request("POST", f"{path}/cancel").json()["status"] == "CANCELLED"
 
 
+def test_a_run_past_its_deadline_fails_with_timeout(server: Server, image: str) -> None:
+    body = {**request(image, mode="forever"), "timeout_s": 0.2}
+    run = server.request("POST", f"{RUNS}?wait_s=20", json=body).json()
+    assert (run["status"], run["error"]["code"], run["timeout_s"]) == ("FAILED", "timeout", 0.2)
+    assert run["attempt_history"][0]["outcome"] == "failed"
+
+
+def test_a_submission_with_a_key_can_be_sent_again(server: Server, image: str) -> None:
+    """Another request with it is refused, and so is what is no key."""
+    key = {"Idempotency-Key": new_id()}
+    runs = [server.request("POST", RUNS, json=request(image), headers=key).json() for _ in range(2)]
+    assert runs[0]["id"] == runs[1]["id"]
+    other = server.request("POST", RUNS, json=request(image, amount=3), headers=key)
+    assert (other.status_code, other.json()["code"]) == (422, "invalid_request")
+    assert runs[0]["id"] in other.json()["detail"]
+    for odd in ("", "x" * 256):
+        refused = server.request("POST", RUNS, json=request(image), headers={"Idempotency-Key": odd})
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+
+
+def test_a_full_queue_says_when_to_come_again(server: Server, image: str) -> None:
+    with server.client() as client:
+        answers: list[requests.Response] = []
+        while not answers or answers[-1].status_code == 201:
+            answers.append(server.request("POST", RUNS, json=request(image, mode="forever")))
+        assert (answers[-1].status_code, answers[-1].json()["code"]) == (429, "queue_full")
+        assert int(answers[-1].headers["Retry-After"]) >= 1
+        for answer in answers[:-1]:
+            client.cancel(answer.json()["id"])
+
+
 def test_a_run_of_long_ago_is_read_from_its_record(server: Server) -> None:
     run = Run(
         id=new_id(),
@@ -95,7 +127,9 @@ def test_every_missing_dataset_is_told_at_once(server: Server, image: str) -> No
     [
         ({"device": "gpu"}, 422, "device_not_supported"),
         ({"device": "tpu"}, 422, "invalid_request"),
-        ({"timeout_s": 5}, 422, "invalid_request"),
+        ({"timeout_s": 61}, 422, "invalid_request"),
+        ({"timeout_s": 0}, 422, "invalid_request"),
+        ({"timeout_s": 10**400}, 422, "invalid_request"),
         ({"version": "9.9.9"}, 404, "version_not_found"),
         ({"version": "../1.0.0"}, 404, "version_not_found"),
         ({"args": []}, 422, "invalid_request"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from t3d_server.client import Client
-from t3d_server.errors import AlgorithmError, InvalidPackageError
+from t3d_server.errors import AlgorithmError, InvalidPackageError, InvalidRequestError
 from t3d_server.packages.folder import scan
 from t3d_server.testing import run
 
@@ -74,11 +74,17 @@ def test_a_type_that_its_class_does_not_have_is_refused_with_both_names(tmp_path
     assert "did you mean 'Volume2Mesh'?" in str(problem)
 
 
-def test_the_type_and_its_description_come_from_the_published_class(client: Client) -> None:
-    """Minified, and built, imported and loaded by processes of the server."""
-    client.publish(scan(FOLDER)[0])
-    [info] = client.algorithms(algorithm_type="Volume2Mesh", tag="isosurface")
-    assert not info.version.warnings
+def test_the_type_and_its_description_come_from_the_published_class(client: Client, tmp_path: Path) -> None:
+    """Minified, and as the replica tells that loads it, since the import is not tried before."""
+    folder = shutil.copytree(FOLDER, tmp_path / "unchecked")
+    manifest = (folder / "pyproject.toml").read_text().replace('"volume2mesh"', '"unchecked-mesh"')
+    manifest = manifest.replace("check_importable = true", "check_importable = false")
+    (folder / "pyproject.toml").write_text(manifest.replace('["isosurface"]', '["isosurface", "isosurfaces"]'))
+    client.publish(scan(folder)[0])
+    [info] = client.algorithms(algorithm_type="Volume2Mesh", tag="isosurfaces")
+    assert info.version.warnings == [
+        "tool.t3dserver.tags[1]: 'isosurfaces' is no known tag of 'Volume2Mesh'; did you mean 'isosurface'?"
+    ]
     inputs, outputs = info.version.manifest.inputs, info.version.manifest.outputs
     assert inputs is not None
     assert (inputs.min_datasets, inputs.max_datasets) == (1, None)
@@ -91,5 +97,7 @@ def test_the_type_and_its_description_come_from_the_published_class(client: Clie
         "unit": ([], [], True),
     }
 
-    assert len(client.run("volume2mesh", volumes())) == 2
-    assert_ball(client.run("volume2mesh", volumes()[0], args={"level": level(ball(SHAPES[0]))}), SHAPES[0])
+    with pytest.raises(InvalidRequestError, match=r"found 0 datasets, unchecked-mesh .* takes 1 or more"):
+        client.submit("unchecked-mesh", [])
+    assert len(client.run("unchecked-mesh", volumes())) == 2
+    assert_ball(client.run("unchecked-mesh", volumes()[0], args={"level": level(ball(SHAPES[0]))}), SHAPES[0])

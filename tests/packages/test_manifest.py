@@ -88,6 +88,7 @@ def test_everything_that_can_be_said_is_read() -> None:
         hash_module = false
         hash_assets = false
         load_timeout_s = 30
+        timeout_s = 60
         num_cpus = 0.5
         gpu_memory = "1.5GiB"
         min_replicas = 1
@@ -111,6 +112,7 @@ def test_everything_that_can_be_said_is_read() -> None:
         hash_module=False,
         hash_assets=False,
         load_timeout_s=30,
+        timeout_s=60,
         num_cpus=0.5,
         gpu_memory_bytes=3 * 2**29,
         min_replicas=1,
@@ -233,7 +235,7 @@ SIZE_RULE = 'allowed is a size with its unit, such as "6GiB"'
             "the tags of 'Image2Image' are: image-denoising",
         ),
         (section("obfuscate = 'yes'"), f"{SECTION}.obfuscate: found 'yes' (string), allowed is true or false"),
-        (section("timeout_s = 5"), f"{SECTION}.timeout_s: run time limits are not enforced by this version; remove it"),
+        (section("timeout_s = 0"), f"{SECTION}.timeout_s: found 0 (integer), allowed is a number of seconds above 0"),
         (
             section("load_timeout_s = 0"),
             f"{SECTION}.load_timeout_s: found 0 (integer), allowed is a number of seconds above 0",

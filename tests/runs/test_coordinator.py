@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -18,94 +16,15 @@ from t3d_server.errors import (
     VersionNotFoundError,
 )
 from t3d_server.ids import new_id
-from t3d_server.models import AlgorithmVersion, LogLine, Manifest, Parameter, Run, RunFailure, RunRequest, RunStatus
+from t3d_server.models import LogLine, RunFailure, RunStatus
 from t3d_server.models import utc_now as now
-from t3d_server.runs.coordinator import MAX_ATTEMPTS, Coordinator
+from t3d_server.runs.attempts import AttemptKey
+from t3d_server.runs.coordinator import MAX_ATTEMPTS
 from t3d_server.runs.executor import Outcome
 from t3d_server.runs.lanes import Lane
-from t3d_server.runs.records import RunRecords
-from t3d_server.storage.base import ObjectStore
+from t3d_server.runs.records import Record, RunRecords
 from t3d_server.storage.memory import MemoryObjectStore
-
-DONE = Outcome(RunStatus.COMPLETED, ("01890000-0000-7000-8000-000000000000",))
-
-
-class Replicas:
-    """A dispatcher whose calls end when, and how, the test says."""
-
-    def __init__(self) -> None:
-        self.calls: asyncio.Queue[tuple[Lane, str, asyncio.Future[None]]] = asyncio.Queue()
-        self.open = 0
-        self.hindered: str | None = None
-
-    async def work(self, lane: Lane, call_id: str) -> None:
-        self.open += 1
-        try:
-            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            await self.calls.put((lane, call_id, ended))
-            await ended
-        finally:
-            self.open -= 1
-
-    async def obstacle(self, lane: Lane) -> str | None:
-        return self.hindered
-
-
-class Versions:
-    """A catalog of one algorithm."""
-
-    manifest = Manifest(
-        name="blur",
-        version="1.0.0",
-        supported_devices=["cpu", "gpu"],
-        default_device="gpu",
-        additional_parameters=[Parameter(name="sigma", description="width", type="float", default=1.0)],
-    )
-
-    def find(self, name: str, version: str | None = None) -> AlgorithmVersion:
-        if version not in (None, "1.0.0"):
-            raise VersionNotFoundError(f"no {version}")
-        return AlgorithmVersion(manifest=self.manifest, source_sha256="0", module_sha256="0", assets={})
-
-
-class Bench:
-    """A coordinator on a store, with replicas that the test plays."""
-
-    def __init__(self, store: ObjectStore | None = None, slots: int = 1) -> None:
-        self.store = store or MemoryObjectStore()
-        self.records = RunRecords(self.store)
-        self.replicas = Replicas()
-        self.coordinator = Coordinator(
-            self.records, Versions(), self.replicas, lambda: ["cpu"], lambda manifest, device: slots
-        )
-
-    async def submit(self, **fields: Any) -> Run:
-        return await self.coordinator.submit("blur", RunRequest(input_dataset_ids=[], **fields), new_id())
-
-    async def answer(self) -> tuple[str, Run | None, asyncio.Future[None]]:
-        """Play a replica that gets the next call and asks for a run."""
-        _, call_id, ended = await self.replicas.calls.get()
-        return call_id, self.coordinator.begin(call_id), ended
-
-    async def work(self, outcome: Outcome = DONE) -> list[str]:
-        """Play a replica for the next call, from its begin to the end of its shift; the runs it worked on."""
-        call_id, run, ended = await self.answer()
-        done = []
-        while run is not None:
-            done.append(run.id)
-            run = await self.coordinator.finish(call_id, run.id, run.attempts, outcome, [])
-        ended.set_result(None)
-        return done
-
-
-def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Runs an async test in an event loop of its own, and not for ever."""
-
-    @functools.wraps(test)
-    def wrapper(**fixtures: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(**fixtures), 20))
-
-    return wrapper
+from tests.runs.bench import Bench, in_loop, key_of
 
 
 @in_loop
@@ -173,7 +92,7 @@ async def test_a_shift_ends_and_another_call_takes_what_is_left(monkeypatch: Any
     runs = [await bench.submit() for _ in range(2)]
     call_id, run, ended = await bench.answer()
     assert run is not None
-    assert await bench.coordinator.finish(call_id, run.id, run.attempts, DONE, []) is None
+    assert (await bench.finish(call_id, run)).following is None
     ended.set_result(None)
     call_id, run, ended = await bench.answer()
     assert run is not None
@@ -183,7 +102,7 @@ async def test_a_shift_ends_and_another_call_takes_what_is_left(monkeypatch: Any
 @in_loop
 async def test_another_device_has_a_queue_of_its_own() -> None:
     bench = Bench()
-    bench.coordinator._devices = lambda: ["cpu", "gpu"]
+    bench.coordinator._reception._devices = lambda: ["cpu", "gpu"]
     await bench.submit(device="gpu")
     await bench.submit(device="cpu")
     lanes = {(await bench.replicas.calls.get())[0].device for _ in range(2)}
@@ -196,10 +115,10 @@ async def test_progress_and_log_are_seen_while_the_run_goes_on() -> None:
     run = await bench.submit()
     await bench.answer()
     line = LogLine(time=now(), level="INFO", message="half way")
-    assert bench.coordinator.report(run.id, 1, 0.5, [line]) is True
+    assert bench.coordinator.report(AttemptKey(run.id, 1, "r1"), 0.5, [line]) is True
     seen = await bench.coordinator.get(run.id)
     assert (seen.status, seen.progress, seen.message) == (RunStatus.RUNNING, 0.5, "half way")
-    assert bench.coordinator.log(run.id)[-1] == line
+    assert bench.coordinator.log(run.id)[-1].message == line.message
 
 
 @in_loop
@@ -223,17 +142,19 @@ async def test_a_call_that_nothing_waits_for_any_more_is_taken_back() -> None:
     await bench.coordinator.cancel(run.id)
     await asyncio.wait([ended])
     assert ended.cancelled()
-    assert bench.coordinator.begin(call_id) is None
+    assert bench.coordinator.begin(call_id, "r1") is None
 
 
 @in_loop
 async def test_a_running_run_is_told_to_stop_with_its_next_report() -> None:
     bench = Bench()
     run = await bench.submit()
-    call_id, _, _ = await bench.answer()
-    assert (await bench.coordinator.cancel(run.id)).status is RunStatus.RUNNING
-    assert bench.coordinator.report(run.id, 1, 0.1, []) is False
-    await bench.coordinator.finish(call_id, run.id, 1, Outcome(RunStatus.CANCELLED), [])
+    call_id, given, _ = await bench.answer()
+    assert given is not None
+    for _ in range(2):
+        assert (await bench.coordinator.cancel(run.id)).status is RunStatus.RUNNING
+    assert bench.coordinator.report(key_of(given), 0.1, []) is False
+    await bench.finish(call_id, given, Outcome(RunStatus.CANCELLED))
     assert (await bench.coordinator.get(run.id)).status is RunStatus.CANCELLED
 
 
@@ -249,15 +170,19 @@ async def test_cancelling_an_ended_run_changes_nothing() -> None:
 async def test_a_lost_attempt_is_repeated_and_its_late_outcome_does_not_count() -> None:
     bench = Bench()
     run = await bench.submit()
-    lost_call, _, ended = await bench.answer()
+    lost_call, first, ended = await bench.answer()
     ended.set_exception(ConnectionError("the replica died"))
-    call_id, again, _ = await bench.answer()
+    call_id, again, _ = await bench.answer("r2")
+    assert first is not None
     assert again is not None
     assert (again.id, again.attempts) == (run.id, 2)
-    await bench.coordinator.finish(lost_call, run.id, 1, Outcome(RunStatus.FAILED), [])
+    assert not (await bench.finish(lost_call, first)).counts
     assert (await bench.coordinator.get(run.id)).status is RunStatus.RUNNING
-    await bench.coordinator.finish(call_id, run.id, 2, DONE, [])
-    assert (await bench.coordinator.get(run.id)).status is RunStatus.COMPLETED
+    assert (await bench.finish(call_id, again)).counts
+    done = await bench.coordinator.get(run.id)
+    assert done.status is RunStatus.COMPLETED
+    history = [(each.number, each.replica, each.outcome, each.charged) for each in done.attempt_history]
+    assert history == [(1, "r1", "lost", True), (2, "r2", "completed", True)]
     assert "the replica died" in bench.records.log(run.id)[-1].message
 
 
@@ -321,9 +246,9 @@ async def test_an_outcome_that_is_delivered_twice_gives_the_same_next_run_twice(
     runs = [await bench.submit() for _ in range(3)]
     call_id, first, _ = await bench.answer()
     assert first is not None
-    answers = [await bench.coordinator.finish(call_id, first.id, 1, DONE, []) for _ in range(2)]
-    assert [(run.id, run.attempts) for run in answers if run] == [(runs[1].id, 1)] * 2
-    assert bench.coordinator.begin(call_id) == answers[0]
+    answers = [await bench.finish(call_id, first) for _ in range(2)]
+    assert [(answer.counts, answer.following and answer.following.id) for answer in answers] == [(True, runs[1].id)] * 2
+    assert bench.coordinator.begin(call_id, "r1") == answers[0].following
 
 
 @in_loop
@@ -333,8 +258,9 @@ async def test_a_lane_outlives_a_call_that_is_taken_back_before_it_began() -> No
     call_id, run, ended = await bench.answer()
     assert run is not None
     second = await bench.submit()
+    assert run.id == first.id
     ended.set_result(None)
-    await bench.coordinator.finish(call_id, first.id, 1, DONE, [])
+    await bench.finish(call_id, run)
     for ticks in range(20):
         queued = await bench.submit()
         for _ in range(ticks):
@@ -352,8 +278,7 @@ async def test_submitting_again_under_the_same_id_makes_one_run() -> None:
     """Ray repeats a call when the coordinator died in it."""
     bench = Bench()
     run_id = new_id()
-    request = RunRequest(input_dataset_ids=[])
-    runs = [await bench.coordinator.submit("blur", request, run_id) for _ in range(2)]
+    runs = [await bench.submit(run_id) for _ in range(2)]
     assert runs[0] == runs[1]
     assert len(bench.coordinator.live_runs()) == 1
 
@@ -385,9 +310,8 @@ async def test_the_log_keeps_the_latest_lines_and_says_how_many_it_lost(monkeypa
     bench = Bench()
     run = await bench.submit()
     await bench.answer()
-    bench.coordinator.report(
-        run.id, 1, None, [LogLine(time=now(), level="INFO", message=str(n)) for n in range(10_500)]
-    )
+    lines = [LogLine(time=now(), level="INFO", message=str(n)) for n in range(10_500)]
+    bench.coordinator.report(AttemptKey(run.id, 1, "r1"), None, lines)
     lines = bench.coordinator.log(run.id)
     assert len(lines) == 10_001
     assert "501 earlier lines are left out" in lines[0].message
@@ -409,24 +333,14 @@ async def test_draining_waits_for_runs_and_takes_no_new_ones() -> None:
 
 
 @in_loop
-async def test_a_new_coordinator_takes_up_what_was_open() -> None:
-    store = MemoryObjectStore()
-    runs = [await Bench(store).submit() for _ in range(2)]
-    for _ in range(MAX_ATTEMPTS + 1):
-        bench = Bench(store)
-        await bench.coordinator.recover()
-    assert await bench.work() == [run.id for run in runs]
-
-
-@in_loop
 async def test_an_open_record_that_cannot_be_run_ends_and_one_that_cannot_be_read_is_passed_over() -> None:
     store = MemoryObjectStore()
     run = await Bench(store).submit()
-    gone = run.model_copy(update={"id": new_id(), "version": "0.9.0"})
-    RunRecords(store).accept(gone)
+    gone = Record.of(run.model_copy(update={"id": new_id(), "version": "0.9.0"}), owner="one")
+    RunRecords(store).save(gone)
     store.put("runs/open/broken.json", b"{")
     bench = Bench(store)
-    await bench.coordinator.recover()
+    await bench.recover()
     failed = bench.records.find(gone.id)
     assert failed.error is not None
     assert failed.error.code == "version_not_found"
@@ -439,14 +353,14 @@ async def test_an_open_record_that_cannot_be_run_ends_and_one_that_cannot_be_rea
         ({"args": {"sigma": "wide", "sigmma": 1}}, InvalidArgsError),
         ({"device": "gpu"}, DeviceNotSupportedError),
         ({"version": "9.9.9"}, VersionNotFoundError),
-        ({"timeout_s": 1.0}, InvalidRequestError),
+        ({"timeout_s": 61.0}, InvalidRequestError),
     ],
 )
 def test_a_request_that_is_wrong_leaves_nothing_behind(fields: dict[str, Any], error: type[Exception]) -> None:
     bench = Bench()
     with pytest.raises(error):
         asyncio.run(bench.submit(**fields))
-    assert list(bench.store.list("")) == []
+    assert list(bench.store.list("runs/")) == []
 
 
 class FailingStore(MemoryObjectStore):
@@ -463,8 +377,9 @@ class FailingStore(MemoryObjectStore):
 @in_loop
 async def test_a_run_is_not_accepted_while_the_store_is_down() -> None:
     store = FailingStore()
-    store.down = True
     bench = Bench(store)
+    await bench.recover()
+    store.down = True
     with pytest.raises(StoreUnavailableError):
         await bench.submit()
     assert bench.coordinator.live_runs() == []
@@ -482,6 +397,33 @@ async def test_an_outcome_waits_for_the_store_to_come_back() -> None:
     store.down = False
     await working
     assert bench.records.find(run.id).status is RunStatus.COMPLETED
+
+
+@in_loop
+async def test_a_run_that_fails_because_the_store_is_away_is_repeated_when_it_is_back() -> None:
+    """A bounded number of times."""
+    store = FailingStore()
+    bench = Bench(store)
+    run = await bench.submit()
+    failure = RunFailure(code="store_unavailable", type="StoreUnavailableError", message="no store")
+    call_id, given, _ = await bench.answer()
+    assert given is not None
+    store.down = True
+    delivery = asyncio.create_task(bench.finish(call_id, given, Outcome(RunStatus.FAILED, error=failure)))
+    await asyncio.wait([delivery], timeout=0.1)
+    assert (await bench.coordinator.get(run.id)).status is RunStatus.PENDING
+    assert not delivery.done()
+    store.down = False
+    for number in range(2, MAX_ATTEMPTS + 1):
+        again = (await delivery).following
+        assert again is not None
+        assert (again.id, again.attempts) == (run.id, number)
+        assert (await bench.finish(call_id, given)).following == again  # as Ray repeats it
+        given = again
+        delivery = asyncio.create_task(bench.finish(call_id, given, Outcome(RunStatus.FAILED, error=failure)))
+    assert (await delivery).following is None
+    failed = await bench.coordinator.get(run.id, wait_s=10)
+    assert (failed.status, failed.error, failed.attempts) == (RunStatus.FAILED, failure, MAX_ATTEMPTS)
 
 
 @in_loop

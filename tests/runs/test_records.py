@@ -7,7 +7,7 @@ import pytest
 from t3d_server.errors import RunNotFoundError
 from t3d_server.ids import new_id
 from t3d_server.models import LogLine, Run, RunStatus, utc_now
-from t3d_server.runs.records import RunRecords
+from t3d_server.runs.records import Record, RunRecords
 from t3d_server.storage.memory import MemoryObjectStore
 
 
@@ -50,7 +50,7 @@ def test_ended_runs_are_listed_newest_first_and_filtered_from_the_index(records:
 
 def test_ending_a_run_moves_it_from_open_to_done_with_its_log(records: RunRecords) -> None:
     run = make_run(status=RunStatus.PENDING)
-    records.accept(run)
+    records.save(Record.of(run, owner="one"))
     assert records.find(run.id) == run
     ended = run.model_copy(update={"status": RunStatus.COMPLETED})
     line = LogLine(time=utc_now(), level="INFO", message="two\nlines")

@@ -14,13 +14,15 @@ from ray import serve
 from ray.serve.schema import ApplicationStatus
 
 from t3d_server.errors import LoadFailedError
-from t3d_server.models import AlgorithmVersion, Device, Manifest
+from t3d_server.models import AlgorithmVersion, Device, InputInfo, Manifest, OutputInfo
 from t3d_server.serving.applications import Applications
 from t3d_server.serving.placement import deployment_options, gpu_share
 from t3d_server.serving.resources import PlacementDefaults, Resources
 
 GIB = 2**30
-DEFAULTS = PlacementDefaults(num_cpus=1, num_gpus=0.25, gpu_memory_bytes=16 * GIB, max_replicas=1, idle_s=1)
+DEFAULTS = PlacementDefaults(
+    num_cpus=1, num_gpus=0.25, gpu_memory_bytes=16 * GIB, max_replicas=1, idle_s=1, longest_run_s=1
+)
 FULL_GPU = """
 import os
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -86,6 +88,20 @@ def test_a_device_that_is_gone_leaves_an_application_alone(monkeypatch: pytest.M
 
     asyncio.run(asyncio.wait_for(play(), 20))
     assert controller.deployed == [["cpu"], ["cpu", "gpu"]]
+
+
+def test_what_loading_has_told_leaves_an_application_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in the record that the coordinator reads when it starts again, and was not when it was deployed."""
+    controller = Controller(monkeypatch)
+    told = {"algorithm_type": "Image2Image", "inputs": InputInfo(min_datasets=1), "outputs": OutputInfo()}
+
+    async def play() -> None:
+        for fields in ({}, told):
+            blur = AlgorithmVersion(manifest=manifest(**fields), source_sha256="0", module_sha256="0", assets={})
+            await Applications(unconnected, DEFAULTS).deploy(blur, ["cpu"])
+
+    asyncio.run(asyncio.wait_for(play(), 20))
+    assert len(controller.deployed) == 1
 
 
 def test_other_content_is_deployed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,10 @@ import pytest
 
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.errors import AlgorithmNotFoundError, LoadFailedError, StoreUnavailableError
+from t3d_server.ids import new_id
 from t3d_server.models import AlgorithmVersion, Device, Manifest
 from t3d_server.packages.registry import Registry
+from t3d_server.runs.acceptance import RunLimits
 from t3d_server.serving import coordinator_actor
 from t3d_server.serving.coordinator_actor import Catalog, CoordinatorActor
 from t3d_server.serving.resources import PlacementDefaults, Resources
@@ -79,7 +81,10 @@ def resources(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         datasets=DatasetStore(store, scratch=tmp_path, max_dataset_bytes=0),
         cache=tmp_path,
         scratch=tmp_path,
-        placement=PlacementDefaults(num_cpus=1, num_gpus=1, gpu_memory_bytes=None, max_replicas=1, idle_s=1),
+        placement=PlacementDefaults(
+            num_cpus=1, num_gpus=1, gpu_memory_bytes=None, max_replicas=1, idle_s=1, longest_run_s=1
+        ),
+        run_limits=RunLimits(max_run_s=1, cancel_grace_s=1, max_queued=1, max_queued_per_algorithm=1),
         tokens=None,
         tags={},
         max_dataset_bytes=0,
@@ -90,7 +95,7 @@ def resources(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 async def started(resources: Resources) -> CoordinatorActor:
     actor = object.__new__(CoordinatorActor)
-    await actor.__init__(lambda: resources)  # type: ignore[misc]  # as Ray does
+    await actor.__init__(lambda: resources, new_id())  # type: ignore[misc]  # as Ray does
     await actor.ready()
     return actor
 

@@ -193,11 +193,11 @@ def test_what_cannot_be_run_is_refused(client: Client, image: str) -> None:
     with pytest.raises(DatasetNotFoundError) as raised:
         client.submit("probe", [missing[0], image, missing[1]])
     assert [problem.key for problem in raised.value.problems] == ["input_dataset_ids[0]", "input_dataset_ids[2]"]
-    with pytest.raises(InvalidRequestError, match="timeout_s"):
+    with pytest.raises(InvalidRequestError, match="T3D_MAX_RUN_S"):
         client._http.call(
             "POST",
             "/v1/algorithms/probe/runs",
-            json=json.dumps({"input_dataset_ids": [image], "timeout_s": 5}).encode(),
+            json=json.dumps({"input_dataset_ids": [image], "timeout_s": 1e9}).encode(),
         )
     assert client.runs(limit=1)[0].id == before
 
@@ -276,6 +276,30 @@ def test_a_run_that_kills_its_replica_is_given_up(client: Client, submit: Callab
         f"attempt {number} was lost" for number in (1, 2, 3)
     ]
     np.testing.assert_array_equal(client.run("probe", IMAGE)["image"], IMAGE)
+
+
+def test_a_run_that_makes_no_call_back_is_ended_by_force(
+    client: Client, submit: Callable[..., RunHandle], image: str, tmp_path: Path
+) -> None:
+    """Cancelled or past its deadline; a run on the same replica is repeated and not charged, those that wait go on."""
+    neighbour = submit("holds", path=str(tmp_path / "go"))
+    spinning = client.submit("probe", image, args={"mode": "spins"}, device="gpu", timeout_s=1)
+    until(neighbour, "holding")
+    stuck = submit("holds_the_interpreter")
+    until(stuck, "holding")
+    waiting = submit("identity")
+    for _ in range(2):
+        assert stuck.cancel().status is RunStatus.RUNNING
+
+    assert failure(stuck, RunStatus.CANCELLED).code == "cancelled"
+    assert failure(spinning).code == "timeout"
+    (tmp_path / "go").touch()
+    assert {handle.wait(END_TIMEOUT_S).status for handle in (neighbour, waiting)} == {RunStatus.COMPLETED}
+    assert [(each.outcome, each.charged) for each in neighbour.run.attempt_history] == [
+        ("lost", False),
+        ("completed", True),
+    ]
+    assert stuck.cancel() == stuck.run
 
 
 def test_a_device_that_is_not_supported_is_an_error(client: Client, image: str, cpu_only: AlgorithmVersion) -> None:

@@ -67,9 +67,8 @@ def test_a_store_that_goes_and_comes_back(
 
     store.start()
     assert posted.wait(60).status is RunStatus.COMPLETED
-    failure = posting.wait(60).error
-    assert failure is not None
-    assert failure.code == "store_unavailable"
+    assert posting.wait(60).status is RunStatus.COMPLETED
+    assert posting.run.attempts == 2  # the first one could not post its result
     for handle in (posted, posting):
         assert RunRecords(server_store).find(handle.id) == handle.run
     np.testing.assert_array_equal(posted.result()[0]["image"], IMAGE)

@@ -21,14 +21,6 @@ from t3d_server.storage.s3 import S3Location, S3ObjectStore
 RawGet = Callable[[str], bytes | None]
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave MinIO's front end out unless it is asked for: `pytest tests/storage -m juicefs`."""
-    if "juicefs" not in config.getoption("markexpr"):
-        left_out = [item for item in items if item.get_closest_marker("juicefs")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-
-
 @pytest.fixture(scope="session")
 def minio_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3ObjectStore]:
     """A bucket behind MinIO's own S3 front end (`juicefs gateway`)."""

@@ -1,5 +1,6 @@
 """An algorithm that does what the arg `mode` says."""
 
+import ctypes
 import json
 import os
 import signal
@@ -103,6 +104,19 @@ class Runner(Image2ImageRunner):
         while not Path(args["path"]).exists():
             time.sleep(0.02)
         self.log_message("went on")
+        return data
+
+    def spins(self, data: np.ndarray, args: dict[str, Any]) -> np.ndarray:
+        """Never ends."""
+        self.log_message("holding")
+        while True:
+            pass
+
+    def holds_the_interpreter(self, data: np.ndarray, args: dict[str, Any]) -> np.ndarray:
+        """As C code that does not release the lock: no other thread of the process goes on."""
+        self.log_message("holding")
+        time.sleep(0.5)  # the line is sent
+        ctypes.PyDLL(None).sleep(600)
         return data
 
     def marks(self, data: np.ndarray, args: dict[str, Any]) -> np.ndarray:

@@ -1,0 +1,128 @@
+"""Writes what becomes of live runs into the store: their records in order, their ends for good."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeVar
+
+from t3d_server.errors import StoreUnavailableError
+from t3d_server.ids import tag_for
+from t3d_server.models import Run
+from t3d_server.runs.attempts import was_broken_off
+from t3d_server.runs.entry import Entry
+from t3d_server.runs.records import Record, RunRecords
+
+SAVE_AFTER_S = 0.2
+STORE_RETRY_S = 1.0
+CLOCKS_DIFFER = timedelta(seconds=60)
+"""Ids of outputs carry the time of the replica's machine, runs that of the router's or the coordinator's."""
+
+T = TypeVar("T")
+
+
+class Outputs(Protocol):
+    """Where runs have put their outputs."""
+
+    def remove_tagged(self, tags: Collection[str], since: datetime, *, but: Collection[str]) -> None:
+        """Remove the datasets that belong to these tags; see `DatasetStore.remove_tagged`."""
+
+
+class Journal:
+    """The records of live runs.
+
+    A record is not written at once when an attempt begins, but `SAVE_AFTER_S` later: most runs have ended by then, and
+    need it never. If a crash of the coordinator hides an attempt in that time, its replica makes it known by its next
+    report, or by the outcome; see `Coordinator.report`.
+
+    Args:
+        records: the records.
+        outputs: what runs have made.
+        owner: the cluster that has the runs.
+    """
+
+    def __init__(self, records: RunRecords, outputs: Outputs, owner: Callable[[], str]) -> None:
+        self._records = records
+        self._outputs = outputs
+        self._owner = owner
+        self._unswept: dict[str, Run] = {}
+        self._sweeping = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def accept(self, entry: Entry) -> None:
+        """Store a new run.
+
+        Raises:
+            StoreUnavailableError: it may not be stored.
+        """
+        await asyncio.to_thread(self._records.save, self._record(entry))
+
+    def save_soon(self, entry: Entry) -> None:
+        """Store how far a run is, in a moment, unless it ends before that."""
+
+        def begin() -> None:
+            entry.save_timer = None
+            task = loop.create_task(self.save(entry))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        loop = asyncio.get_running_loop()
+        if entry.save_timer is None and entry.ending is None:
+            entry.save_timer = loop.call_later(SAVE_AFTER_S, begin)
+
+    async def save(self, entry: Entry) -> None:
+        """Store how far a run is, unless it has ended, however long the store is away."""
+        async with entry.saving:
+            if entry.ending is None:
+                await _until_stored(lambda: asyncio.to_thread(self._records.save, self._record(entry)))
+
+    async def end(self, entry: Entry, run: Run) -> Run:
+        """Store how a run has ended, however long the store is away.
+
+        Returns:
+            The run as it has ended; another cluster may have been first.
+        """
+        entry.cancel_timers()
+        async with entry.saving:
+            record = Record.of(run, owner=self._owner(), key=entry.key)
+            first = await _until_stored(lambda: asyncio.to_thread(self._records.end, record, entry.log()))
+        return first or run
+
+    async def file(self, run: Run, *, taken_up: bool) -> None:
+        """What may follow after an end was told: outputs that do not count are removed, and the run goes to the index.
+
+        Until then its open record stays, so that this is done again after a crash.
+
+        Args:
+            run: the run.
+            taken_up: it may have had attempts that nobody knows of.
+        """
+        if taken_up or was_broken_off(run):
+            self._unswept[run.id] = run
+            async with self._sweeping:
+                if run.id in self._unswept:  # else another one has done it in the meantime
+                    batch, self._unswept = list(self._unswept.values()), {}
+                    await _until_stored(lambda: asyncio.to_thread(self._sweep, batch))
+        await _until_stored(lambda: asyncio.to_thread(self._records.file, run))
+
+    def _sweep(self, runs: Collection[Run]) -> None:
+        """Remove what attempts have left whose replicas died: one listing for all these runs."""
+        self._outputs.remove_tagged(
+            {tag_for(run.id) for run in runs},
+            min(run.created_at for run in runs) - CLOCKS_DIFFER,
+            but={dataset_id for run in runs for dataset_id in run.output_dataset_ids},
+        )
+
+    def _record(self, entry: Entry) -> Record:
+        cancelling = entry.stop is not None and entry.stop.code == "cancelled"
+        return Record.of(entry.run, owner=self._owner(), cancelling=cancelling, key=entry.key)
+
+
+async def _until_stored(write: Callable[[], Awaitable[T]]) -> T:
+    """What must not be lost: while the store is down, try again."""
+    while True:
+        try:
+            return await write()
+        except StoreUnavailableError:
+            await asyncio.sleep(STORE_RETRY_S)

@@ -1,0 +1,131 @@
+"""Sees to it that runs which are worked on end: deadlines, the wish to stop, and replicas that have died."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from t3d_server.models import RunFailure, RunStatus, utc_now
+from t3d_server.runs.attempts import AttemptKey
+from t3d_server.runs.entry import Entry
+from t3d_server.runs.lanes import Dispatcher
+
+logger = logging.getLogger(__name__)
+
+WATCH_S = 1.0
+KILL_RETRY_S = 5.0
+
+CANCELLED = RunFailure(code="cancelled", type="RunCancelled", message="the run was cancelled")
+
+
+class Supervisor:
+    """Watches the runs that are worked on.
+
+    Args:
+        dispatcher: tells of replicas, and ends them.
+        live: the runs that have not ended, by id.
+        lost: what to do about an attempt whose replica has died.
+        grace_s: time that a run which is to stop has for its next call back; then its replica is ended.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        live: Mapping[str, Entry],
+        lost: Callable[[Entry, str, str], Awaitable[None]],
+        grace_s: float,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._live = live
+        self._lost = lost
+        self._grace_s = grace_s
+        self._followed: dict[Entry, AttemptKey] = {}
+        self._following: asyncio.Task[None] | None = None
+        self._killing: set[asyncio.Task[None]] = set()
+
+    def started(self, entry: Entry) -> None:
+        """An attempt goes on: it has its time limit, from its start."""
+        run = entry.run
+        if entry.stop is not None:
+            self._give_grace(entry)
+        elif run.timeout_s is not None and run.started_at is not None:
+            left_s = run.timeout_s - (utc_now() - run.started_at).total_seconds()
+            self._later(entry, max(0.0, left_s), self._time_out)
+
+    def stop(self, entry: Entry, failure: RunFailure) -> None:
+        """Have a run stop at its next call back, or soon by force; the first reason counts."""
+        if entry.stop is None:
+            entry.stop = failure
+            self._give_grace(entry)
+
+    def follow(self, entry: Entry) -> None:
+        """Notice by itself if the replica of an attempt dies: there is no open call that would tell."""
+        if entry.attempt is not None:
+            self._followed[entry] = entry.attempt
+        if self._following is None or self._following.done():
+            self._following = asyncio.get_running_loop().create_task(self._follow())
+
+    def followed(self) -> list[Entry]:
+        """The runs that are followed."""
+        return list(self._followed)
+
+    async def _follow(self) -> None:
+        while self._followed:
+            await asyncio.sleep(WATCH_S)
+            for entry, attempt in list(self._followed.items()):
+                if not self._goes_on(entry, attempt):
+                    del self._followed[entry]
+                elif await self._is_gone(attempt.replica) and self._goes_on(entry, attempt):
+                    del self._followed[entry]
+                    await self._lost(entry, attempt.replica, "its replica has ended")
+
+    async def _is_gone(self, replica: str) -> bool:
+        try:
+            return await self._dispatcher.is_gone(replica)
+        except Exception:  # the cluster may be busy with itself; it is asked again
+            logger.exception("the cluster does not tell of the replica %s", replica)
+            return False
+
+    def _goes_on(self, entry: Entry, attempt: AttemptKey) -> bool:
+        return self._live.get(entry.run.id) is entry and entry.ending is None and entry.attempt == attempt
+
+    def _later(self, entry: Entry, after_s: float, call: Callable[[Entry], None]) -> None:
+        if entry.timer is not None:
+            entry.timer.cancel()
+        entry.timer = asyncio.get_running_loop().call_later(after_s, call, entry)
+
+    def _time_out(self, entry: Entry) -> None:
+        message = f"the run took longer than its limit of {entry.run.timeout_s:g} s"
+        entry.note("WARNING", message)
+        self.stop(entry, RunFailure(code="timeout", type="TimeoutError", message=message))
+
+    def _give_grace(self, entry: Entry) -> None:
+        self._later(entry, self._grace_s, self._begin_to_kill)
+
+    def _begin_to_kill(self, entry: Entry) -> None:
+        task = asyncio.get_running_loop().create_task(self._kill(entry))
+        self._killing.add(task)
+        task.add_done_callback(self._killing.discard)
+
+    async def _kill(self, entry: Entry) -> None:
+        """End the replica of a run that does not stop; whoever shares it is repeated without being charged."""
+        attempt = entry.attempt
+        if attempt is None:
+            return
+        self.follow(entry)  # the call on a replica may be open for long after its end
+        while self._goes_on(entry, attempt):
+            for other in self._live.values():
+                if other is not entry and other.attempt is not None and other.attempt.replica == attempt.replica:
+                    other.spared = True
+                    self.follow(other)
+            try:
+                await self._dispatcher.kill(attempt.replica)
+            except Exception:  # the cluster may be busy with itself
+                logger.exception("the replica %s cannot be ended yet", attempt.replica)
+            await asyncio.sleep(KILL_RETRY_S)
+
+
+def status_after(failure: RunFailure) -> RunStatus:
+    """How a run ends that was told to stop."""
+    return RunStatus.CANCELLED if failure.code == "cancelled" else RunStatus.FAILED

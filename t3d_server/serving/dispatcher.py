@@ -1,0 +1,72 @@
+"""Calls the replicas of algorithms through Serve's handles, and ends single ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import ray
+
+from t3d_server.models import AlgorithmVersion, Device
+from t3d_server.runs.lanes import Lane
+from t3d_server.serving.applications import Applications
+from t3d_server.serving.resources import application_name
+
+SERVE_NAMESPACE = "serve"
+"""In which the actors of replicas have their names."""
+
+
+class Versions(Protocol):
+    """Finds published versions, without input or output."""
+
+    def find(self, name: str, version: str | None = None) -> AlgorithmVersion:
+        """The version, or the current one."""
+
+
+class ReplicaDispatcher:
+    """See `runs.lanes.Dispatcher`.
+
+    Args:
+        versions: the published versions.
+        applications: where they are served.
+        devices: tells which devices the cluster has.
+    """
+
+    def __init__(self, versions: Versions, applications: Applications, devices: Callable[[], list[Device]]) -> None:
+        self._versions = versions
+        self._applications = applications
+        self._devices = devices
+
+    async def work(self, lane: Lane, call_id: str) -> None:
+        """See `Dispatcher.work`."""
+        await self._applications.deploy(self._versions.find(lane.algorithm, lane.version), self._devices())
+        handle = self._applications.handle(application_name(lane.algorithm, lane.version), lane.device)
+        response = handle.work.remote(call_id)
+        try:
+            await response
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+
+    async def obstacle(self, lane: Lane) -> str | None:
+        """See `Dispatcher.obstacle`."""
+        return await self._applications.obstacle(application_name(lane.algorithm, lane.version), lane.device)
+
+    async def is_gone(self, replica: str) -> bool:
+        """See `Dispatcher.is_gone`; the name of an actor ends with it."""
+        return await asyncio.to_thread(_find, replica) is None
+
+    async def kill(self, replica: str) -> None:
+        """See `Dispatcher.kill`."""
+        actor = await asyncio.to_thread(_find, replica)
+        if actor is not None:
+            await asyncio.to_thread(ray.kill, actor, no_restart=True)
+
+
+def _find(replica: str) -> Any:
+    """The replica's actor; None if it has ended."""
+    try:
+        return ray.get_actor(replica, namespace=SERVE_NAMESPACE)
+    except ValueError:
+        return None

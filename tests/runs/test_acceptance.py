@@ -1,0 +1,32 @@
+"""What is refused before it becomes a run."""
+
+from __future__ import annotations
+
+import pytest
+
+from t3d_server.errors import InvalidRequestError
+from t3d_server.ids import new_id
+from t3d_server.models import InputInfo, Manifest, RunRequest
+from t3d_server.runs.acceptance import accept
+
+
+@pytest.mark.parametrize(
+    ("inputs", "right", "wrong", "allowed"),
+    [
+        (None, [0, 1, 9], [], ""),
+        (InputInfo(min_datasets=1), [1, 9], [0], "1 or more"),
+        (InputInfo(min_datasets=2, max_datasets=2), [2], [0, 1, 3], "2"),
+        (InputInfo(min_datasets=0, max_datasets=2), [0, 1, 2], [3], "0 to 2"),
+    ],
+)
+def test_the_number_of_inputs_is_that_which_the_algorithm_takes(
+    inputs: InputInfo | None, right: list[int], wrong: list[int], allowed: str
+) -> None:
+    manifest = Manifest(name="tested", version="1.0.0", inputs=inputs)
+    for count in right:
+        accept(manifest, RunRequest(input_dataset_ids=["x"] * count), ["cpu"], new_id())
+    for count in wrong:
+        with pytest.raises(InvalidRequestError) as caught:
+            accept(manifest, RunRequest(input_dataset_ids=["x"] * count), ["cpu"], new_id())
+        [problem] = caught.value.problems
+        assert str(problem) == f"input_dataset_ids: found {count} datasets, tested 1.0.0 takes {allowed}"

@@ -1,0 +1,92 @@
+"""What is accepted: each run once, and no more than may wait."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from t3d_server.errors import InvalidArgsError, InvalidRequestError, QueueFullError
+from t3d_server.models import RunStatus
+from t3d_server.runs import recovery
+from tests.runs.bench import LIMITS, Bench, in_loop
+
+
+@in_loop
+async def test_the_same_key_and_request_give_the_same_run() -> None:
+    """Also at the same time, and once it has ended."""
+    bench = Bench()
+    await bench.recover()
+    runs = await asyncio.gather(*(bench.submit(key="k") for _ in range(5)))
+    assert len({run.id for run in runs}) == 1
+    assert len(bench.records.open_runs()) == 1
+    await bench.work()
+    again = await bench.submit(key="k")
+    assert (again.id, again.status) == (runs[0].id, RunStatus.COMPLETED)
+
+
+@in_loop
+async def test_a_key_that_was_used_for_something_else_is_refused() -> None:
+    bench = Bench()
+    run = await bench.submit(key="k")
+    for fields in ({"args": {"sigma": 2.0}}, {"args": {"sigma": "wide"}}):
+        with pytest.raises(InvalidRequestError, match=run.id):
+            await bench.submit(key="k", **fields)
+    assert (await bench.submit(key="other")).id != run.id
+
+
+@in_loop
+async def test_a_request_that_was_refused_uses_no_key_up() -> None:
+    bench = Bench()
+    with pytest.raises(InvalidArgsError):
+        await bench.submit(key="k", args={"sigma": "wide"})
+    await bench.submit(key="k")
+
+
+@in_loop
+async def test_a_key_outlives_the_coordinator_also_where_it_came_to_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "ANNOUNCE_S", 0.0)
+    bench = Bench()
+    run = await bench.submit(key="k")
+    bench.store.delete(f"runs/open/{run.id}.json")  # as if the crash had come before it
+    after = Bench(bench.store)
+    assert (await after.submit(key="k")).id == run.id
+    assert [record.id for record in after.records.open_runs()] == [run.id]
+
+
+@in_loop
+async def test_no_more_runs_wait_than_may() -> None:
+    """Those that are worked on do not count; an accepted run is given back also while the queue is full."""
+    bench = Bench(limits=dataclasses.replace(LIMITS, max_queued_per_algorithm=2))
+    await bench.submit(key="first")
+    await bench.answer()
+    for _ in range(2):
+        await bench.submit()
+    with pytest.raises(QueueFullError, match="blur") as raised:
+        await bench.submit()
+    assert raised.value.retry_after_s >= 1
+    await bench.submit(key="first")
+    assert len(bench.coordinator.live_runs()) == 3
+
+
+@in_loop
+async def test_the_bound_on_all_that_waits_holds_at_once() -> None:
+    bench = Bench(limits=dataclasses.replace(LIMITS, max_queued=3))
+    await bench.recover()
+    answers = await asyncio.gather(*(bench.submit() for _ in range(6)), return_exceptions=True)
+    assert [type(answer) for answer in answers].count(QueueFullError) == 3
+
+
+@in_loop
+async def test_the_time_to_try_again_follows_from_how_long_runs_take() -> None:
+    bench = Bench(limits=dataclasses.replace(LIMITS, max_queued=1))
+    run = await bench.submit()
+    await bench.work()
+    ended = await bench.coordinator.get(run.id)
+    assert ended.ended_at is not None
+    bench.coordinator._reception.has_ended(ended.model_copy(update={"started_at": ended.ended_at.replace(year=2020)}))
+    await bench.submit()
+    with pytest.raises(QueueFullError) as raised:
+        await bench.submit()
+    assert raised.value.retry_after_s == 60
