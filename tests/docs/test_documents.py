@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -47,7 +48,7 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/*.md", "algorithms/*/README.md", "examples/**/README.md", "deploy/**/*.md")
     for path in ROOT.glob(pattern)
 )
-RUN = re.compile(r"(t3d|curl|api|python examples/\w+\.py)\b|\w+=\S|\w+\(\)")
+RUN = re.compile(r"(t3d|curl|api|mkdir|cp|python examples/\w+\.py)\b|\w+=\S|\w+\(\)")
 NOT_RUN = {
     "t3d up": "the suite's server is there already",
     "export": "its values are examples",
@@ -61,6 +62,7 @@ NOT_RUN = {
     "helm": "there is no cluster",
     "sudo": "changes the machine",
     "systemctl": "changes the machine",
+    "loginctl": "changes the machine",
 }
 """Beginnings of command lines that are left out, each with the reason."""
 
@@ -218,6 +220,7 @@ def here(home: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyP
     tifffile.imwrite("scan.tif", STACK, imagej=True, metadata={"axes": "ZYX"})
     for name in ("algorithms", "examples"):
         Path(name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "deploy", "deploy")  # where readers fill in files
     return tmp_path
 
 
