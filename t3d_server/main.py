@@ -106,12 +106,12 @@ def application(args: dict[str, Any]) -> Application:
     Raises:
         InvalidRequestError: there are some.
     """
-    from t3d_server.serving.router import router_application
-
     if args:
         raise InvalidRequestError(
             f"`args` of the Serve config must be empty, but has {', '.join(sorted(args))}: {WHERE}"
         )
+    from t3d_server.serving.router import router_application
+
     return router_application(connect)
 
 
