@@ -176,6 +176,7 @@ def _start_ray(settings: Settings, cleanup: ExitStack, on_step: Callable[[str], 
     del os.environ["RAY_DISABLE_FAILURE_SIGNAL_HANDLER"]
 
     from t3d_server.serving.coordinator_actor import start_coordinator
+    from t3d_server.serving.logs import SERVE_CONFIG
     from t3d_server.serving.router import start_router
 
     on_step("starting Ray")
@@ -193,7 +194,7 @@ def _start_ray(settings: Settings, cleanup: ExitStack, on_step: Callable[[str], 
         _node_ip_address="127.0.0.1",
     )
     on_step("starting the server")
-    serve.start(http_options={"host": settings.host, "port": settings.port})
+    serve.start(http_options={"host": settings.host, "port": settings.port}, logging_config=SERVE_CONFIG)
     coordinator = start_coordinator(connect)
     cleanup.callback(_release, coordinator)
     ray.get(coordinator.ready.remote())

@@ -19,6 +19,7 @@ from t3d_server.models import AlgorithmInfo, DatasetInfo, Device, LogLine, Run, 
 from t3d_server.packages.registry import Registry
 from t3d_server.runs.records import RunRecords
 from t3d_server.serving.calls import CoordinatorClient
+from t3d_server.serving.logs import SERVE_CONFIG, log_with_serve
 from t3d_server.serving.resources import Connect
 
 APPLICATION_NAME = "t3d"
@@ -46,6 +47,7 @@ class Router:
     """
 
     def __init__(self, connect: Connect) -> None:
+        log_with_serve()
         resources = connect()
         self._tokens = resources.tokens
         self._service = Service(
@@ -183,6 +185,7 @@ def start_router(connect: Connect) -> None:
     deployment = router.options(
         name="router",
         max_ongoing_requests=1000,
+        logging_config=SERVE_CONFIG,
         ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": ENVIRONMENT}},
     )
     serve.run(deployment.bind(connect), name=APPLICATION_NAME, route_prefix="/")
