@@ -41,6 +41,7 @@ def connect() -> Resources:
     """The resources of this process, by the settings in its environment."""
     from t3d_server.api.auth import Role
     from t3d_server.runs.acceptance import RunLimits
+    from t3d_server.runs.records import RunRecords
     from t3d_server.serving.resources import PlacementDefaults, Resources
 
     settings = load_settings()
@@ -51,7 +52,13 @@ def connect() -> Resources:
     scratch.mkdir(parents=True, exist_ok=True)
     return Resources(
         store=store,
-        datasets=DatasetStore(store, scratch=scratch, max_dataset_bytes=settings.max_dataset_bytes),
+        datasets=DatasetStore(
+            store,
+            scratch=scratch,
+            max_dataset_bytes=settings.max_dataset_bytes,
+            keep_s=settings.keep_datasets_s,
+        ),
+        records=RunRecords(store, keep_s=settings.keep_runs_s, keep_logs_s=settings.keep_logs_s),
         cache=settings.cache_dir or state_directory() / "cache",
         scratch=scratch,
         placement=PlacementDefaults(

@@ -403,7 +403,7 @@ class Coordinator:
         entry = self._live.get(run_id) or self._ended.get(run_id)
         try:
             run = entry.run if entry is not None else await asyncio.to_thread(self._records.find, run_id)
-        except RunNotFoundError:
+        except NotFoundError:
             return False
         return set(outcome.output_dataset_ids) <= set(run.output_dataset_ids)
 

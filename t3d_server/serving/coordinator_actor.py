@@ -29,7 +29,7 @@ from t3d_server.runs.executor import Outcome
 from t3d_server.runs.lanes import Lane
 from t3d_server.runs.log import storable
 from t3d_server.runs.ownership import Ownership
-from t3d_server.runs.records import RunRecords
+from t3d_server.runs.sweep import Sweep
 from t3d_server.serving.applications import Applications
 from t3d_server.serving.building import Builder
 from t3d_server.serving.dispatcher import ReplicaDispatcher
@@ -105,7 +105,7 @@ class CoordinatorActor:
             self._catalog.refresh,
         )
         self._runs = Coordinator(
-            RunRecords(resources.store),
+            resources.records,
             resources.datasets,
             Ownership(resources.store, cluster_id),
             self._catalog,
@@ -114,6 +114,8 @@ class CoordinatorActor:
             lambda manifest, device: most_replicas(manifest, defaults) * manifest.runs_per_replica,
             resources.run_limits,
         )
+        self._sweep = Sweep(resources.records, resources.datasets, self._runs.live_runs)
+        self._sweeping: asyncio.Task[None] | None = None
         self._start: asyncio.Task[None] | None = None
         self._refresh: asyncio.Task[None] | None = None
         # Nobody may call after a restart, and the runs that were open are to go on all the same.
@@ -148,6 +150,7 @@ class CoordinatorActor:
                 fields = {"algorithm": manifest.name, "version": manifest.version}
                 logger.exception("%s %s cannot be served", manifest.name, manifest.version, extra=fields)
         await self._runs.recover()
+        self._sweeping = self._sweeping or asyncio.create_task(self._sweep.go_on())
 
     async def _refresh_devices(self) -> None:
         while True:

@@ -17,7 +17,6 @@ from t3d_server.api.service import MAX_WAIT_S, Limits, Service
 from t3d_server.errors import InvalidDatasetError, InvalidRequestError, Problem, T3dError
 from t3d_server.models import AlgorithmInfo, DatasetInfo, Device, LogLine, Run, RunRequest
 from t3d_server.packages.registry import Registry
-from t3d_server.runs.records import RunRecords
 from t3d_server.serving.calls import CoordinatorClient
 from t3d_server.serving.logs import SERVE_CONFIG, log_with_serve
 from t3d_server.serving.resources import Connect
@@ -53,7 +52,7 @@ class Router:
         self._service = Service(
             datasets=resources.datasets,
             registry=Registry(resources.store),
-            records=RunRecords(resources.store),
+            records=resources.records,
             store=resources.store,
             coordinator=CoordinatorClient(),
             scratch=resources.scratch,

@@ -16,6 +16,7 @@ from t3d_server.ids import new_id
 from t3d_server.models import AlgorithmVersion, Device, Manifest
 from t3d_server.packages.registry import Registry
 from t3d_server.runs.acceptance import RunLimits
+from t3d_server.runs.records import RunRecords
 from t3d_server.serving import coordinator_actor
 from t3d_server.serving.coordinator_actor import Catalog, CoordinatorActor
 from t3d_server.serving.resources import PlacementDefaults, Resources
@@ -79,6 +80,7 @@ def resources(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return Resources(
         store=store,
         datasets=DatasetStore(store, scratch=tmp_path, max_dataset_bytes=0),
+        records=RunRecords(store),
         cache=tmp_path,
         scratch=tmp_path,
         placement=PlacementDefaults(
