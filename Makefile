@@ -6,7 +6,7 @@ WEIGHTS := algorithms/embed/files/efficientnet_lite0.pth
 export PIP_CONSTRAINT := $(CURDIR)/deploy/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test test-minio chaos lint types docs benchmark clean
+.PHONY: install demo test test-minio chaos lint types docs pictures benchmark clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED) $(WEIGHTS)  ## the virtual environment and the weights of `embed`
@@ -32,6 +32,9 @@ types: install
 
 docs: install  ## the parts of docs/ that are made from the code
 	$(BIN)/python docs/http_api.py
+
+pictures: install  ## the pictures of the algorithms' READMEs, into docs/algorithms
+	$(BIN)/python algorithms/draw_pictures.py
 
 benchmark: install  ## times against the bare store; takes some minutes
 	$(BIN)/python tests/benchmarks/bench_runs.py

@@ -43,7 +43,7 @@ class Reply(Generic[T]):
         self._send = send
         self._convert = convert
         self._repeatable = repeatable
-        self._deadline = time.monotonic() + RETRY_FOR_S
+        self._deadline: float | None = None
         self._response = send()
 
     def result(self, timeout_s: float | None = None) -> T:
@@ -90,8 +90,10 @@ class Reply(Generic[T]):
         never_begun = isinstance(error, DeploymentUnavailableError)
         if not never_begun and not isinstance(error, RayActorError):
             raise error
-        if not (never_begun or self._repeatable) or time.monotonic() > self._deadline:
-            effect = "" if never_begun or self._repeatable else "; whether the call had its effect is not known"
+        harmless = never_begun or self._repeatable
+        self._deadline = self._deadline or time.monotonic() + RETRY_FOR_S
+        if not harmless or time.monotonic() > self._deadline:
+            effect = "" if harmless else "; whether the call had its effect is not known"
             raise ServerUnavailableError(f"the t3d server does not answer in this Ray cluster{effect}") from error
 
 
@@ -183,8 +185,9 @@ class T3D:
             return results if several else results[0]
 
         given = [stored_id(each) or _values(each) for each in listed(inputs)]
-        options = {"device": device, "version": version, "timeout_s": timeout_s}
-        return self._call(made, "compute", name, given, dict(args or {}), **options)
+        return self._call(
+            made, "compute", name, given, dict(args or {}), device=device, version=version, timeout_s=timeout_s
+        )
 
     def submit(
         self,
@@ -211,8 +214,10 @@ class T3D:
             InvalidArgsError: lists every arg that is wrong.
             DeviceNotSupportedError: it does not run there.
         """
-        options = {"device": device, "version": version, "timeout_s": timeout_s}
-        return self._call(_same, "submit", name, _ids(inputs), dict(args or {}), **options)
+        ids = _ids(inputs)
+        return self._call(
+            _same, "submit", name, ids, dict(args or {}), device=device, version=version, timeout_s=timeout_s
+        )
 
     def get_run(self, run_id: str, wait_s: float = 0.0) -> Reply[Run]:
         """A run: its status, progress, latest message, error and outputs.

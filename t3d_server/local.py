@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from t3d_server.algorithm_utils.tags import load_tags
+from t3d_server.datasets import slices
 from t3d_server.datasets.formats import guess_content_type
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.errors import AlgorithmError
@@ -71,7 +74,7 @@ def run_folder(
 
     Args:
         folder: the algorithm folder.
-        inputs: files (HDF5, npy, npz, TIFF, PNG, JPEG), or dictionaries of arrays.
+        inputs: files (HDF5, npy, npz, TIFF, PNG, JPEG), folders of slices, or dictionaries of arrays.
         args: values of parameters.
         listener: hears of log lines, also of those while loading, and of progress.
         device: where to run; the algorithm's default where None.
@@ -123,6 +126,9 @@ def _named(error: RunFailure | None, names: Mapping[str, str]) -> RunFailure | N
 
 
 def _add(datasets: DatasetStore, item: Path | Mapping[str, Any]) -> str:
+    if isinstance(item, Path) and item.is_dir():
+        stack = slices.find(item)
+        return datasets.add({"image": np.stack(list(stack)), "axes": stack.axes}).id
     if isinstance(item, Path):
         return datasets.add_upload(item, guess_content_type(item)).id
     return datasets.add(item).id

@@ -388,6 +388,13 @@ class LogLine(Model):
     message: str
 
 
+class RunNews(Model):
+    """A run, and the lines of its log that are new."""
+
+    run: Run
+    lines: list[LogLine]
+
+
 class ServerInfo(Model):
     """The server and what it can do.
 

@@ -9,118 +9,99 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from t3d_server.algorithm_utils.axes import resolve_axes
+from t3d_server.views import view_features, view_image, view_labels
 
-TILE_PIXELS = 256
-GAP_PIXELS = 12
-CAPTION_PIXELS = 20
-MOST_IN_A_COLUMN = 4
+TILE_PIXELS = 300
+GAP_PIXELS = 14
+LINE_PIXELS = 22
+FONT_PIXELS = 16
 BACKGROUND = (255, 255, 255)
-INK = (40, 40, 40)
+INK = (30, 30, 30)
+FAINT_INK = (110, 110, 110)
 
 Row = tuple[str, Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]
 """A caption, input datasets, output datasets."""
 
+Tile = tuple[str, np.ndarray]
+"""A caption, whose second line is set fainter, and a picture, uint8 (Y, X) or (Y, X, 3)."""
+
 
 def draw_rows(rows: Sequence[Row], path: Path) -> None:
-    """Write a PNG that shows each run: its first inputs, then its first outputs.
+    """Write a PNG that shows each run: its first two inputs, then its first two outputs.
 
     Args:
-        rows: what to show; more than four runs are set in two columns.
+        rows: the runs, one below the other.
         path: the file to write.
     """
-    drawn = [_row(row) for row in rows]
-    columns = 1 if len(drawn) <= MOST_IN_A_COLUMN else 2
-    lines = -(-len(drawn) // columns)
-    width = max((row.width for row in drawn), default=1)
-    height = TILE_PIXELS + CAPTION_PIXELS
-    size = (GAP_PIXELS + columns * (width + 2 * GAP_PIXELS), GAP_PIXELS + lines * (height + GAP_PIXELS))
-    sheet = Image.new("RGB", size, BACKGROUND)
-    for index, row in enumerate(drawn):
-        column, line = divmod(index, lines)
-        sheet.paste(row, (GAP_PIXELS + column * (width + 2 * GAP_PIXELS), GAP_PIXELS + line * (height + GAP_PIXELS)))
+    draw_tiles([_tiles(*row) for row in rows], path)
+
+
+def draw_tiles(rows: Sequence[Sequence[Tile]], path: Path) -> None:
+    """Write pictures under their captions, as PNG or JPEG.
+
+    Args:
+        rows: pictures side by side, one row below the other; each is scaled to the width or height of a tile.
+        path: the file to write.
+    """
+    drawn = [_row(tiles) for tiles in rows if tiles]
+    width = max((row.width for row in drawn), default=0) + 2 * GAP_PIXELS
+    height = sum(row.height + GAP_PIXELS for row in drawn) + GAP_PIXELS
+    sheet = Image.new("RGB", (width, height), BACKGROUND)
+    top = GAP_PIXELS
+    for row in drawn:
+        sheet.paste(row, (GAP_PIXELS, top))
+        top += row.height + GAP_PIXELS
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, "PNG")
+    sheet.save(path, optimize=True, quality=88)  # PNG has no quality, and ignores it
 
 
-def _row(row: Row) -> Image.Image:
-    """The tiles of a run side by side, each under its caption."""
-    tiles = _tiles(row)
-    drawn = Image.new("RGB", (len(tiles) * (TILE_PIXELS + GAP_PIXELS), TILE_PIXELS + CAPTION_PIXELS), BACKGROUND)
+def _row(tiles: Sequence[Tile]) -> Image.Image:
+    """Pictures side by side."""
+    pictures = [_scaled(picture) for _, picture in tiles]
+    captions = [caption.split("\n") for caption, _ in tiles]
+    caption_height = LINE_PIXELS * max(map(len, captions)) + LINE_PIXELS // 4
+    width = len(tiles) * (TILE_PIXELS + GAP_PIXELS) - GAP_PIXELS
+    drawn = Image.new("RGB", (width, caption_height + max(picture.height for picture in pictures)), BACKGROUND)
     draw = ImageDraw.Draw(drawn)
-    for index, (caption, tile) in enumerate(tiles):
+    font = ImageFont.load_default(FONT_PIXELS)
+    for index, (lines, picture) in enumerate(zip(captions, pictures, strict=True)):
         left = index * (TILE_PIXELS + GAP_PIXELS)
-        draw.text((left, 0), caption, fill=INK, font=ImageFont.load_default(13))
-        drawn.paste(tile, (left, CAPTION_PIXELS))
+        for line, text in enumerate(lines):
+            draw.text((left, line * LINE_PIXELS), text, fill=FAINT_INK if line else INK, font=font)
+        drawn.paste(picture, (left, caption_height))
     return drawn
 
 
-def _tiles(row: Row) -> list[tuple[str, Image.Image]]:
-    caption, inputs, outputs = row
-    shown = [(f"{caption}: input", values) for values in inputs[:2]] + [("result", values) for values in outputs[:2]]
-    return [(title, _tile(values)) for title, values in shown]
-
-
-def _tile(values: Mapping[str, Any]) -> Image.Image:
-    """A dataset as a square tile: its image, mask, features or matrix."""
-    if values.get("mask") is not None and values.get("image") is None:
-        picture = _labels(_plane(np.asarray(values["mask"])))
-    elif values.get("image") is not None:
-        picture = _grey_or_colour(np.asarray(values["image"]), values.get("axes"))
-    elif values.get("features") is not None:
-        picture = _features(np.asarray(values["features"]))
-    else:
-        return _text(values)
+def _scaled(picture: np.ndarray) -> Image.Image:
     image = Image.fromarray(picture)
     scale = TILE_PIXELS / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    smooth = Image.Resampling.NEAREST if scale > 1 or values.get("image") is None else Image.Resampling.BOX
-    return image.resize(size, smooth)
+    # Single pixels stay squares, so that nobody takes a blur for a result.
+    return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)
 
 
-def _plane(array: np.ndarray) -> np.ndarray:
-    """The middle slice of a stack."""
-    while array.ndim > 2:
-        array = array[len(array) // 2]
-    return array
+def _tiles(caption: str, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> list[Tile]:
+    tiles = [(f"{caption}: input", _view(values)) for values in inputs[:2]]
+    for index, values in enumerate(outputs[:2]):
+        behind = tiles[index][1] if index < len(tiles) else None
+        tiles.append(("result", _view(values, behind)))
+    return tiles
 
 
-def _grey_or_colour(image: np.ndarray, axes: str | None) -> np.ndarray:
-    """uint8 (Y, X) or (Y, X, 3), contrast stretched between the 1st and 99th percentile."""
-    axes = resolve_axes(image.shape, axes)
-    if axes == "CYX":
-        image = np.moveaxis(image, 0, -1)
-    if axes.startswith("Z"):
-        image = image[len(image) // 2]
-    if "C" in axes:
-        image = image[..., :3]
-    values = np.nan_to_num(image.astype(np.float32))
-    low, high = (0, 255) if image.dtype == np.uint8 else np.percentile(values, (1, 99))
-    stretched: np.ndarray = np.clip((values - low) / max(high - low, 1e-12) * 255, 0, 255).astype(np.uint8)
-    return stretched
+def _view(values: Mapping[str, Any], behind: np.ndarray | None = None) -> np.ndarray:
+    """A dataset as a picture: its image, its mask (over what is behind it), its features, or a list of what it has."""
+    if values.get("image") is not None:
+        return view_image(np.asarray(values["image"]), values.get("axes"))
+    if values.get("mask") is not None:
+        mask = np.asarray(values["mask"])
+        fits = behind is not None and behind.shape[:2] == mask.shape[-2:]
+        return view_labels(mask, behind if fits else None)
+    if values.get("features") is not None:
+        return view_features(np.asarray(values["features"]))
+    return _view_text(values)
 
 
-def _labels(mask: np.ndarray) -> np.ndarray:
-    """uint8 (Y, X, 3): each label in a colour of its own, background black."""
-    hues = (mask.astype(np.int64) * 0.618034) % 1.0  # the golden ratio keeps neighbouring labels apart
-    channels = [np.clip(np.abs((hues * 6 + shift) % 6 - 3) - 1, 0, 1) for shift in (0, 4, 2)]
-    colours: np.ndarray = (np.stack(channels, axis=-1) * 255 * (mask != 0)[..., np.newaxis]).astype(np.uint8)
-    return colours
-
-
-def _features(features: np.ndarray) -> np.ndarray:
-    """uint8 (Y, X): the features as a map, a vector row by row."""
-    if features.ndim == 3:
-        features = features.mean(axis=0)
-    if features.ndim != 2:
-        flat = features.ravel()
-        side = int(np.ceil(np.sqrt(flat.size)))
-        features = np.pad(flat, (0, side * side - flat.size)).reshape(side, side)
-    return _grey_or_colour(features, "YX")
-
-
-def _text(values: Mapping[str, Any]) -> Image.Image:
-    """A tile that lists what there is, for datasets that are no picture."""
+def _view_text(values: Mapping[str, Any]) -> np.ndarray:
     tile = Image.new("RGB", (TILE_PIXELS, TILE_PIXELS), (245, 245, 245))
     lines = []
     for key, value in values.items():
@@ -128,5 +109,5 @@ def _text(values: Mapping[str, Any]) -> Image.Image:
         small = array.size <= 9 and array.dtype.kind in "fiub"
         text = np.array2string(array, precision=3, suppress_small=True) if small else str(array.shape)
         lines.append(f"{key}:\n{text}")
-    ImageDraw.Draw(tile).multiline_text((8, 8), "\n".join(lines)[:600], fill=INK, font=ImageFont.load_default(12))
-    return tile
+    ImageDraw.Draw(tile).multiline_text((8, 8), "\n".join(lines)[:600], fill=INK, font=ImageFont.load_default(13))
+    return np.asarray(tile)

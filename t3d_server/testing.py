@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from t3d_server.errors import T3dError
+from t3d_server.errors import AlgorithmError, T3dError
 from t3d_server.local import run_folder
 from t3d_server.models import Device, LogLine
 
 Data = np.ndarray[Any, Any] | Mapping[str, Any] | str | os.PathLike[str]
-"""One input: an array, which is its `image`; values by key; or the path of a file."""
+"""One input: an array, which is its `image`; values by key; or the path of a file or folder."""
 
 logger = logging.getLogger("t3d_server.testing")
 
@@ -40,7 +40,8 @@ def run(
             (Z, Y, X, 3 or 4); uint8, int16, uint16, int32, float16, float32 or float64. Of three axes, a last one of 3
             or 4 is colour, else a first one of 3 is colour, else they are (Z, Y, X). A dictionary says otherwise, and
             holds more keys or others: `{"image": stack, "axes": "ZYX", "spacing": (2, 0.65, 0.65)}`,
-            `{"data": table}`. A path is that of a HDF5, npy, npz, TIFF, PNG or JPEG file.
+            `{"data": table}`. A path is that of a HDF5, npy, npz, TIFF, PNG or JPEG file, or of a
+            folder of slices, which are a stack.
         args: values of parameters; the others take their defaults.
         device: "cpu" or "gpu"; the algorithm's default where None.
         on_log: hears each line of the log (`time`, `level`, `message`); else they go to Python's `logging`, to the
@@ -54,7 +55,7 @@ def run(
 
     Raises:
         InvalidPackageError, ImportFailedError, LoadFailedError: the folder is no working algorithm.
-        InvalidDatasetError, UnsupportedMediaTypeError: an input is no dataset.
+        InvalidDatasetError, UnsupportedMediaTypeError, FileNotFoundError: an input is no dataset.
         InvalidArgsError: lists every arg that is wrong.
         DeviceNotSupportedError: the algorithm, or this machine, does not run there.
         AlgorithmError: the run failed. Like the others it shows the traceback of the author's code.
@@ -66,7 +67,7 @@ def run(
         result = run_folder(Path(path), [_input(item) for item in inputs], args or {}, listener, device=device)
         result.raise_error()
     except T3dError as error:
-        if error.traceback:
+        if error.traceback and not isinstance(error, AlgorithmError):  # whose text holds it
             error.add_note(error.traceback.rstrip())
         raise error.with_traceback(None) from None  # the author's lines are in the note; ours would hide them
     return result.outputs

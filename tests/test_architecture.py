@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "local": {"runs", "datasets", "packages", "storage", "algorithm_utils", "models", "errors", "ids"},
     "testing": {"local", "models", "errors"},
     "scaffold": {"algorithm_utils", "testing"},
-    "picture": {"algorithm_utils"},
+    "picture": {"views"},
+    "views": {"algorithm_utils"},
     "cli": None,  # the top: anything
 }
 """What each part of the package may import of it."""

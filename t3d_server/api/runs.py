@@ -7,12 +7,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from t3d_server.api.auth import may_use
+from t3d_server.api.events import END, MEDIA_TYPE, last_seen, told
 from t3d_server.api.requests import Operations, WaitS, described, json_body
 from t3d_server.api.service import MAX_RUNS_PER_PAGE, RunPage
+from t3d_server.api.streams import ByteStream
 from t3d_server.models import LogLine, Run, RunRequest, RunStatus
 
 router = APIRouter(prefix="/v1", tags=["runs"], dependencies=[Depends(may_use)])
 
+_LAST = "Id of the last event that was seen: only what came after it is told."
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}},
+    204: {"description": "Everything was seen."},
+}
 _TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 
@@ -60,6 +67,24 @@ async def log(request: Request, run_id: str, service: Operations) -> list[LogLin
         text = "".join(f"{line.time.isoformat()} {line.level} {line.message}\n" for line in lines)
         return Response(text, media_type="text/plain; charset=utf-8")
     return lines
+
+
+@router.get("/runs/{run_id}/events", response_class=Response, responses=_EVENTS)
+async def events(
+    run_id: str, service: Operations, last_event_id: Annotated[str | None, Header(description=_LAST)] = None
+) -> Response:
+    """What happens to a run, as server-sent events, from the beginning of its log to its end.
+
+    An event `log` is a line of the log. An event `run` is the run: first as it is, then at each change of status,
+    progress, message and place in the queue. A comment comes when nothing has happened for ten seconds. The stream
+    ends with the run; its last event has the id `end`, and who asks with that one gets 204.
+    """
+    if last_event_id == END:
+        return Response(status_code=204)
+    after = last_seen(last_event_id)
+    await service.run(run_id)  # while 404 can be answered
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return ByteStream(told(service.feeds, run_id, after), 200, headers, MEDIA_TYPE)
 
 
 @router.post("/runs/{run_id}/cancel")

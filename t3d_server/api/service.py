@@ -7,10 +7,13 @@ import hashlib
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from t3d_server import __version__
+from t3d_server.api.feeds import Feeds
 from t3d_server.api.listing import age, one_page
 from t3d_server.api.workers import Workers
 from t3d_server.datasets.store import DatasetStore
@@ -34,6 +37,7 @@ from t3d_server.models import (
     Publication,
     PublishRequest,
     Run,
+    RunNews,
     RunRequest,
     RunStatus,
     ServerInfo,
@@ -65,6 +69,9 @@ class CoordinatorPort(Protocol):
 
     async def log(self, run_id: str) -> list[LogLine]:
         """The log of a run that is live or has ended lately; else RunNotFoundError."""
+
+    async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
+        """What is new of a run that is live or has ended lately; else RunNotFoundError."""
 
     async def live_runs(self) -> list[Run]:
         """Runs that have not ended."""
@@ -130,6 +137,11 @@ class Service:
     scratch: Path
     limits: Limits
     workers: Workers = field(default_factory=Workers)
+
+    @cached_property
+    def feeds(self) -> Feeds:
+        """Follows runs."""
+        return Feeds(self.coordinator, self.records, self.workers)
 
     async def server(self) -> ServerInfo:
         """The server and its limits."""

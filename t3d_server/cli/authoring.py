@@ -10,11 +10,10 @@ import typer
 
 from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.cli.arguments import Args, Device, parse_args
-from t3d_server.cli.files import check_inputs, save_dataset
+from t3d_server.cli.files import check_inputs, kind_of, save_dataset
 from t3d_server.cli.output import console, files_told, print_line, print_table, print_warnings
 from t3d_server.cli.scaffold import new
 from t3d_server.cli.watching import run_at_each_save
-from t3d_server.datasets.formats import guess_content_type
 from t3d_server.local import run_folder
 from t3d_server.models import LogLine
 from t3d_server.packages.builder import build
@@ -48,7 +47,10 @@ def check(path: Annotated[Path, typer.Argument(help="The algorithm folder.")]) -
 
 def debug(
     path: Annotated[Path, typer.Argument(help="The algorithm folder.")],
-    inputs: Annotated[list[Path], typer.Argument(help="Files: HDF5, npy, npz, TIFF, PNG or JPEG.", metavar="INPUT...")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(help="Files (HDF5, npy, npz, TIFF, PNG or JPEG) or folders of slices.", metavar="INPUT..."),
+    ],
     arg: Args = [],  # noqa: B006  # typer copies it
     device: Device = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("t3d-output"),
@@ -57,7 +59,7 @@ def debug(
     ] = False,
 ) -> None:
     """Run an algorithm folder here, without a server, from its own source: breakpoints hit."""
-    check_inputs(list(map(str, inputs)), ids=False)
+    check_inputs(list(map(str, inputs)), ids=False, folders=True)
     if watch:
         run_at_each_save(path, output)
         return
@@ -67,7 +69,7 @@ def debug(
     result = run_folder(path, inputs, parse_args(arg), listener, device=device)
     result.raise_error()
     print_table(["phase", "seconds"], [(phase, f"{time_s:.3f}") for phase, time_s in result.times_s.items()])
-    kind = guess_content_type(inputs[0]) if inputs else ""
+    kind = kind_of(str(inputs[0]))
     for index, values in enumerate(result.outputs):
         for file in save_dataset(values, output, f"{result.manifest.name}-{index}", kind):
             console.print(str(file), markup=False)

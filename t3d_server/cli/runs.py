@@ -109,9 +109,17 @@ def _progress(run: Run) -> str:
     return f"{run.progress:.0%}" if run.status in (RunStatus.RUNNING, RunStatus.COMPLETED) else ""
 
 
-def logs(run_id: Annotated[str, typer.Argument(help="Id of the run.")]) -> None:
+def logs(
+    run_id: Annotated[str, typer.Argument(help="Id of the run.")],
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run has ended.")] = False,
+) -> None:
     """Show the log of a run."""
     with Client() as client:
+        if follow:
+            for _, event in client.follow(run_id):
+                for line in event.lines:
+                    print_line(line)
+            return
         for line in client.log(run_id):
             print_line(line)
 

@@ -53,7 +53,8 @@ def raised_version(path: Path, part: Part | None) -> Iterator[Deployment]:
     except BaseException as error:
         refused = isinstance(error, T3dError) and not isinstance(error, _OPEN_ENDS)
         if refused or not deployment.asked:
-            path.write_bytes(old)
+            if path.read_bytes() == new.encode():  # else its author has gone on with it meanwhile
+                path.write_bytes(old)
         else:
             unknown = "it is not known whether it was published; `t3d list` tells. The raised version stays"
             print_warnings([f"{path}: {unknown}"])

@@ -13,6 +13,7 @@ from pathlib import Path
 from watchfiles import watch
 
 from t3d_server.cli.output import console
+from t3d_server.errors import InvalidRequestError
 from t3d_server.packages.folder import is_part, scan
 
 _TICK_MS = 200
@@ -24,7 +25,7 @@ def saves(folders: Sequence[Path], ignored: Path | None = None) -> Iterator[set[
 
     Args:
         folders: algorithm folders.
-        ignored: a folder that is not watched, such as one for results inside of an algorithm folder.
+        ignored: a folder for results; one inside of an algorithm folder is not watched.
 
     Yields:
         The files that were saved, moved or removed and belong to an algorithm; an empty set at first, and every
@@ -38,11 +39,14 @@ def saves(folders: Sequence[Path], ignored: Path | None = None) -> Iterator[set[
     for root in roots:
         scan(root)
 
+    results = None if ignored is None else ignored.resolve()
+
     def counts(change: object, name: str) -> bool:
         path = Path(name)
-        if ignored is not None and path.is_relative_to(ignored.resolve()):
+        root = next((root for root in roots if path != root and path.is_relative_to(root)), None)
+        if root is None or (results and results.is_relative_to(root) and path.is_relative_to(results)):
             return False
-        return any(path != root and path.is_relative_to(root) and is_part(root, path) for root in roots)
+        return is_part(root, path)
 
     for changes in watch(*roots, watch_filter=counts, rust_timeout=_TICK_MS, yield_on_timeout=True):
         yield {Path(name) for _, name in changes}
@@ -66,7 +70,12 @@ def run_at_each_save(folder: Path, output: Path) -> None:
     Args:
         folder: the algorithm folder.
         output: where the command writes.
+
+    Raises:
+        InvalidRequestError: that is the algorithm folder itself.
     """
+    if output.resolve() == folder.resolve():
+        raise InvalidRequestError(f"{output}: results would be part of the algorithm there; name another folder by -o")
     command = [sys.executable, *(item for item in sys.orig_argv[1:] if item != "--watch")]
     process: subprocess.Popen[bytes] | None = None
     waiting = False

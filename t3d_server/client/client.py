@@ -10,8 +10,8 @@ class Client(Algorithms, Runs):
     """A connection to a t3d server; close it, or use it in a `with` statement. Several threads may share one.
 
     Errors are those of `t3d_server.errors`, as the server raised them. Requests that can be repeated without harm are
-    repeated for half a minute where the server is restarting: all but those that store a dataset or submit a run,
-    which are repeated only where the server has certainly not got the whole of them.
+    repeated for half a minute where the server is restarting: all but those that store a dataset, which are repeated
+    only where the server has certainly not got the whole of them.
 
     Args:
         url: the server; else `T3D_URL`, else the local server.

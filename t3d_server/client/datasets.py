@@ -11,7 +11,7 @@ from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 
-from t3d_server.client.bodies import Data, Progress, body_of, is_several, listed
+from t3d_server.client.bodies import BLOCK_BYTES, Data, Progress, body_of, is_several, listed
 from t3d_server.client.connection import Connection, path_of
 from t3d_server.datasets import hdf5
 from t3d_server.datasets.formats import HDF5, NPY
@@ -187,17 +187,18 @@ class Datasets(Connection):
             return hdf5.read(self.download(dataset, Path(folder) / "dataset.h5", on_progress=on_progress), keys)
 
     def fetch_array(self, dataset: Dataset, name: str = "image") -> Array:
-        """One array of a dataset, without the others.
+        """One array of a dataset, without the others; mapped from a temporary file where it is large.
 
         Raises:
             DatasetNotFoundError: there is no such dataset.
             InvalidRequestError: there is no such array; it names those there are.
         """
-        with tempfile.TemporaryFile() as file:
-            self._http.receive(path_of("datasets", id_of(dataset)), file, NPY, params={"array": name})
-            file.seek(0)
-            array: Array = np.load(file, allow_pickle=False)
-            return array
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            path = Path(folder) / "array.npy"
+            with path.open("xb") as file:
+                self._http.receive(path_of("datasets", id_of(dataset)), file, NPY, params={"array": name})
+            large = path.stat().st_size >= BLOCK_BYTES
+            return np.asarray(np.load(path, "c" if large else None, allow_pickle=False))
 
     def info(self, dataset: Dataset) -> DatasetInfo:
         """Keys, shapes, dtypes, axes, spacing and size of a dataset."""

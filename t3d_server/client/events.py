@@ -1,15 +1,17 @@
-"""How a run is followed: what is heard of it, and the asking for it."""
+"""How a run is followed: what is heard of it, from the server's events."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
 
-from t3d_server.models import Run, RunStatus, utc_now
+from t3d_server.models import LogLine, Run, RunStatus, utc_now
 
-_POLL_S = 0.25
+if TYPE_CHECKING:
+    from t3d_server.client.transport import Transport
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class RunEvent:
         progress: 0 to 1; 1 once it has ended, whichever way.
         message: the latest log message.
         queue_position: runs ahead of it, 0 for the next one; None unless it waits.
+        lines: the lines of its log that are new.
         time: when this was so, UTC.
     """
 
@@ -30,33 +33,65 @@ class RunEvent:
     progress: float
     message: str
     queue_position: int | None
+    lines: tuple[LogLine, ...]
     time: datetime = field(compare=False)
 
+    @classmethod
+    def of(cls, run: Run, lines: Iterable[LogLine]) -> RunEvent:
+        """What a run and new lines of its log tell."""
+        time = run.ended_at or utc_now()
+        return cls(run.id, run.status, run.progress, run.message, run.queue_position, tuple(lines), time)
 
-def events_of(run: Run, refresh: Callable[[float], Run]) -> Iterator[RunEvent]:
-    """What is heard of a run: how it is, then every change; ends with the ended run.
+
+class ServerSentEvent(NamedTuple):
+    """An event of a stream, as the HTML standard has it, section 9.2."""
+
+    kind: str
+    data: str
+    id: str
+
+
+def parsed(lines: Iterable[bytes], last_id: str) -> Iterator[ServerSentEvent]:
+    """The events in the lines of a stream; what is unfinished at its end is dropped.
 
     Args:
-        run: the run as it was last heard of.
-        refresh: asks for the run; returns once it has ended, or after so many seconds.
+        lines: lines without their ends.
+        last_id: id of the last event before.
     """
-    yield (seen := _event(run))
-    while not run.status.ended:
-        run = poll(refresh, _POLL_S)
-        if (event := _event(run)) != seen:
-            yield (seen := event)
+    kind, data = "", list[str]()
+    for line in lines:
+        name, _, value = line.decode("utf-8", "replace").partition(":")
+        value = value.removeprefix(" ")
+        if line == b"":
+            if data:
+                yield ServerSentEvent(kind or "message", "\n".join(data), last_id)
+            kind, data = "", []
+        elif name == "event":
+            kind = value
+        elif name == "data":
+            data.append(value)
+        elif name == "id":
+            last_id = value
 
 
-def poll(refresh: Callable[[float], Run], wait_s: float) -> Run:
-    """The run once it has ended, or after some seconds, at most `wait_s`."""
-    began = time.monotonic()
-    run = refresh(wait_s)
-    # A server that is just starting again answers at once: do not ask it without a pause.
-    if not run.status.ended:
-        time.sleep(max(0.0, min(wait_s, _POLL_S) - (time.monotonic() - began)))
-    return run
+def followed(transport: Transport, path: str) -> Generator[tuple[Run, RunEvent]]:
+    """A run and what is heard of it: how it is, with its log so far, then every change; ends with the ended run.
 
+    Args:
+        transport: the connection to the server.
+        path: path of the run's events.
 
-def _event(run: Run) -> RunEvent:
-    now = run.ended_at or utc_now()
-    return RunEvent(run.id, run.status, run.progress, run.message, run.queue_position, now)
+    Raises:
+        T3dError: as `Transport.events`.
+    """
+    lines: list[LogLine] = []
+    with closing(transport.events(path)) as events:
+        for event in events:
+            if event.kind == "log":
+                lines.append(LogLine.model_validate_json(event.data))
+            elif event.kind == "run":
+                run = Run.model_validate_json(event.data)
+                yield run, RunEvent.of(run, lines)
+                lines = []
+                if run.status.ended:
+                    return

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from t3d_server.client.events import RunEvent, events_of, poll
+from t3d_server.client.events import RunEvent
 from t3d_server.errors import AlgorithmError, InvalidRequestError
 from t3d_server.models import LogLine, Run, RunStatus
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from t3d_server.client.runs import Runs
 
 LONG_POLL_S = 30.0
+_PAUSE_S = 0.25
 
 
 class RunHandle:
@@ -41,12 +42,15 @@ class RunHandle:
             self.run = self._client.get_run(self.id, wait_s)
         return self.run
 
-    def events(self) -> Iterator[RunEvent]:
-        """What is heard of the run: how it is, then every change of progress, message, status and place in the queue.
+    def events(self) -> Generator[RunEvent]:
+        """What is heard of the run: how it is, with its log so far, then every change and every new line of the log.
 
-        Ends with the run; changes that follow each other within a quarter of a second may be told as one.
+        Ends with the run. Changes that follow each other within a tenth of a second may be told as one; lines of the
+        log come all, also when the connection breaks off in between.
         """
-        yield from events_of(self.run, self.refresh)
+        for run, event in self._client.follow(self.id):
+            self.run = run
+            yield event
 
     def wait(self, timeout_s: float | None = None) -> Run:
         """Wait for the end of the run, whichever it is.
@@ -62,8 +66,15 @@ class RunHandle:
             left_s = LONG_POLL_S if deadline is None else deadline - time.monotonic()
             if left_s <= 0:
                 raise TimeoutError(f"run {self.id} is {self.run.status} after {timeout_s:g} s; it goes on")
-            poll(self.refresh, min(left_s, LONG_POLL_S))
+            self._poll(min(left_s, LONG_POLL_S))
         return self.run
+
+    def _poll(self, wait_s: float) -> None:
+        began = time.monotonic()
+        self.refresh(wait_s)
+        # A server that is just starting again answers at once: do not ask it without a pause.
+        if not self.run.status.ended:
+            time.sleep(max(0.0, min(wait_s, _PAUSE_S) - (time.monotonic() - began)))
 
     def output_dataset_ids(self, timeout_s: float | None = None) -> list[str]:
         """Wait for the end of the run; ids of what it made.

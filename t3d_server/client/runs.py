@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypedDict, Unpack, cast, overload
@@ -10,6 +10,7 @@ from typing import Any, TypedDict, Unpack, cast, overload
 from t3d_server.client.bodies import Data, is_several, listed
 from t3d_server.client.connection import json_of, path_of
 from t3d_server.client.datasets import Datasets
+from t3d_server.client.events import RunEvent, followed
 from t3d_server.client.handle import RunHandle, outputs_of
 from t3d_server.errors import InvalidInputError, NotFoundError, T3dError
 from t3d_server.ids import is_id, new_id
@@ -73,7 +74,7 @@ class Runs(Datasets):
             InvalidDatasetError: as `upload`. What was uploaded for a run that is refused is removed.
         """
         request, uploaded = self._prepared(inputs, args, device, version, timeout_s)
-        return self._submitted(name, request, uploaded, wait_s, idempotency_key or new_id())
+        return self._submitted(name, request, uploaded, wait_s, idempotency_key)
 
     @overload
     def run(self, name: str, inputs: Input, **options: Unpack[RunOptions]) -> dict[str, Any]: ...  # type: ignore[overload-overlap]  # as `upload`
@@ -156,6 +157,14 @@ class Runs(Datasets):
         """
         return self._ask(Run, "GET", path_of("runs", run_id), params={"wait_s": wait_s}, wait_s=wait_s)
 
+    def follow(self, run_id: str) -> Generator[tuple[Run, RunEvent]]:
+        """A run and what is heard of it, up to its end; see `RunHandle.events`.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        return followed(self._http, path_of("runs", run_id, "events"))
+
     def handle(self, run_id: str) -> RunHandle:
         """A handle to a run that was submitted before, by whomever."""
         return RunHandle(self, self.get_run(run_id))
@@ -193,7 +202,7 @@ class Runs(Datasets):
         return json_of(request), uploaded
 
     def _submitted(
-        self, name: str, request: bytes, uploaded: Sequence[DatasetInfo], wait_s: float, key: str
+        self, name: str, request: bytes, uploaded: Sequence[DatasetInfo], wait_s: float, key: str | None = None
     ) -> RunHandle:
         with self._discarding(uploaded, InvalidInputError, NotFoundError):
             run = self._ask(
@@ -201,10 +210,10 @@ class Runs(Datasets):
                 "POST",
                 path_of("algorithms", name, "runs"),
                 params={"wait_s": wait_s},
-                headers={"Idempotency-Key": key},
+                headers={"Idempotency-Key": key or new_id()},  # with it, sending it again makes no second run
                 json=request,
                 wait_s=wait_s,
-                repeatable=True,  # by the key
+                repeatable=True,
             )
         return RunHandle(self, run)
 

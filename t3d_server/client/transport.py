@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from t3d_server.client.answers import error_of, foreign
 from t3d_server.client.bodies import BLOCK_BYTES, Body, Progress, Sending
+from t3d_server.client.events import ServerSentEvent, parsed
 from t3d_server.errors import ServerUnavailableError, T3dError
 
 CONNECT_TIMEOUT_S = 5.0
@@ -172,6 +174,42 @@ class Transport:
 
         self._persistently(attempt)
 
+    def events(self, path: str) -> Generator[ServerSentEvent]:
+        """Follow a stream of server-sent events; one that ends is asked for again, from the last event on.
+
+        Args:
+            path: path below the base URL.
+
+        Raises:
+            T3dError: as `call`; also when the server is away for long.
+        """
+        last_id = ""
+        delay_s = _FIRST_DELAY_S
+        deadline = time.monotonic() + RETRY_FOR_S
+        while True:
+            headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
+            try:
+                with self._send("GET", path, None, headers, None, 0.0, True) as response:
+                    for event in parsed(self._lines(response), last_id):
+                        last_id = event.id
+                        yield event
+                        delay_s = _FIRST_DELAY_S
+                        deadline = time.monotonic() + RETRY_FOR_S
+            except _Failure as failure:
+                if not failure.again or time.monotonic() + delay_s > deadline:
+                    raise failure.error from failure.__cause__
+            time.sleep(delay_s)
+            delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
+
+    def _lines(self, response: requests.Response) -> Iterator[bytes]:
+        lines = response.iter_lines(chunk_size=None)
+        while True:
+            with self._translated(True):
+                line = next(lines, None)
+            if line is None:
+                return
+            yield line
+
     def _send(
         self,
         method: str,
@@ -199,12 +237,12 @@ class Transport:
             return response
         with response:
             error = error_of(response, self.url)
-        temporary = response.status_code >= 500 if error is None else response.status_code in (429, 503)
-        refused = response.status_code == 429
+        full = response.status_code == HTTPStatus.TOO_MANY_REQUESTS  # nothing was done
+        temporary = full or (response.status_code >= 500 if error is None else response.status_code == 503)
         after = response.headers.get("Retry-After", "")
         raise _Failure(
             error or foreign(response, self.url),
-            again=temporary and (repeatable or refused or _unfinished(data)),
+            again=temporary and (repeatable or full or _unfinished(data)),
             after_s=min(float(after), RETRY_FOR_S) if after.isdecimal() else 0.0,
         )
 

@@ -24,13 +24,12 @@ def check_args(trees: Mapping[str, ast.Module], parameters: Collection[str]) -> 
     methods = list(_methods(trees["Runner.py"]))
     if any(_is_changed(method, name) for method, name in methods):
         return
-    for method, name in methods:
-        for line, key in _keys(method, name):
-            if key not in parameters:
-                known = ", ".join(parameters) or "none"
-                hint = did_you_mean(key, parameters)
-                yield f"Runner.py:{line}: {key!r} is no parameter, those are: {known}{hint}"
-    if methods and not _goes_elsewhere(methods, trees):
+    unknown = [found for method, name in methods for found in _keys(method, name) if found[1] not in parameters]
+    for line, key in unknown:
+        known = ", ".join(parameters) or "none"
+        yield f"Runner.py:{line}: {key!r} is no parameter, those are: {known}{did_you_mean(key, parameters)}"
+    # A key that is misspelt leaves its parameter unread: once is enough.
+    if methods and not unknown and not _goes_elsewhere(methods, trees):
         texts = {node.value for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Constant)}
         for parameter in parameters:
             if parameter not in texts:

@@ -14,34 +14,36 @@ _OURS = Path(t3d_server.__file__).parent
 def format_author_traceback(error: BaseException, folder: Path) -> str:
     """Format an exception of an author's code.
 
-    Frames above the first one in the author's folder are cut off, those of the import machinery everywhere; file
-    names are relative to the folder.
+    Frames above the first one in the author's folder are cut off, those of the server and of the import machinery
+    everywhere; file names are relative to the folder.
 
     Args:
         error: the exception.
         folder: folder of the code, as in `Package.folder`.
+
+    Returns:
+        The traceback; "" where no code but the server's was involved: then it tells no more than the message.
     """
     summary = traceback.TracebackException.from_exception(error)
-    for part in _chain(summary):
-        frames = [frame for frame in part.stack if not frame.filename.startswith("<frozen importlib")]
+    parts = list(_chain(summary))
+    faulty = [part for part in parts if part.exc_type is not None and issubclass(part.exc_type, SyntaxError)]
+    for part in parts:
+        frames = [frame for frame in part.stack if not _is_hidden(frame.filename, folder)]
         ours = [Path(frame.filename).is_relative_to(folder) for frame in frames]
-        first = ours.index(True) if any(ours) else _after_server(frames)
         for frame, is_authors in zip(frames, ours, strict=True):
             if is_authors:
                 frame.line  # noqa: B018  # reads the source line, while the file name still leads to it
                 frame.filename = Path(frame.filename).relative_to(folder).as_posix()
-        part.stack[:] = frames[first:]
-        if part.exc_type is not None and issubclass(part.exc_type, SyntaxError) and part.filename:
-            part.filename = part.filename.removeprefix(f"{folder}/")
-    return "".join(summary.format())
+        part.stack[:] = frames[ours.index(True) if any(ours) else 0 :]
+    for part in faulty:
+        part.filename = part.filename and part.filename.removeprefix(f"{folder}/")
+    return "".join(summary.format()) if faulty or any(part.stack for part in parts) else ""
 
 
-def _after_server(frames: list[traceback.FrameSummary]) -> int:
-    """Without a frame of the author's, the server's own leading frames go."""
-    for index, frame in enumerate(frames):
-        if not Path(frame.filename).is_relative_to(_OURS) and "/importlib/" not in frame.filename:
-            return index
-    return len(frames)
+def _is_hidden(filename: str, folder: Path) -> bool:
+    if Path(filename).is_relative_to(folder):
+        return False
+    return Path(filename).is_relative_to(_OURS) or filename.startswith("<frozen importlib") or "/importlib/" in filename
 
 
 def _chain(summary: traceback.TracebackException) -> Iterator[traceback.TracebackException]:

@@ -10,11 +10,13 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from t3d_server.errors import NotFoundError, RunNotFoundError, StoreUnavailableError
-from t3d_server.models import Device, LogLine, Manifest, Run, RunFailure, RunRequest, RunStatus, utc_now
+from t3d_server.models import Device, LogLine, Manifest, Run, RunFailure, RunNews, RunRequest, RunStatus, utc_now
 from t3d_server.runs.acceptance import RunLimits
 from t3d_server.runs.attempts import AttemptKey, begun, charged, closed
 from t3d_server.runs.entry import Entry
@@ -32,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
 ENDED_RUNS_IN_MEMORY = 1000
+QUEUE_LOOK_S = 2.0
 CANCEL_S = 5.0
 """Cancelling waits this long for the store."""
 
@@ -106,6 +109,7 @@ class Coordinator:
 
     async def release(self) -> None:
         """Leave all runs to the next cluster, at once: this one is shut down."""
+        self._lanes.pause()
         working = [entry for entry in self._live.values() if entry.attempt is not None and entry.ending is None]
         for entry in working:
             entry.spared = True
@@ -242,6 +246,30 @@ class Coordinator:
                 break
             self._entry(run_id)  # it may have been left to another cluster
         return self._view(entry)
+
+    async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
+        """What is new of a run: at once if there is anything, else as soon as there is.
+
+        Args:
+            run_id: its id.
+            seen: the run as it is known.
+            after: time of the last line of its log that is known.
+            wait_s: longest time to wait, in seconds.
+
+        Raises:
+            RunNotFoundError: it neither is live nor has ended lately.
+        """
+        deadline = asyncio.get_running_loop().time() + wait_s
+        while True:
+            entry = self._entry(run_id)
+            changed = entry.changed
+            news = RunNews(run=self._view(entry), lines=entry.lines_after(after))
+            left_s = deadline - asyncio.get_running_loop().time()
+            if news.run != seen or news.lines or news.run.status.ended or left_s <= 0:
+                return news
+            # Its place in the queue changes by what becomes of others.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), min(left_s, QUEUE_LOOK_S))
 
     def log(self, run_id: str) -> list[LogLine]:
         """The log so far of a live run.

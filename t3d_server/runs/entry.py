@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from t3d_server.models import LogLevel, LogLine, Manifest, Run, RunFailure, RunStatus
@@ -57,6 +58,7 @@ class Entry:
     def note(self, level: LogLevel, message: str) -> None:
         """Add a line of the server's to its log."""
         self._log.add(log_line(message, level))
+        self._tell()
 
     def hear(self, progress: float | None, lines: Iterable[LogLine]) -> None:
         """Take in what its replica tells."""
@@ -71,6 +73,10 @@ class Entry:
         """Its lines, the latest ones where they are many."""
         return self._log.lines()
 
+    def lines_after(self, time: datetime | None) -> list[LogLine]:
+        """The lines of the log that are later; all of them where `time` is None."""
+        return self._log.lines() if time is None else self._log.after(time)
+
     def clear_log(self) -> None:
         """Forget the log, which is stored."""
         self._log.take()
@@ -82,8 +88,7 @@ class Entry:
     def replace(self, run: Run) -> None:
         """Change the run, and tell those who wait."""
         self.run = run
-        self.changed.set()
-        self.changed = asyncio.Event()
+        self._tell()
 
     def cancel_timers(self) -> None:
         """Forget what was to happen later."""
@@ -91,3 +96,7 @@ class Entry:
             if handle is not None:
                 handle.cancel()
         self.timer = self.save_timer = None
+
+    def _tell(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()

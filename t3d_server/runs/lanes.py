@@ -183,11 +183,11 @@ class Lanes(Generic[T]):
             self._balance(lane)
 
     def pause(self) -> None:
-        """Have no replica called until `resume`."""
+        """Let nothing begin until `resume`."""
         self._paused = True
 
     def resume(self) -> None:
-        """Have replicas called for what waits."""
+        """Let what waits begin."""
         self._paused = False
         for lane in list(self._queues):
             self._balance(lane)
@@ -261,7 +261,7 @@ class Lanes(Generic[T]):
     def _take(self, call: _Call[T]) -> None:
         queue = self._queues[call.lane]
         over = asyncio.get_running_loop().time() > call.until
-        call.item = None if over else queue.waiting.take()
+        call.item = None if over or self._paused else queue.waiting.take()
         if call.item is not None:
             self._owner.begun(call.item, call.replica)
 

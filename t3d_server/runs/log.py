@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any, cast, get_args
 
 from t3d_server.models import LogLevel, LogLine, Run, utc_now
@@ -48,6 +50,9 @@ class LogTail:
 
     def add(self, line: LogLine) -> None:
         """Add a line; the earliest ones make room for it."""
+        if self._lines and line.time <= self._lines[-1][0].time:
+            # No two lines have the same time: who follows the log goes on after the last one that was seen.
+            line = line.model_copy(update={"time": self._lines[-1][0].time + timedelta(microseconds=1)})
         size_bytes = len(line.message.encode())
         self._lines.append((line, size_bytes))
         self._size_bytes += size_bytes
@@ -62,6 +67,11 @@ class LogTail:
             return lines
         message = f"{self._dropped} earlier lines are left out: {MAX_LINES} lines and {MAX_BYTES} bytes are kept"
         return [LogLine(time=lines[0].time, level="WARNING", message=message), *lines]
+
+    def after(self, time: datetime) -> list[LogLine]:
+        """The lines that are later."""
+        later = [line for line, _ in takewhile(lambda item: item[0].time > time, reversed(self._lines))]
+        return later[::-1]
 
     def take(self) -> list[LogLine]:
         """The lines, which are then forgotten."""

@@ -77,9 +77,16 @@ class Supervisor:
             for entry, attempt in list(self._followed.items()):
                 if not self._goes_on(entry, attempt):
                     del self._followed[entry]
-                elif await self._dispatcher.is_gone(attempt.replica) and self._goes_on(entry, attempt):
+                elif await self._is_gone(attempt.replica) and self._goes_on(entry, attempt):
                     del self._followed[entry]
                     await self._lost(entry, attempt.replica, "its replica has ended")
+
+    async def _is_gone(self, replica: str) -> bool:
+        try:
+            return await self._dispatcher.is_gone(replica)
+        except Exception:  # the cluster may be busy with itself; it is asked again
+            logger.exception("the cluster does not tell of the replica %s", replica)
+            return False
 
     def _goes_on(self, entry: Entry, attempt: AttemptKey) -> bool:
         return self._live.get(entry.run.id) is entry and entry.ending is None and entry.attempt == attempt

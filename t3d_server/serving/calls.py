@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import ray
@@ -9,7 +10,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from t3d_server.errors import ServerUnavailableError, T3dError
 from t3d_server.ids import new_id
-from t3d_server.models import AlgorithmInfo, Device, LogLine, Publication, PublishRequest, Run, RunRequest
+from t3d_server.models import AlgorithmInfo, Device, LogLine, Publication, PublishRequest, Run, RunNews, RunRequest
 from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE
 
 
@@ -39,6 +40,11 @@ class CoordinatorClient:
         """See `Coordinator.cancel`."""
         run: Run = await self._call("cancel", run_id)
         return run
+
+    async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
+        """See `Coordinator.news`."""
+        news: RunNews = await self._call("news", run_id, seen, after, wait_s)
+        return news
 
     async def log(self, run_id: str) -> list[LogLine]:
         """See `Coordinator.log`."""

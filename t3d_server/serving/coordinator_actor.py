@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import ray
@@ -20,6 +21,7 @@ from t3d_server.models import (
     PublishRequest,
     Run,
     RunFailure,
+    RunNews,
     RunRequest,
 )
 from t3d_server.packages.registry import Registry
@@ -179,6 +181,11 @@ class CoordinatorActor:
         """See `Coordinator.cancel`."""
         await self.ready()
         return await self._runs.cancel(run_id)
+
+    async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
+        """See `Coordinator.news`."""
+        await self.ready()
+        return await self._runs.news(run_id, seen, after, wait_s)
 
     async def log(self, run_id: str) -> list[LogLine]:
         """See `Coordinator.log`."""

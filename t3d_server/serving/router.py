@@ -110,7 +110,6 @@ class Router:
         algorithm: str,
         input_dataset_ids: list[str],
         args: dict[str, Any] | None = None,
-        *,
         idempotency_key: str | None = None,
         **options: Unpack[RunOptions],
     ) -> Run:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,6 +33,7 @@ from t3d_server.models import (
     Publication,
     PublishRequest,
     Run,
+    RunNews,
     RunRequest,
 )
 from t3d_server.packages.builder import build, store_package
@@ -227,6 +229,9 @@ class LocalCoordinator:
 
     async def cancel(self, run_id: str) -> Run:
         return await self.runs.cancel(run_id)
+
+    async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
+        return await self.runs.news(run_id, seen, after, wait_s)
 
     async def log(self, run_id: str) -> list[LogLine]:
         return self.runs.log(run_id)

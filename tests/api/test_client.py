@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, assert_type
 
 import numpy as np
 import pytest
 
 from t3d_server import discovery
-from t3d_server.client import Client
+from t3d_server.client import Client, runs
 from t3d_server.errors import (
     AlgorithmError,
     AlgorithmNotFoundError,
@@ -30,6 +32,7 @@ from t3d_server.errors import (
     UnsupportedMediaTypeError,
 )
 from t3d_server.ids import new_id
+from t3d_server.models import DatasetInfo
 
 if TYPE_CHECKING:
     from tests.api.conftest import Server
@@ -48,6 +51,81 @@ def test_run_uploads_runs_and_fetches(client: Client) -> None:
     results = client.run("probe", [IMAGE, client.upload(IMAGE + 1)])
     assert [result["image"][0, 0] for result in results] == [1, 2]
     assert len(client.run("probe", (IMAGE, IMAGE))) == 2  # a tuple is as good as a list
+
+
+def test_a_short_run_takes_three_requests(client: Client) -> None:
+    """Upload, submit and wait, fetch."""
+    asked: list[str] = []
+    client._http._session.hooks["response"].append(lambda response, **_: asked.append(response.request.method))
+    client.run("probe", IMAGE)
+    assert asked == ["POST", "POST", "GET"]
+
+
+def test_types_tell_one_from_several(client: Client, tmp_path: Path) -> None:
+    """mypy reads this too."""
+    arrays: list[np.ndarray] = [IMAGE, IMAGE]
+    assert_type(client.run("probe", IMAGE), dict[str, Any])
+    assert_type(client.run("probe", arrays), list[dict[str, Any]])
+    info = assert_type(client.upload(IMAGE), DatasetInfo)
+    infos = assert_type(client.upload(arrays), list[DatasetInfo])
+    assert_type(client.fetch(info), dict[str, Any])
+    assert [list(values) for values in assert_type(client.fetch(infos, ["image"]), list[dict[str, Any]])] == [
+        ["image"]
+    ] * 2
+    assert_type(client.download(info.id, tmp_path), Path)
+    files = assert_type(client.download(infos, tmp_path / "new"), list[Path])
+    assert [path.stem for path in files] == [info.id for info in infos]
+
+
+def test_of_a_list_all_or_none_are_stored(server: Server, client: Client, tmp_path: Path) -> None:
+    """The one that is wrong is named, be it found here or there."""
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    before = len(list(server.store.list("datasets/")))
+    with pytest.raises(InvalidDatasetError, match=r"data\[1\]: the dataset cannot be stored"):
+        client.upload([IMAGE, IMAGE.astype(complex)])
+    with pytest.raises(InvalidDatasetError, match=r"broken\.png: not a readable"):
+        client.upload([IMAGE, str(tmp_path / "broken.png")])
+    assert len(list(server.store.list("datasets/"))) == before
+
+
+def test_what_was_uploaded_for_a_refused_run_is_removed(server: Server, client: Client) -> None:
+    before = len(list(server.store.list("datasets/")))
+    with pytest.raises(InvalidArgsError):
+        client.run("probe", [IMAGE, IMAGE], args={"amount": 99})
+    assert len(list(server.store.list("datasets/"))) == before
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.5], ids=["while it waits", "while it submits"])
+def test_ctrl_c_cancels_the_run(server: Server, client: Client, wait_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "_SHORT_WAIT_S", wait_s)
+    before = {run.id for run in client.runs(limit=1)}
+    found: list[str] = []
+
+    def interrupt() -> None:
+        with server.client() as other:
+            while not found:
+                found.extend(run.id for run in other.runs(status="RUNNING", limit=1) if run.id not in before)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        client.run("probe", IMAGE, args={"mode": "forever"})
+    thread.join()
+    assert client.get_run(found[0], wait_s=10).status == "CANCELLED"
+
+
+def test_a_folder_of_slices_is_one_stack(client: Client, tmp_path: Path) -> None:
+    sent: list[tuple[int, int]] = []
+    for index in (2, 10, 1):
+        np.save(tmp_path / f"slice{index}.npy", np.full((5, 6), index, np.uint16))
+    info = client.upload(tmp_path, spacing=(3, 1, 1), on_progress=lambda *news: sent.append(news))
+    assert (info.axes, info.spacing) == ("ZYX", (3, 1, 1))
+    assert client.fetch_array(info)[:, 0, 0].tolist() == [1, 2, 10]
+    assert sent[-1] == (info.size_bytes, info.size_bytes)
+    np.save(tmp_path / "slice11.npy", IMAGE)
+    with pytest.raises(InvalidDatasetError, match=r"slice11\.npy: shape"):
+        client.upload(tmp_path)
 
 
 def test_a_threshold_is_an_image(client: Client) -> None:
@@ -118,12 +196,17 @@ def test_what_is_uploaded_is_fetched(client: Client, tmp_path: Path) -> None:
     )
     assert (info.axes, info.spacing, info.spacing_unit) == ("ZYX", (2.0, 0.65, 0.65), "nm")
     assert len(sent) > 2
-    assert sent[-1][0] == sent[-1][1] > values["image"].nbytes
-    fetched = client.fetch(info.id)
+    assert sent[-1] == (info.size_bytes, info.size_bytes)
+    sent.clear()
+    fetched = client.fetch(info.id, on_progress=lambda *news: sent.append(news))
+    assert len(sent) > 2
+    assert sent[-1] == (info.size_bytes, info.size_bytes)
     assert np.array_equal(fetched["image"], values["image"])
     assert (fetched["note"], fetched["names"], fetched["axes"]) == ("x", ["a", "b"], "ZYX")
     fetched["image"][:] = 2  # writable
-    assert np.array_equal(client.fetch_array(info.id), values["image"])
+    array = client.fetch_array(info.id)
+    assert np.array_equal(array, values["image"])
+    array[:] = 2
     path = client.download(info.id, tmp_path)
     assert path == tmp_path / f"{info.id}.h5"
     assert client.upload(path).axes == "ZYX"
@@ -169,7 +252,7 @@ def test_errors_come_back_as_they_were_raised(server: Server, client: Client, tm
     with pytest.raises(DatasetNotFoundError) as missing:
         client.submit("probe", [new_id(), new_id()])
     assert len(missing.value.problems) == 2
-    with Client(server.url, "wrong") as stranger, pytest.raises(UnauthorizedError):
+    with Client(server.url, "wrong") as stranger, pytest.raises(UnauthorizedError, match="T3D_TOKEN"):
         stranger.algorithms()
 
 
@@ -210,9 +293,12 @@ class Front(BaseHTTPRequestHandler):
     keys: ClassVar[list[str | None]] = []
 
     def answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.heard.append(f"{self.command} {self.path}")
         self.keys.append(self.headers["Idempotency-Key"])
+        if self.scripted and self.scripted[0] == UNREAD:
+            self.close_connection = bool(self.scripted.pop(0))
+            return
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.scripted:
             self.close_connection = True
             self.wfile.write(self.scripted.pop(0))
@@ -228,15 +314,23 @@ class Front(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+def json_answer(content: bytes, status: bytes = b"200 OK", kind: bytes = b"application/json") -> bytes:
+    """An answer with a body."""
+    return b"HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s" % (status, kind, len(content), content)
+
+
 BROKEN = b""
+UNREAD = b"the connection breaks off before the body is read"
 PLAIN_500 = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\nno"
 PLAIN_503 = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 CUT_OFF = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n[]"
-PROBLEM = b'{"title": "x", "status": 500, "detail": "a bug", "code": "internal_error"}'
-FAULT = b"HTTP/1.1 500 X\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%s" % (
-    len(PROBLEM),
-    PROBLEM,
+PROBLEM = b"application/problem+json"
+FAULT = json_answer(b'{"title": "x", "status": 500, "detail": "a bug", "code": "internal_error"}', b"500 X", PROBLEM)
+NO_ROUTE = json_answer(
+    b'{"title": "x", "status": 404, "detail": "There is no route", "code": "not_found"}', b"404 X", PROBLEM
 )
+SERVER = json_answer(b'{"name": "t3d_server", "version": "99.0.0", "devices": [], "limits": {}}')
+PAGE = json_answer(b"<html>Welcome</html>", kind=b"text/html")
 ELSEWHERE = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -272,6 +366,36 @@ def test_a_run_is_submitted_again_with_the_same_key(front: Client, answer: bytes
     assert Front.heard == ["POST /v1/algorithms/probe/runs?wait_s=0.0"] * 2
     assert len(set(Front.keys)) == 1
     assert None not in Front.keys
+
+
+def test_a_dataset_is_sent_again_only_where_nothing_can_be_left(front: Client) -> None:
+    """Where the connection breaks off in the middle of it, but not where it does after the end."""
+    Front.scripted += [UNREAD, BROKEN]
+    with pytest.raises(ServerUnavailableError, match="not known"):
+        front.upload(np.zeros((4000, 4000)))
+    assert Front.heard == ["POST /v1/datasets?key=image"] * 2
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ([PAGE, PAGE], "as no t3d server does: is the URL right"),
+        ([json_answer(b'[{"name": "x"}]'), SERVER], "runs t3d_server 99.0.0, and this client is of"),
+        ([NO_ROUTE, SERVER], "There is no route.* runs t3d_server 99.0.0"),
+    ],
+    ids=["another web server", "another answer", "no such route"],
+)
+def test_who_does_not_understand_the_answer_is_told_why(front: Client, answers: list[bytes], message: str) -> None:
+    Front.scripted += answers
+    with pytest.raises(T3dError, match=message):
+        front.algorithms()
+
+
+def test_a_page_of_another_web_server_is_no_dataset(front: Client, tmp_path: Path) -> None:
+    Front.scripted.append(PAGE)
+    with pytest.raises(ServerUnavailableError, match=r"text/html.* is the URL right"):
+        front.download(new_id(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("answer", "message"), [(FAULT, "a bug"), (ELSEWHERE, "is the URL right")])

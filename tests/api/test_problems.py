@@ -73,4 +73,4 @@ def test_the_description_lists_every_route(server: Server) -> None:
     paths = server.request("GET", "/v1/openapi.json").json()["paths"]
     assert {"get", "head", "delete"} == set(paths["/v1/datasets/{dataset_id}"])
     assert "RunRequest" in str(paths["/v1/algorithms/{name}/runs"]["post"]["requestBody"])
-    assert len(paths) == 17
+    assert len(paths) == 18

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from t3d_server.cli.files import check_inputs, naming, save_dataset
+from t3d_server.cli.files import check_inputs, naming, result_stems, save_dataset
 from t3d_server.datasets import formats, hdf5
 from t3d_server.errors import InvalidDatasetError, InvalidRequestError, Problem, UnsupportedMediaTypeError
 from t3d_server.ids import new_id
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
 
 
 def dataset(folder: Path, source: Path) -> dict[str, Any]:
@@ -85,6 +89,28 @@ def test_nothing_is_left_of_a_file_that_cannot_be_written(tmp_path: Path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
+def test_results_are_named_after_their_inputs(tmp_path: Path) -> None:
+    """Where that names them: one for each, and of different names."""
+    (tmp_path / "scan.1").mkdir()
+    assert result_stems([str(tmp_path / "scan.1"), "b.tif"], "x", 2) == ["scan.1-x", "b-x"]
+    assert result_stems(["a.tif", "b.tif"], "x", 1) == ["x-0"]
+    assert result_stems(["1/a.tif", "2/a.tif"], "x", 2) == ["x-0", "x-1"]
+
+
+@pytest.mark.usefixtures("probe")
+def test_a_folder_of_slices_gives_a_stack(server: Server, tmp_path: Path) -> None:
+    """From `t3d run`, beside a file."""
+    (tmp_path / "scan").mkdir()
+    for index in (1, 2, 10):
+        Image.fromarray(np.full((5, 6), index, np.uint8)).save(tmp_path / "scan" / f"{index}.png")
+    np.save(tmp_path / "one.npy", np.ones((5, 6), np.uint8))
+    command = [server.command, "run", "probe", "scan", "one.npy", "-a", "mode=identity"]
+    subprocess.run(command, env=server.environment, cwd=tmp_path, check=True, timeout=60)
+    stack = dataset(tmp_path, tmp_path / "t3d-output" / "scan-probe-image.tif")
+    assert (stack["image"][:, 0, 0].tolist(), stack["axes"]) == ([1, 2, 10], "ZYX")
+    assert (tmp_path / "t3d-output" / "one-probe-image.tif").exists()
+
+
 def test_inputs_that_are_not_there_are_told_together(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     check_inputs([str(tmp_path / "a.png"), new_id()], ids=True)
@@ -95,6 +121,7 @@ def test_inputs_that_are_not_there_are_told_together(tmp_path: Path) -> None:
         "01a2-not-an-id: neither a file nor a dataset id",
         f"{tmp_path}: a folder, not a file",
     ]
+    check_inputs([str(tmp_path)], ids=True, folders=True)
     with pytest.raises(InvalidRequestError, match="no such file"):
         check_inputs([new_id()], ids=False)
     (tmp_path / "a.czi").touch()

@@ -112,7 +112,7 @@ def test_debug_runs_again_at_each_save(write_algorithm: WriteAlgorithm) -> None:
 def test_a_save_stops_the_run_that_goes_on(write_algorithm: WriteAlgorithm) -> None:
     folder = write_algorithm("held", RUNNER.replace("args):", f"args):{HOLDING}"))
     np.save(folder / "image.npy", IMAGE)
-    with watching(os.environ, folder, "debug", ".", "image.npy") as command:
+    with watching(os.environ, folder.parent, "debug", "held", "held/image.npy", "-o", ".") as command:
         command.until("holding")
         write(folder, RUNNER)
         assert "held.png (picture" in command.until("waiting for a save")
@@ -157,8 +157,12 @@ def test_deploy_keeps_one_development_version(server: Server, client: Client, wr
     assert client.algorithm("growing").versions == ["1.0.3", "1.0.0"]
 
 
-def test_watch_and_bump_contradict_each_other() -> None:
+def test_what_cannot_be_watched_is_refused(write_algorithm: WriteAlgorithm) -> None:
+    folder = write_algorithm("refused")
+    np.save(folder / "image.npy", IMAGE)
     ended = CliRunner().invoke(app, ["deploy", ".", "--watch", "--bump", "minor"])
-
     assert ended.exit_code == 2
     assert "leave --bump out" in ended.output
+
+    into_itself = ["debug", str(folder), str(folder / "image.npy"), "--watch", "-o", str(folder)]
+    assert "name another folder by -o" in str(CliRunner().invoke(app, into_itself).exception)

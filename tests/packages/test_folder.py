@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from t3d_server.errors import InvalidPackageError, MissingBlobsError, PayloadTooLargeError
-from t3d_server.packages.folder import check_paths, materialise, scan
+from t3d_server.packages.folder import check_paths, is_part, materialise, scan
 from t3d_server.storage.memory import MemoryObjectStore
 
 MakeFolder = Callable[..., Path]
@@ -39,6 +39,27 @@ def test_files_are_found_and_droppings_are_not(make_folder: MakeFolder) -> None:
     assert list(files) == ["Runner.py", "files/model.pt", "pyproject.toml", "sub/module.py"]
     assert files["files/model.pt"] == folder / "files" / "model.pt"
     assert warnings == []
+
+
+def test_tests_results_and_backups_are_left_out(make_folder: MakeFolder) -> None:
+    left_out = [
+        "tests/test_a.py",
+        "tests/data/a.tif",
+        "t3d-output/a.png",
+        "Runner.py~",
+        "#Runner.py#",
+        ".Runner.py.swp",
+    ]
+    parts = ["files/tests/test_a.py", "files/t3d-output", "attests/a.py"]
+    folder = make_folder(dict.fromkeys([*left_out, *parts, "files/env/pyvenv.cfg", "files/env/a.py"], ""))
+    files, _ = scan(folder)
+    assert files.keys() == {"Runner.py", "pyproject.toml", *parts}
+    every = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path for path in every if is_part(folder, path)} == set(files.values())
+
+
+def test_a_folder_tests_without_tests_is_a_part(make_folder: MakeFolder) -> None:
+    assert "tests/helper.py" in scan(make_folder({"tests/helper.py": ""}))[0]
 
 
 def test_links_and_other_entries_are_left_out_with_a_warning(make_folder: MakeFolder, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ async def test_progress_and_log_are_seen_while_the_run_goes_on() -> None:
     assert bench.coordinator.report(AttemptKey(run.id, 1, "r1"), 0.5, [line]) is True
     seen = await bench.coordinator.get(run.id)
     assert (seen.status, seen.progress, seen.message) == (RunStatus.RUNNING, 0.5, "half way")
-    assert bench.coordinator.log(run.id)[-1] == line
+    assert bench.coordinator.log(run.id)[-1].message == line.message
 
 
 @in_loop

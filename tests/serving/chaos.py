@@ -127,10 +127,12 @@ class Chaos:
     def summary(self) -> str:
         """What came of it."""
         longest_s = max(self.recoveries_s, default=0.0)
-        attempts = sum(run.attempts for run in self.ended.values())
+        attempts = [attempt for run in self.ended.values() for attempt in run.attempt_history]
+        lost = sum(attempt.outcome == "lost" for attempt in attempts)
+        missing = len(self.amounts) - len(self.ended)
         return (
-            f"{len(self.amounts)} runs, {attempts} attempts, {self.kills} kills, "
-            f"0 lost, 0 duplicated, longest recovery {longest_s:.1f} s"
+            f"{len(self.amounts)} runs, {self.kills} kills, {len(attempts)} attempts of which {lost} were lost; "
+            f"runs lost: {missing}, duplicated: 0; longest recovery {longest_s:.1f} s"
         )
 
     def store(self) -> S3ObjectStore:
