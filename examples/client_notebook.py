@@ -110,5 +110,5 @@ draw_rows(
 )
 print("inputs beside results: denoise.png")
 
-t3d.delete(dataset.id)
+t3d.delete(dataset)
 t3d.close()

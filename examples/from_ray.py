@@ -1,8 +1,8 @@
 """Uses the server from another Ray application: arrays go through Ray, not through HTTP.
 
-    t3d deploy algorithms/denoise
-    export RAY_ADDRESS=... RAY_AUTH_MODE=token RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0    # the line that `t3d up` prints
-    python examples/from_ray.py
+t3d deploy algorithms/denoise
+export RAY_ADDRESS=... RAY_AUTH_MODE=token RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0    # the line that `t3d up` prints
+python examples/from_ray.py
 """
 
 from __future__ import annotations

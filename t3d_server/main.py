@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
 import resource
 import socket
 import subprocess
@@ -22,29 +21,51 @@ from t3d_server.datasets.store import DatasetStore
 from t3d_server.discovery import ServerState, ensure_token, sole_server, state_directory, write_server
 from t3d_server.errors import InvalidRequestError, StoreUnavailableError
 from t3d_server.serving import reaper
+from t3d_server.serving.haproxy import haproxy_environment
 from t3d_server.settings import SETTINGS_FILE, Settings, load_settings
 from t3d_server.storage.embedded import EmbeddedStore
 from t3d_server.storage.s3 import S3Location, S3ObjectStore
 
 if TYPE_CHECKING:
+    from ray.serve import Application
+
     from t3d_server.serving.resources import Resources
 
 logger = logging.getLogger(__name__)
 
 STORE_CHECK_S = 1.0
 RELEASE_TIMEOUT_S = 5.0
-PORTS = range(10000, 20000)
-"""Below those of outgoing connections and of the embedded store."""
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",  # each replica has a port on all interfaces
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    # Ray's own ports listen on all interfaces, unless the node's address is loopback; and Ray turns 127.0.0.1 into
+    # another address of the machine, unless it is told, by this name, that no other node can join.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+"""What Ray and Ray Serve read of a local server's environment, beside HAProxy's part."""
+
+WHERE = (
+    "settings are T3D_* variables in the environment in which Ray is started on each node, "
+    "or lines of the file that T3D_SETTINGS_FILE names there"
+)
 
 
 def connect() -> Resources:
-    """The resources of this process, by the settings in its environment."""
+    """The resources of this process, by the settings in its environment.
+
+    Raises:
+        InvalidRequestError: settings cannot be used, or are missing.
+    """
     from t3d_server.api.auth import Role
     from t3d_server.runs.acceptance import RunLimits
     from t3d_server.runs.records import RunRecords
     from t3d_server.serving.resources import PlacementDefaults, Resources
 
     settings = load_settings()
+    needed = ["s3_endpoint", "s3_access_key", "s3_secret_key", *(["tokens"] if settings.auth == "on" else [])]
+    if missing := [f"T3D_{name.upper()}" for name in needed if not getattr(settings, name)]:
+        raise InvalidRequestError(f"{', '.join(missing)} must be set on {socket.gethostname()}: {WHERE}")
     for library in ("urllib3", "tifffile"):  # they warn of what reaches the caller as an error anyway
         logging.getLogger(library).setLevel(logging.ERROR)
     store = S3ObjectStore(_location(settings))
@@ -83,6 +104,24 @@ def connect() -> Resources:
     )
 
 
+def application(args: dict[str, Any]) -> Application:
+    """The server as a Ray Serve application, for `serve deploy` on a cluster that is there.
+
+    Args:
+        args: `args` of the Serve config. There are none, since the coordinator and the replicas would not see them.
+
+    Raises:
+        InvalidRequestError: there are some.
+    """
+    from t3d_server.serving.router import router_application
+
+    if args:
+        raise InvalidRequestError(
+            f"`args` of the Serve config must be empty, but has {', '.join(sorted(args))}: {WHERE}"
+        )
+    return router_application(connect)
+
+
 @contextmanager
 def local_server(settings: Settings, on_step: Callable[[str], None] = logger.info) -> Iterator[ServerState]:
     """Run everything on this machine: the store unless settings name one, a Ray cluster, coordinator and router.
@@ -105,7 +144,7 @@ def local_server(settings: Settings, on_step: Callable[[str], None] = logger.inf
         location = _start_store(settings, cleanup, on_step)
         instance = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="t3d-")))
         cleanup.enter_context(_reaped(instance))
-        os.environ |= _store_environment(location) | _serve_environment(instance)
+        os.environ |= _store_environment(location) | ENVIRONMENT | haproxy_environment(instance)
         if settings.auth == "on":
             os.environ["T3D_TOKENS"] = json.dumps({**settings.tokens, ensure_token(): "admin"})
         if file := os.environ.get(SETTINGS_FILE):  # Ray's processes have working directories of their own
@@ -184,7 +223,7 @@ def _start_ray(settings: Settings, cleanup: ExitStack, on_step: Callable[[str], 
 
     from t3d_server.serving.coordinator_actor import start_coordinator
     from t3d_server.serving.logs import SERVE_CONFIG
-    from t3d_server.serving.router import start_router
+    from t3d_server.serving.router import APPLICATION_NAME
 
     on_step("starting Ray")
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -204,9 +243,8 @@ def _start_ray(settings: Settings, cleanup: ExitStack, on_step: Callable[[str], 
     serve.start(http_options={"host": settings.host, "port": settings.port}, logging_config=SERVE_CONFIG)
     coordinator = start_coordinator(connect)
     cleanup.callback(_release, coordinator)
+    serve.run(application({}), name=APPLICATION_NAME)
     ray.get(coordinator.ready.remote())
-    on_step("starting the router")
-    start_router(connect)
     return ray.get_runtime_context().gcs_address, f"http://{context.dashboard_url}"
 
 
@@ -218,36 +256,6 @@ def _release(coordinator: Any) -> None:
         ray.get(coordinator.release.remote(), timeout=RELEASE_TIMEOUT_S)
     except ray.exceptions.RayError as error:
         logger.warning("open runs will be taken up some seconds later: %s", error)
-
-
-def _serve_environment(instance: Path) -> dict[str, str]:
-    """What Ray Serve reads from the environment: HAProxy in front, with ports and paths of its own.
-
-    Args:
-        instance: a folder for this instance's files; its path is short enough for a socket.
-    """
-    environment = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-        # Ray's own ports listen on all interfaces, unless the node's address is loopback; and Ray turns 127.0.0.1 into
-        # another address of the machine, unless it is told, by this name, that no other node can join.
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    }
-    if sys.platform != "linux":
-        return environment  # Serve's HAProxy comes for Linux alone
-    stats, metrics, fallback, fallback_grpc = _free_ports(4)
-    return environment | {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(instance / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(instance / "admin.sock"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(instance / "metrics.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(instance),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(instance / "server-state"),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
-        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
-    }
 
 
 def _store_environment(location: S3Location) -> dict[str, str]:
@@ -263,10 +271,8 @@ def _store_environment(location: S3Location) -> dict[str, str]:
 
 
 def _location(settings: Settings) -> S3Location:
-    if settings.s3_endpoint is None:
-        raise InvalidRequestError("T3D_S3_ENDPOINT is not set: only `t3d up` starts a store of its own")
     return S3Location(
-        endpoint=settings.s3_endpoint,
+        endpoint=settings.s3_endpoint or "",
         access_key=settings.s3_access_key,
         secret_key=settings.s3_secret_key,
         bucket=settings.s3_bucket,
@@ -302,20 +308,6 @@ def _next_free_port(port: int) -> int:
                 break
         port += 1
     return port
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now, of those that the system gives to nobody by itself until they are taken."""
-    with ExitStack() as sockets:
-        found: list[int] = []
-        for port in random.sample(PORTS, len(PORTS)):
-            if len(found) == count:
-                break
-            probe = sockets.enter_context(socket.socket())
-            with suppress(OSError):
-                probe.bind(("", port))  # HAProxy listens on all interfaces
-                found.append(port)
-        return found
 
 
 def _reachable(host: str) -> str:

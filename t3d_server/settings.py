@@ -71,7 +71,9 @@ class Settings(BaseSettings):
     s3_secure: bool = False
     auth: Literal["on", "off"] = "on"
     # Without NoDecode, text that is no JSON would end the reading before the other settings are looked at.
-    tokens: Annotated[dict[str, Literal["use", "admin"]], NoDecode] = Field(default={}, repr=False)
+    tokens: Annotated[dict[Annotated[str, Field(min_length=1)], Literal["use", "admin"]], NoDecode] = Field(
+        default={}, repr=False
+    )
     num_cpus: int | None = Field(default=None, ge=1)
     num_gpus: int | None = Field(default=None, ge=0)
     replica_num_cpus: float = Field(default=0.1, gt=0)

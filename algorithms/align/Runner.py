@@ -7,7 +7,7 @@ from registration.pair import Alignment, align, prepare
 
 from t3d_server.algorithm_utils.Image2AlignmentRunner import Image2AlignmentRunner
 
-LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)  # of red, green and blue, after ITU-R BT.709
+LUMINANCE = (0.2126, 0.7152, 0.0722)  # of red, green and blue, after ITU-R BT.709
 LEAST_SIDE = 16  # pixels
 DOUBTFUL = 0.5  # unrelated photographs reach a confidence of 0.4
 
@@ -89,7 +89,7 @@ def region_of(region: list[int], shape: tuple[int, int]) -> tuple[slice, slice]:
 
 
 def grey(image: np.ndarray, index: int) -> np.ndarray:
-    """An image as float32 (Y, X), colour as its luminance.
+    """An image as float64 (Y, X), colour as its luminance.
 
     Args:
         image: (Y, X) or (Y, X, 3), any image dtype.
@@ -98,7 +98,7 @@ def grey(image: np.ndarray, index: int) -> np.ndarray:
     Raises:
         ValueError: it holds NaN or infinity.
     """
-    values = image.astype(np.float32)
+    values = image.astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError(f"image {index} holds NaN or infinity; replace these pixels first")
     return values @ LUMINANCE if values.ndim == 3 else values

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 import ray
+from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
 from t3d_server.errors import AlgorithmNotFoundError, StoreUnavailableError, T3dError, VersionNotFoundError
 from t3d_server.ids import new_id
@@ -36,7 +38,7 @@ from t3d_server.serving.applications import Applications
 from t3d_server.serving.building import Builder
 from t3d_server.serving.dispatcher import ReplicaDispatcher
 from t3d_server.serving.logs import log_to_stderr, log_with_serve
-from t3d_server.serving.placement import cluster_devices, most_replicas
+from t3d_server.serving.placement import ON_HEAD, cluster_devices, most_replicas
 from t3d_server.serving.publishing import Publisher
 from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect, application_name
 from t3d_server.storage.base import read
@@ -118,6 +120,8 @@ class CoordinatorActor:
         )
         self._sweep = Sweep(resources.records, resources.datasets, self._runs.live_runs)
         self._sweeping: asyncio.Task[None] | None = None
+        self._store = resources.store
+        self._serve: str | None = None
         self._start: asyncio.Task[None] | None = None
         self._refresh: asyncio.Task[None] | None = None
         # Nobody may call after a restart, and the runs that were open are to go on all the same.
@@ -138,8 +142,13 @@ class CoordinatorActor:
         await asyncio.shield(self._start)
 
     async def _started(self) -> None:
+        # Where there is none, deploying an algorithm would start a Serve with options of its own.
+        while (instance := await asyncio.to_thread(_serve_instance)) is None:  # noqa: ASYNC110  # no event tells
+            await asyncio.sleep(START_RETRY_S)
+        self._serve = instance
         self._devices = await asyncio.to_thread(cluster_devices)
         self._refresh = self._refresh or asyncio.create_task(self._refresh_devices())
+        await asyncio.to_thread(self._store.prepare)
         await self._catalog.refresh()
         versions = self._catalog.versions()
         names = {application_name(version.manifest.name, version.manifest.version) for version in versions}
@@ -154,10 +163,16 @@ class CoordinatorActor:
         await self._runs.recover()
         self._sweeping = self._sweeping or asyncio.create_task(self._sweep.go_on())
 
+    async def follow_serve(self) -> None:
+        """Begin anew if Ray Serve was shut down: handles, and what is known of applications, were of that one."""
+        if self._serve is not None and self._serve != await asyncio.to_thread(_serve_instance):
+            os._exit(1)  # Ray starts it again; what called it calls again
+
     async def _refresh_devices(self) -> None:
         while True:
             await asyncio.sleep(DEVICES_REFRESH_S)
             try:
+                await self.follow_serve()
                 self._devices = await asyncio.to_thread(cluster_devices)
             except Exception:  # the next one may do better
                 logger.exception("the cluster's devices could not be asked")
@@ -268,6 +283,15 @@ class CoordinatorActor:
         return self._devices
 
 
+def _serve_instance() -> str | None:
+    """Id of the Ray Serve that runs on this cluster: `serve shutdown` ends one, `serve deploy` starts another."""
+    try:
+        controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    except ValueError:
+        return None
+    return str(controller._actor_id.hex())
+
+
 def start_coordinator(connect: Connect) -> Any:
     """Start the coordinator of this cluster, or find the one that runs."""
     actor = ray.remote(CoordinatorActor).options(
@@ -276,6 +300,9 @@ def start_coordinator(connect: Connect) -> Any:
         lifetime="detached",
         get_if_exists=True,
         num_cpus=0,
+        resources=ON_HEAD,
+        # The router starts it, whose environment is for the router alone.
+        runtime_env={"env_vars": {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}},
         max_restarts=-1,
         max_task_retries=-1,
         max_concurrency=10_000,

@@ -14,6 +14,9 @@ from t3d_server.serving.resources import PlacementDefaults
 
 logger = logging.getLogger("ray.serve")
 
+ON_HEAD = {"node:__internal_head__": 0.001}
+"""What an actor of the head node reserves: HAProxy, which is there, finds it on loopback, and so is Ray's own state."""
+
 GPU_ANSWER_S = 60.0
 LEAST_SHARE = 0.0001
 MARGIN_S = 60.0
@@ -88,29 +91,29 @@ def deployment_options(
 
 
 def ask_gpu_memory_bytes() -> int | None:
-    """Memory of one GPU of the cluster; None where none is, or nobody tells in time. Blocks."""
+    """Memory of the smallest GPU of the cluster; None where none is, or nobody tells in time. Blocks."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
     having = [node["NodeID"] for node in nodes if node["Alive"] and node["Resources"].get("GPU", 0) > 0]
-    if not having:
-        return None
-    there = NodeAffinitySchedulingStrategy(having[0], soft=False)
-    answer = _gpu_memory_bytes.options(scheduling_strategy=there).remote()
+    places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in having]
+    answers = [_gpu_memory_bytes.options(scheduling_strategy=place).remote() for place in places]
     try:
-        memory_bytes: int | None = ray.get(answer, timeout=GPU_ANSWER_S)
+        told: list[int | None] = ray.get(answers, timeout=GPU_ANSWER_S)
     except ray.exceptions.RayError:
         logger.exception("the memory of a GPU could not be asked")
-        ray.cancel(answer, force=True)
+        for answer in answers:
+            ray.cancel(answer, force=True)
         return None
-    return memory_bytes
+    return min((memory_bytes for memory_bytes in told if memory_bytes is not None), default=None)
 
 
 # It reserves no GPU, which may be taken whole; Ray hides GPUs from a task only where told so. Its process ends with it,
 # and with that what torch took of the GPU.
 @ray.remote(num_gpus=0, num_cpus=0, max_calls=1, max_retries=0)
 def _gpu_memory_bytes() -> int | None:
-    """Memory of a GPU of this node; None where torch cannot tell."""
+    """Memory of the smallest GPU of this node; None where torch cannot tell."""
     try:
         import torch
     except ImportError:
         return None
-    return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+    memory_bytes = [torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())]
+    return min(memory_bytes, default=None)

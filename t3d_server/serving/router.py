@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypedDict, Unpack
 
+import ray
 from pydantic import ValidationError
 from ray import serve
 from ray.exceptions import TaskCancelledError
@@ -18,7 +19,9 @@ from t3d_server.errors import InvalidDatasetError, InvalidRequestError, Problem,
 from t3d_server.models import AlgorithmInfo, DatasetInfo, Device, LogLine, Run, RunRequest
 from t3d_server.packages.registry import Registry
 from t3d_server.serving.calls import CoordinatorClient
+from t3d_server.serving.coordinator_actor import start_coordinator
 from t3d_server.serving.logs import SERVE_CONFIG, log_with_serve
+from t3d_server.serving.placement import ON_HEAD
 from t3d_server.serving.resources import Connect
 
 APPLICATION_NAME = "t3d"
@@ -48,6 +51,7 @@ class Router:
     def __init__(self, connect: Connect) -> None:
         log_with_serve()
         resources = connect()
+        ray.get(start_coordinator(connect).follow_serve.remote())  # it may be there: it outlives this process
         self._tokens = resources.tokens
         self._service = Service(
             datasets=resources.datasets,
@@ -177,13 +181,14 @@ class Router:
         return await self._service.log(run_id)
 
 
-def start_router(connect: Connect) -> None:
-    """Deploy the router at the root of the HTTP port; returns once it serves."""
+def router_application(connect: Connect) -> serve.Application:
+    """The Ray Serve application of the router, at the root of the HTTP port."""
     router: Any = serve.deployment(serve.ingress()(Router))
     deployment = router.options(
         name="router",
         max_ongoing_requests=1000,
         logging_config=SERVE_CONFIG,
-        ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": ENVIRONMENT}},
+        ray_actor_options={"num_cpus": 0, "resources": ON_HEAD, "runtime_env": {"env_vars": ENVIRONMENT}},
     )
-    serve.run(deployment.bind(connect), name=APPLICATION_NAME, route_prefix="/")
+    application: serve.Application = deployment.bind(connect)
+    return application

@@ -78,6 +78,7 @@ def resources(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Of a coordinator whose cluster has a CPU."""
     monkeypatch.setattr(coordinator_actor, "Applications", Applications)
     monkeypatch.setattr(coordinator_actor, "cluster_devices", lambda: ["cpu"])
+    monkeypatch.setattr(coordinator_actor, "_serve_instance", lambda: "the only one")
     return Resources(
         store=store,
         datasets=DatasetStore(store, scratch=tmp_path, max_dataset_bytes=0),

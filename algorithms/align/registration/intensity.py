@@ -16,7 +16,7 @@ from scipy.ndimage import affine_transform, gaussian_filter, spline_filter
 MARGIN = 2  # outermost pixels of a level, which the blur has filled from inside
 LEAST_SIDE = 24  # levels are not made smaller than this, in pixels
 MOST_STEPS = 50
-SMALLEST_STEP = 0.01  # pixels of the level, at the corner that moves most
+SMALLEST_STEP = 0.002  # pixels of the level, at the corner that moves most
 HUBER = 1.345  # residuals beyond so many standard deviations count less; 95 % efficient for normal noise
 MAD_TO_SIGMA = 1 / 0.6745  # a normal distribution's standard deviation over its median absolute deviation
 SPLINE_ORDER = 3  # linear interpolation moves sharp images by up to 0.03 pixels
@@ -139,10 +139,9 @@ def refine(fixed: Level, moving: Level, matrix: np.ndarray, model: str) -> np.nd
             return None
         weights = seen.astype(np.float32)
         if gain:
-            residuals = np.abs(warped - gain * design[-2] - offset)
-            noise = MAD_TO_SIGMA * np.median(residuals[seen])
-            # A perfect fit has no noise to divide by.
-            weights[seen] = np.minimum(1, HUBER * noise / np.maximum(residuals[seen], HUBER * noise + 1e-12))
+            residuals = np.abs(warped[seen] - gain * design[-2, seen] - offset)
+            limit = max(HUBER * MAD_TO_SIGMA * np.median(residuals), 1e-6)  # a perfect fit has no noise
+            weights[seen] = limit / np.maximum(residuals, limit)
         weighted = design * weights
         warped[~seen] = 0
         solution = np.linalg.lstsq(weighted @ design.T, weighted @ warped, rcond=1e-6)[0].astype(np.float64)
@@ -196,9 +195,12 @@ def _warp(moving: Level, matrix: np.ndarray) -> np.ndarray:
 
 def _design(image: np.ndarray, basis: np.ndarray, half: float, to_unit: np.ndarray) -> np.ndarray:
     """How each pixel of the fixed image changes with each unknown: the motion's, gain and offset; (K+2, Y*X)."""
-    down, right = np.gradient(image)
+    down, right = np.gradient(half * image)
     y, x = np.indices(image.shape, np.float32)
-    points = np.tensordot(to_unit, np.stack([x, y, np.ones_like(x)]), axes=1)
-    flows = np.tensordot(basis, points, axes=1) * half
-    rows = flows[:, 0] * right + flows[:, 1] * down
-    return np.stack([*rows, image, np.ones_like(image)]).reshape(len(rows) + 2, -1).astype(np.float32)
+    points = np.stack([to_unit[0, 0] * x + to_unit[0, 2], to_unit[1, 1] * y + to_unit[1, 2], np.ones_like(x)])
+    design = np.ones((len(basis) + 2, *image.shape), np.float32)
+    for row, generator in zip(design[:-2], basis, strict=True):
+        flow = np.tensordot(generator[:2].astype(np.float32), points, axes=1)
+        row[:] = flow[0] * right + flow[1] * down
+    design[-2] = image
+    return design.reshape(len(design), -1)

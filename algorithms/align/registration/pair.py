@@ -58,7 +58,7 @@ def prepare(image: np.ndarray, sigmas: Sequence[float], search_size: int) -> Pre
     """Make an image ready.
 
     Args:
-        image: float32 (Y, X), finite.
+        image: float64 (Y, X), finite.
         sigmas: blurs of the refinement, in pixels.
         search_size: longest side of the image in which features are searched, in pixels.
 
@@ -68,7 +68,7 @@ def prepare(image: np.ndarray, sigmas: Sequence[float], search_size: int) -> Pre
     deviation = image.std()
     if deviation == 0:
         return None
-    image = (image - image.mean()) / deviation
+    image = ((image - image.mean()) / deviation).astype(np.float32)
     return Prepared(image, pyramid(image, sigmas), structures(image, *STRUCTURES), find_features(image, search_size))
 
 
@@ -111,4 +111,4 @@ def align(fixed: Prepared, moving: Prepared, guess: np.ndarray, *, model: str, m
     best = climb(best.matrix, slice(-1, None)) or best
     mapped = points2 @ best.matrix[:2, :2].T + best.matrix[:2, 2]
     agree = np.linalg.norm(mapped - points1, axis=1) < tolerance
-    return Alignment(best.matrix, max(0.0, best.correlation), points1[agree], points2[agree])
+    return Alignment(best.matrix, min(1.0, max(0.0, best.correlation)), points1[agree], points2[agree])

@@ -1,0 +1,40 @@
+"""What the server's processes listen on."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+
+
+def listening() -> dict[str, str]:
+    """Address of each TCP socket of this machine that listens, by its inode."""
+    found = {}
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A":
+                packed = bytes.fromhex(local.split(":")[0])
+                words = b"".join(packed[start : start + 4][::-1] for start in range(0, len(packed), 4))
+                found[inode] = socket.inet_ntop(family, words)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="sockets are read from /proc")
+def test_all_ports_are_on_loopback(server: Server) -> None:
+    """HAProxy's statistics and metrics too; but for one of each replica, which asks for Ray's token."""
+    addresses = listening()
+    faults = []
+    for pid, command in server.processes().items():
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            inode = re.fullmatch(r"socket:\[(\d+)\]", str(file.readlink()))
+            address = addresses.get(inode[1]) if inode else None
+            if address and not address.startswith(("127.", "::ffff:127.")) and address != "::1":
+                faults.append((command, address))
+    assert {command for command, _ in faults} <= {"ray::ServeReplica:t3d:router"}, faults
