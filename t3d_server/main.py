@@ -243,6 +243,7 @@ def _start_ray(settings: Settings, cleanup: ExitStack, on_step: Callable[[str], 
     serve.start(http_options={"host": settings.host, "port": settings.port}, logging_config=SERVE_CONFIG)
     coordinator = start_coordinator(connect)
     cleanup.callback(_release, coordinator)
+    on_step("starting the router")
     serve.run(application({}), name=APPLICATION_NAME)
     ray.get(coordinator.ready.remote())
     return ray.get_runtime_context().gcs_address, f"http://{context.dashboard_url}"

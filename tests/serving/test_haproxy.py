@@ -37,4 +37,4 @@ def test_all_ports_are_on_loopback(server: Server) -> None:
             address = addresses.get(inode[1]) if inode else None
             if address and not address.startswith(("127.", "::ffff:127.")) and address != "::1":
                 faults.append((command, address))
-    assert {command for command, _ in faults} <= {"ray::ServeReplica:t3d:router"}, faults
+    assert [fault for fault in faults if not fault[0].startswith("ray::ServeReplica:")] == []
