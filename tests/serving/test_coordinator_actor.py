@@ -79,7 +79,8 @@ def resources(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(coordinator_actor, "Applications", Applications)
     monkeypatch.setattr(coordinator_actor, "cluster_devices", lambda: ["cpu"])
     monkeypatch.setattr(coordinator_actor, "_serve_instance", lambda: "the only one")
-    monkeypatch.setattr(coordinator_actor, "log_to_stderr", lambda: None)  # for good, in this process
+    for name in ("log_to_stderr", "log_with_serve"):  # which are for good, in this process
+        monkeypatch.setattr(coordinator_actor, name, lambda: None)
     return Resources(
         store=store,
         datasets=DatasetStore(store, scratch=tmp_path, max_dataset_bytes=0),
