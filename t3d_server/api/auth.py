@@ -6,7 +6,8 @@ import hmac
 from collections.abc import Mapping
 from enum import StrEnum
 
-from fastapi import Request
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
 
 from t3d_server.errors import ForbiddenError, UnauthorizedError
 
@@ -51,12 +52,16 @@ class Gate:
         return roles[0]
 
 
-async def may_use(request: Request) -> None:
+# For the API's description only, so that programs that generate clients know of the token; `Gate` does the checking.
+_described = Depends(HTTPBearer(auto_error=False, description="A token of the server."))
+
+
+async def may_use(request: Request, _: object = _described) -> None:
     """Dependency of routes that need a token."""
     request.app.state.gate.role_of(request.headers.get("authorization"))
 
 
-async def may_administer(request: Request) -> None:
+async def may_administer(request: Request, _: object = _described) -> None:
     """Dependency of routes that need an admin token."""
     if request.app.state.gate.role_of(request.headers.get("authorization")) is not Role.ADMIN:
         raise ForbiddenError("This needs an admin token; yours may use datasets and runs only.")

@@ -74,3 +74,12 @@ def test_the_description_lists_every_route(server: Server) -> None:
     assert {"get", "head", "delete"} == set(paths["/v1/datasets/{dataset_id}"])
     assert "RunRequest" in str(paths["/v1/algorithms/{name}/runs"]["post"]["requestBody"])
     assert len(paths) == 18
+
+
+def test_the_description_tells_which_routes_need_a_token(server: Server) -> None:
+    description = server.request("GET", "/v1/openapi.json").json()
+    [(name, scheme)] = description["components"]["securitySchemes"].items()
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    for path, operations in description["paths"].items():
+        expected: object = [{name: []}] if path.startswith("/v1") else None
+        assert all(operation.get("security") == expected for operation in operations.values())
