@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import t3d_server
+from t3d_server.errors import T3dError
 
 _OURS = Path(t3d_server.__file__).parent
 
@@ -22,11 +23,13 @@ def format_author_traceback(error: BaseException, folder: Path) -> str:
         folder: folder of the code, as in `Package.folder`.
 
     Returns:
-        The traceback; "" where no code but the server's was involved: then it tells no more than the message.
+        The traceback; "" where no code but the server's was involved, or where the error is one that the server raises
+        on purpose without the author's code: then it tells no more than the message.
     """
     summary = traceback.TracebackException.from_exception(error)
     parts = list(_chain(summary))
     faulty = [part for part in parts if part.exc_type is not None and issubclass(part.exc_type, SyntaxError)]
+    authors = False
     for part in parts:
         frames = [frame for frame in part.stack if not _is_hidden(frame.filename, folder)]
         ours = [Path(frame.filename).is_relative_to(folder) for frame in frames]
@@ -34,7 +37,10 @@ def format_author_traceback(error: BaseException, folder: Path) -> str:
             if is_authors:
                 frame.line  # noqa: B018  # reads the source line, while the file name still leads to it
                 frame.filename = Path(frame.filename).relative_to(folder).as_posix()
+        authors = authors or any(ours)
         part.stack[:] = frames[ours.index(True) if any(ours) else 0 :]
+    if isinstance(error, T3dError) and not authors:
+        return ""
     for part in faulty:
         part.filename = part.filename and part.filename.removeprefix(f"{folder}/")
     return "".join(summary.format()) if faulty or any(part.stack for part in parts) else ""

@@ -3,6 +3,7 @@
 # ruff: noqa: E501  # small modules on one line
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from t3d_server import algorithm_utils
 from t3d_server.algorithm_utils import BaseRunner, Image2ImageRunner
-from t3d_server.errors import ImportFailedError, InvalidPackageError
+from t3d_server.errors import DatasetNotFoundError, ImportFailedError, InvalidPackageError
 from t3d_server.models import Manifest
 from t3d_server.packages.builder import build, store_package
 from t3d_server.packages.loader import (
@@ -310,6 +311,14 @@ def test_a_failed_import_can_be_tried_again(make_folder: MakeFolder) -> None:
 
 
 class TestTraceback:
+    def test_an_error_of_the_server_without_the_authors_code_has_none(self, tmp_path: Path) -> None:
+        try:
+            json.loads("{")
+        except ValueError as cause:
+            error = DatasetNotFoundError("it is gone")
+            error.__cause__ = cause
+        assert format_author_traceback(error, tmp_path) == ""
+
     def test_it_begins_in_the_authors_files_and_shows_their_lines(self, make_folder: MakeFolder) -> None:
         folder = make_folder(
             {
