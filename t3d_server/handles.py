@@ -252,7 +252,7 @@ class T3D:
 
         Args:
             dataset: the dataset, by its info or id; or a list of those.
-            keys: what to read; everything where empty.
+            keys: what to read, one key or several; everything where empty.
 
         Raises:
             DatasetNotFoundError: there is no such dataset.

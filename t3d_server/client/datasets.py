@@ -171,7 +171,7 @@ class Datasets(Connection):
 
         Args:
             dataset: the dataset, by its info or id; or a list of those.
-            keys: what to read; everything where empty.
+            keys: what to read, one key or several; everything where empty.
             on_progress: as `download`.
 
         Returns:

@@ -149,7 +149,7 @@ def read(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
 
     Args:
         path: a file that `write` made or `inspect` passed.
-        keys: what to read; everything where empty. `axes` is there with every image.
+        keys: what to read, one key or several; everything where empty. `axes` is there with every image.
 
     Returns:
         By key: native, aligned, C-ordered arrays; numbers; text; lists of text. None for a key that is not there.
@@ -157,6 +157,7 @@ def read(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         InvalidDatasetError: the file is damaged or no dataset.
     """
+    keys = [keys] if isinstance(keys, str) else keys
     with _translated(), path.open("rb") as raw, h5py.File(path, "r", locking=False) as file:
         datasets = _datasets(file, os.fstat(raw.fileno()).st_size)
         offsets = {name: _offset(item) for name, item in datasets.items() if not keys or name in keys}

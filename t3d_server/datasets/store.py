@@ -150,7 +150,7 @@ class DatasetStore:
 
         Args:
             dataset_id: the dataset.
-            keys: what to read; everything where empty.
+            keys: what to read, one key or several; everything where empty.
 
         Returns:
             As `hdf5.read`.

@@ -152,6 +152,11 @@ def test_a_key_that_is_not_there_reads_as_none(tmp_path: Path) -> None:
     assert hdf5.read(tmp_path / "a.h5", ["a", "b", "/", "."]) == {"a": 1, "b": None, "/": None, ".": None}
 
 
+def test_text_for_keys_is_one_key(tmp_path: Path) -> None:
+    hdf5.write(tmp_path / "a.h5", {"note": "x", "n": 1})
+    assert hdf5.read(tmp_path / "a.h5", "note") == {"note": "x"}
+
+
 def test_every_value_that_cannot_be_stored_is_named(tmp_path: Path) -> None:
     bad: dict[Any, Any] = {
         "a/b": 1,
