@@ -240,9 +240,21 @@ class ServerUnavailableError(T3dError):
 
 
 class AlgorithmError(T3dError):
-    """A run that ended without a result; `traceback` is that of the author's code, and part of the text."""
+    """A run that ended without a result; `traceback` is that of the author's code, and part of the text.
+
+    Args:
+        message: which algorithm, and what became of its run.
+        run_id: the run; None where it was none of a server's.
+        run_code: why it has no result, as `RunFailure.code` has it: "algorithm_error", "cancelled", "timeout",
+            "attempts_exhausted" or the code of another error.
+    """
 
     code = "algorithm_error"
+
+    def __init__(self, message: str, *, run_id: str | None = None, run_code: str | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.run_id = run_id
+        self.run_code = run_code
 
     def __str__(self) -> str:
         return "\n\n".join(filter(None, [super().__str__(), (self.traceback or "").rstrip()]))

@@ -59,7 +59,7 @@ class LocalRun:
         if self.error.type == "KeyboardInterrupt":
             raise KeyboardInterrupt
         message = f"{self.manifest.name} failed: {self.error.type}: {self.error.message}"
-        raise AlgorithmError(message, traceback=self.error.traceback)
+        raise AlgorithmError(message, traceback=self.error.traceback, run_code=self.error.code)
 
 
 def run_folder(

@@ -13,8 +13,22 @@ from pydantic import TypeAdapter, ValidationError
 
 from t3d_server import __version__, discovery
 from t3d_server.client.transport import Transport
-from t3d_server.errors import InvalidRequestError, NotFoundError, ServerUnavailableError, T3dError
+from t3d_server.errors import (
+    AlgorithmNotFoundError,
+    DatasetNotFoundError,
+    InvalidRequestError,
+    NotFoundError,
+    RunNotFoundError,
+    ServerUnavailableError,
+    T3dError,
+)
 from t3d_server.models import ServerInfo
+
+_MISSING: Mapping[str, type[NotFoundError]] = {
+    "algorithms": AlgorithmNotFoundError,
+    "datasets": DatasetNotFoundError,
+    "runs": RunNotFoundError,
+}
 
 T = TypeVar("T")
 
@@ -93,7 +107,14 @@ class Connection:
 
 
 def path_of(*parts: str) -> str:
-    """Path of a route below /v1."""
+    """Path of a route below /v1.
+
+    Raises:
+        NotFoundError: a name or id that no path can hold, and so nothing has.
+    """
+    kind, *names = parts
+    if any(name in ("", ".", "..") or "/" in name for name in names):
+        raise _MISSING.get(kind, NotFoundError)(f"None of the {kind} is {'/'.join(names)!r}.")
     return "/v1/" + "/".join(quote(part, safe="") for part in parts)
 
 

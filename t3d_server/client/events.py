@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from t3d_server.models import LogLine, Run, RunStatus, utc_now
@@ -25,7 +25,7 @@ class RunEvent:
         message: the latest log message.
         queue_position: runs ahead of it, 0 for the next one; None unless it waits.
         lines: the lines of its log that are new.
-        time: when this was so, UTC.
+        time: when it was so, UTC: when the run ended, else when this was heard; never before the event before.
     """
 
     run_id: str
@@ -37,9 +37,9 @@ class RunEvent:
     time: datetime = field(compare=False)
 
     @classmethod
-    def of(cls, run: Run, lines: Iterable[LogLine]) -> RunEvent:
-        """What a run and new lines of its log tell."""
-        time = run.ended_at or utc_now()
+    def of(cls, run: Run, lines: Iterable[LogLine], after: datetime) -> RunEvent:
+        """What a run and new lines of its log tell, after an event of that time."""
+        time = max(run.ended_at or utc_now(), after)  # the server's clock may be behind
         return cls(run.id, run.status, run.progress, run.message, run.queue_position, tuple(lines), time)
 
 
@@ -85,13 +85,16 @@ def followed(transport: Transport, path: str) -> Generator[tuple[Run, RunEvent]]
         T3dError: as `Transport.events`.
     """
     lines: list[LogLine] = []
+    time = datetime.min.replace(tzinfo=UTC)
     with closing(transport.events(path)) as events:
         for event in events:
             if event.kind == "log":
                 lines.append(LogLine.model_validate_json(event.data))
             elif event.kind == "run":
                 run = Run.model_validate_json(event.data)
-                yield run, RunEvent.of(run, lines)
+                heard = RunEvent.of(run, lines, time)
+                time = heard.time
+                yield run, heard
                 lines = []
                 if run.status.ended:
                     return

@@ -80,7 +80,8 @@ class RunHandle:
         """Wait for the end of the run; ids of what it made.
 
         Raises:
-            AlgorithmError: the run failed or was cancelled; `traceback` is that of the author's code.
+            AlgorithmError: the run failed or was cancelled, as `run_code` tells; `traceback` is that of the author's
+                code.
             TimeoutError: as `wait`.
         """
         return outputs_of(self.wait(timeout_s))
@@ -125,6 +126,8 @@ def outputs_of(run: Run, *, of_one: bool = False) -> list[str]:
         raise AlgorithmError(
             f"{run.algorithm} {run.version} {run.status.lower()}{why}",
             traceback=(run.error and run.error.traceback) or None,
+            run_id=run.id,
+            run_code=run.error.code if run.error else None,
         )
     if of_one and len(run.output_dataset_ids) != 1:
         raise InvalidRequestError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,7 +13,7 @@ from t3d_server.client.connection import json_of, path_of
 from t3d_server.client.datasets import Datasets
 from t3d_server.client.events import RunEvent, followed
 from t3d_server.client.handle import RunHandle, outputs_of
-from t3d_server.errors import InvalidInputError, NotFoundError, T3dError
+from t3d_server.errors import InvalidInputError, InvalidRequestError, NotFoundError, T3dError
 from t3d_server.ids import is_id, new_id
 from t3d_server.models import DatasetInfo, Device, LogLine, Model, Run, RunStatus
 
@@ -21,6 +22,7 @@ Input = Data | DatasetInfo
 
 _SHORT_WAIT_S = 2.0
 _RUNS_PER_PAGE = 100
+_KEY = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
 
 
 class RunOptions(TypedDict, total=False):
@@ -65,6 +67,8 @@ class Runs(Datasets):
             timeout_s: longest time the run may take, once it has begun; the algorithm's or the server's limit where
                 None.
             idempotency_key: submitting the same again with the same key gives the same run; a fresh one where None.
+                1 to 255 printable ASCII characters. It is for datasets that are stored: data given here is uploaded
+                anew each time, which makes it another request.
             wait_s: wait up to this long for the end of the run, in seconds.
 
         Raises:
@@ -72,7 +76,12 @@ class Runs(Datasets):
             InvalidArgsError: lists every arg that is wrong.
             DeviceNotSupportedError: it does not run there.
             InvalidDatasetError: as `upload`. What was uploaded for a run that is refused is removed.
+            InvalidRequestError: `idempotency_key` cannot be one.
         """
+        if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
+            raise InvalidRequestError(
+                f"an idempotency_key has 1 to 255 printable ASCII characters, it is not {idempotency_key!r:.80}"
+            )
         request, uploaded = self._prepared(inputs, args, device, version, timeout_s)
         return self._submitted(name, request, uploaded, wait_s, idempotency_key)
 

@@ -18,7 +18,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from t3d_server.client.answers import error_of, foreign
 from t3d_server.client.bodies import BLOCK_BYTES, Body, Progress, Sending
 from t3d_server.client.events import ServerSentEvent, parsed
-from t3d_server.errors import ServerUnavailableError, T3dError
+from t3d_server.errors import InvalidRequestError, ServerUnavailableError, T3dError
 
 CONNECT_TIMEOUT_S = 5.0
 RETRY_FOR_S = 30.0
@@ -264,13 +264,17 @@ class Transport:
     def _translated(self, repeatable: bool, sending: Sending | None = None) -> Iterator[None]:
         try:
             yield
+        except requests.exceptions.InvalidHeader as error:
+            raise InvalidRequestError(str(error)) from error
         except requests.RequestException as error:
             if sending is not None and sending.fault is not None:
                 raise sending.fault from None
             reason = getattr(error.args[0], "reason", None) if error.args else None
             unreached = isinstance(reason, NewConnectionError | ConnectTimeoutError)
             harmless = repeatable or unreached or _unfinished(sending)
-            if unreached or isinstance(error, ValueError):
+            if isinstance(error, requests.exceptions.MissingSchema | requests.exceptions.InvalidSchema):
+                message = f"{self.url} is not the URL of a server: add http:// or https:// in front."
+            elif unreached or isinstance(error, ValueError):
                 message = f"No t3d server answers at {self.url}. {self._advice}"
             else:
                 unknown = "" if harmless else ". Whether the request had its effect is not known"

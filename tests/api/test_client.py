@@ -162,6 +162,7 @@ def test_a_failed_run_raises_with_the_authors_traceback(client: Client) -> None:
         handle.result()
     assert "Runner.py" in (caught.value.traceback or "")
     assert "Runner.py" in str(caught.value)
+    assert (caught.value.run_id, caught.value.run_code) == (handle.id, "algorithm_error")
 
 
 def test_a_cancelled_run_raises_too(client: Client) -> None:
@@ -169,8 +170,9 @@ def test_a_cancelled_run_raises_too(client: Client) -> None:
     with pytest.raises(TimeoutError):
         handle.wait(0.05)
     handle.cancel()
-    with pytest.raises(AlgorithmError, match="cancelled"):
+    with pytest.raises(AlgorithmError, match="cancelled") as caught:
         handle.result()
+    assert caught.value.run_code == "cancelled"
 
 
 def test_events_tell_of_progress_and_end_with_the_run(client: Client) -> None:
@@ -368,6 +370,22 @@ def test_a_run_is_submitted_again_with_the_same_key(front: Client, answer: bytes
     assert None not in Front.keys
 
 
+@pytest.mark.parametrize("key", ["", "a\nb", "für", " a", "k" * 256])
+def test_what_cannot_be_a_key_is_told_before_anything_is_sent(front: Client, key: str) -> None:
+    with pytest.raises(InvalidRequestError, match="printable ASCII"):
+        front.submit("probe", np.zeros((4, 4)), idempotency_key=key)
+    assert Front.heard == []
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b"])
+def test_a_name_that_no_algorithm_can_have_is_not_found(front: Client, name: str) -> None:
+    with pytest.raises(AlgorithmNotFoundError):
+        front.submit(name, new_id())
+    with pytest.raises(AlgorithmNotFoundError):
+        front.algorithm(name)
+    assert Front.heard == []
+
+
 def test_a_dataset_is_sent_again_only_where_nothing_can_be_left(front: Client) -> None:
     """Where the connection breaks off in the middle of it, but not where it does after the end."""
     Front.scripted += [UNREAD, BROKEN]
@@ -412,5 +430,5 @@ def test_nobody_there_is_told_at_once() -> None:
         url = "http://{}:{}".format(*closed.getsockname())
         with Client(url) as client, pytest.raises(ServerUnavailableError, match=r"No t3d server.*t3d up"):
             client.algorithms()
-    with Client("no-url") as client, pytest.raises(ServerUnavailableError):
+    with Client("127.0.0.1:8000") as client, pytest.raises(ServerUnavailableError, match="add http://"):
         client.algorithms()
