@@ -1,6 +1,6 @@
 """Any algorithm of the server in napari: a form for its parameters, its input from a layer, its results as layers.
 
-    pip install "t3d_server[napari]"
+    pip install -e ".[napari]"
     t3d deploy algorithms/denoise
     python examples/napari_form.py photo.png
 
