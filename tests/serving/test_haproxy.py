@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,9 +33,10 @@ def test_all_ports_are_on_loopback(server: Server) -> None:
     addresses = listening()
     faults = []
     for pid, command in server.processes().items():
-        for file in Path(f"/proc/{pid}/fd").iterdir():
-            inode = re.fullmatch(r"socket:\[(\d+)\]", str(file.readlink()))
-            address = addresses.get(inode[1]) if inode else None
-            if address and not address.startswith(("127.", "::ffff:127.")) and address != "::1":
-                faults.append((command, address))
+        for file in Path(f"/proc/{pid}/fd").glob("*"):
+            with suppress(FileNotFoundError):  # it has just been closed
+                inode = re.fullmatch(r"socket:\[(\d+)\]", str(file.readlink()))
+                address = addresses.get(inode[1]) if inode else None
+                if address and not address.startswith(("127.", "::ffff:127.")) and address != "::1":
+                    faults.append((command, address))
     assert [fault for fault in faults if not fault[0].startswith("ray::ServeReplica:")] == []
