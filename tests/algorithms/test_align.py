@@ -134,10 +134,10 @@ def test_each_model_finds_its_motion(run_algorithm: Run, model: str, how: dict[s
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float16", "float32", "float64"])
 def test_every_image_dtype_is_taken(run_algorithm: Run, dtype: str) -> None:
-    moved, true = camera_moved(degrees=2, shift=(3.3, 1.7))
-    stack = (np.stack([STILL, moved]) * 250).astype(dtype)
+    moved, true = camera_moved(shift=(3.3, 1.7))
+    stack = (np.stack([STILL, moved])[:, :160, :160] * 250).astype(dtype)
     [result] = run_algorithm("align", [{"image": stack, "axes": "ZYX"}])
-    assert corner_error(result["transform_matrix"], true, STILL.shape) < 0.05
+    assert corner_error(result["transform_matrix"], true, (160, 160)) < 0.05
 
 
 def test_warped_colour_image_lies_on_the_first(run_algorithm: Run) -> None:
