@@ -50,6 +50,7 @@ DOCUMENTS = sorted(
 RUN = re.compile(r"(t3d|curl|api|python examples/\w+\.py)\b|\w+=\S|\w+\(\)")
 NOT_RUN = {
     "t3d up": "the suite's server is there already",
+    "T3D_V0_PORT=": "the suite's server is there already",
     "export": "its values are examples",
     "source": "the suite runs in the environment already",
     "make": "installs, or runs all of the suite",
