@@ -63,30 +63,40 @@ def _routes(tag: str, routes: list[tuple[str, Schema]]) -> Iterator[str]:
     yield from _table(
         ["route", "what it does", "takes", "gives"],
         [
-            (
-                f"`{route}`",
-                _plain(operation["description"]),
-                _body(operation.get("requestBody", {})),
-                _answer(operation),
-            )
+            (f"`{route}`", _plain(_parts(operation)[0]), _body(operation), _answer(operation))
             for route, operation in routes
         ],
     )
-    queries = [
+    for route, operation in routes:
+        if more := _parts(operation)[1]:
+            yield f"\n`{route}`: {_plain(more)}"
+    given = [
         (f"`{route.split(' ')[0]} …/{route.split('/')[-1]}`", parameter)
         for route, operation in routes
         for parameter in operation.get("parameters", [])
-        if parameter["in"] == "query"
+        if parameter["in"] != "path"
     ]
-    if queries:
+    if given:
         yield ""
         yield from _table(
-            ["query", "of", "value", "what"],
+            ["parameter", "of", "value", "what"],
             [
-                (f"`{query['name']}`", route, _given(query["schema"]), _plain(query.get("description", "")))
-                for route, query in queries
+                (_name(parameter), route, _given(parameter["schema"]), _plain(parameter.get("description", "")))
+                for route, parameter in given
             ],
         )
+
+
+def _parts(operation: Schema) -> tuple[str, str]:
+    """The first paragraph of a description, and the others."""
+    first, _, more = operation["description"].partition("\n\n")
+    return first, more
+
+
+def _name(parameter: Schema) -> str:
+    if parameter["in"] == "header":
+        return f"header `{parameter['name'].title()}`"
+    return f"`?{parameter['name']}=`"
 
 
 def _body(operation: Schema) -> str:

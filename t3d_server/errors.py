@@ -14,6 +14,7 @@ T3dError
 │   └── LoadFailedError             `load_assets` raised or did not return
 ├── NotFoundError(LookupError)
 │   ├── DatasetNotFoundError  AlgorithmNotFoundError  VersionNotFoundError  RunNotFoundError
+│   ├── ExpiredError                a dataset or run that is not kept any more
 │   └── ObjectNotFoundError         a key the object store does not hold
 ├── ConflictError
 │   ├── VersionConflictError        a version published twice with other content
@@ -167,6 +168,12 @@ class RunNotFoundError(NotFoundError):
     """No run has this id."""
 
     code = "run_not_found"
+
+
+class ExpiredError(NotFoundError):
+    """A dataset, a run or a log that was kept for some time, which is over."""
+
+    code = "expired"
 
 
 class ObjectNotFoundError(NotFoundError):

@@ -59,6 +59,7 @@ def connect() -> Resources:
     """
     from t3d_server.api.auth import Role
     from t3d_server.runs.acceptance import RunLimits
+    from t3d_server.runs.records import RunRecords
     from t3d_server.serving.resources import PlacementDefaults, Resources
 
     settings = load_settings()
@@ -72,7 +73,13 @@ def connect() -> Resources:
     scratch.mkdir(parents=True, exist_ok=True)
     return Resources(
         store=store,
-        datasets=DatasetStore(store, scratch=scratch, max_dataset_bytes=settings.max_dataset_bytes),
+        datasets=DatasetStore(
+            store,
+            scratch=scratch,
+            max_dataset_bytes=settings.max_dataset_bytes,
+            keep_s=settings.keep_datasets_s,
+        ),
+        records=RunRecords(store, keep_s=settings.keep_runs_s, keep_logs_s=settings.keep_logs_s),
         cache=settings.cache_dir or state_directory() / "cache",
         scratch=scratch,
         placement=PlacementDefaults(
@@ -107,12 +114,12 @@ def application(args: dict[str, Any]) -> Application:
     Raises:
         InvalidRequestError: there are some.
     """
-    from t3d_server.serving.router import router_application
-
     if args:
         raise InvalidRequestError(
             f"`args` of the Serve config must be empty, but has {', '.join(sorted(args))}: {WHERE}"
         )
+    from t3d_server.serving.router import router_application
+
     return router_application(connect)
 
 
@@ -218,6 +225,7 @@ def _start_ray(settings: Settings, cleanup: ExitStack, on_step: Callable[[str], 
     del os.environ["RAY_DISABLE_FAILURE_SIGNAL_HANDLER"]
 
     from t3d_server.serving.coordinator_actor import start_coordinator
+    from t3d_server.serving.logs import SERVE_CONFIG
     from t3d_server.serving.router import APPLICATION_NAME
 
     on_step("starting Ray")
@@ -235,7 +243,7 @@ def _start_ray(settings: Settings, cleanup: ExitStack, on_step: Callable[[str], 
         _node_ip_address="127.0.0.1",
     )
     on_step("starting the server")
-    serve.start(http_options={"host": settings.host, "port": settings.port})
+    serve.start(http_options={"host": settings.host, "port": settings.port}, logging_config=SERVE_CONFIG)
     coordinator = start_coordinator(connect)
     cleanup.callback(_release, coordinator)
     serve.run(application({}), name=APPLICATION_NAME)

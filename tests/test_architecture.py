@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "ids": set(),
     "models": {"errors"},
     "algorithm_utils": {"models", "errors"},
-    "storage": {"models", "errors"},
+    "storage": {"models", "errors", "ids"},
     "datasets": {"storage", "algorithm_utils", "models", "errors", "ids"},
     "packages": {"storage", "algorithm_utils", "models", "errors", "ids"},
     "runs": {"datasets", "packages", "storage", "algorithm_utils", "models", "errors", "ids"},

@@ -11,7 +11,7 @@ from typing import Protocol
 from t3d_server.api.workers import Workers
 from t3d_server.errors import RunNotFoundError, ServerUnavailableError, StoreUnavailableError, T3dError
 from t3d_server.models import LogLine, Run, RunNews
-from t3d_server.runs.entry import LOG_LINES_PER_RUN
+from t3d_server.runs.log import MAX_LINES
 from t3d_server.runs.records import RunRecords
 
 HEARTBEAT_S = 10.0
@@ -124,7 +124,7 @@ class _Feed:
         self.error: T3dError | None = None
         self.followers = 0
         self.changed = asyncio.Event()
-        self._lines: deque[LogLine] = deque(maxlen=LOG_LINES_PER_RUN)
+        self._lines: deque[LogLine] = deque(maxlen=MAX_LINES)
         self._asking = asyncio.ensure_future(ask(self))
 
     @property

@@ -34,6 +34,7 @@ STATUS: Mapping[type[T3dError], int] = {
     errors.AlgorithmNotFoundError: 404,
     errors.VersionNotFoundError: 404,
     errors.RunNotFoundError: 404,
+    errors.ExpiredError: 410,
     errors.ObjectNotFoundError: 404,
     errors.ConflictError: 409,
     errors.VersionConflictError: 409,

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import heapq
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Protocol
 
 from t3d_server import __version__
 from t3d_server.api.feeds import Feeds
+from t3d_server.api.listing import age, one_page
 from t3d_server.api.workers import Workers
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.errors import (
     DatasetNotFoundError,
+    ExpiredError,
     InvalidRequestError,
+    NotFoundError,
     Problem,
     RunNotFoundError,
     ServerUnavailableError,
 )
-from t3d_server.ids import is_id, milliseconds_of
+from t3d_server.ids import is_id
 from t3d_server.models import (
     AlgorithmInfo,
     AlgorithmVersion,
@@ -44,7 +45,7 @@ from t3d_server.models import (
 from t3d_server.packages.folder import find_file
 from t3d_server.packages.parameters import args_schema
 from t3d_server.packages.registry import Registry
-from t3d_server.runs.records import RunRecords
+from t3d_server.runs.records import EndedRun, RunRecords
 from t3d_server.storage.base import ObjectStore, exists
 
 MAX_WAIT_S = 60.0
@@ -106,7 +107,7 @@ class RunPage(Model):
 
     Attributes:
         runs: the runs.
-        next_cursor: gives the next page; None on the last one.
+        next_cursor: gives the next page, also after one that has few runs, or none; None on the last one.
     """
 
     runs: list[Run]
@@ -346,6 +347,9 @@ class Service:
     ) -> RunPage:
         """Runs, newest first, live and ended ones.
 
+        A page may have fewer runs than it may have, or none, and yet a next one: a bounded part of the index is looked
+        at for each.
+
         Args:
             limit: most runs on the page.
             cursor: `next_cursor` of the page before.
@@ -362,51 +366,48 @@ class Service:
             for run in await self.coordinator.live_runs()
             if algorithm in (None, run.algorithm)
             and status in (None, run.status)
-            and (cursor is None or _age(run.id) > _age(cursor))
+            and (cursor is None or age(run.id) > age(cursor))
         }
 
-        def ids() -> list[str]:
-            ended: Iterable[str] = ()
+        def ids() -> tuple[list[str], str | None]:
+            ended: Iterable[EndedRun] = ()
             if status is None or status.ended:
-                ended = self.records.ended_runs(algorithm=algorithm, status=status, start_after=cursor)
-            merged = heapq.merge(sorted(live, key=_age), ended, key=_age)
-            return [run_id for run_id, _ in islice(groupby(merged), limit + 1)]
+                ended = self.records.ended_runs(start_after=cursor)
+            return one_page(
+                live, ended, lambda run: algorithm in (None, run.algorithm) and status in (None, run.status), limit
+            )
 
-        page = await self.workers.run(ids)
-        runs = await asyncio.gather(*(self._listed(run_id, live) for run_id in page[:limit]))
-        return RunPage(
-            runs=[run for run in runs if run is not None], next_cursor=page[limit - 1] if len(page) > limit else None
-        )
+        page, next_cursor = await self.workers.run(ids)
+        runs = await asyncio.gather(*(self._listed(run_id, live) for run_id in page))
+        return RunPage(runs=[run for run in runs if run is not None], next_cursor=next_cursor)
 
     async def _listed(self, run_id: str, live: Mapping[str, Run]) -> Run | None:
         """A run of a page, None if its record was removed meanwhile."""
         try:
             return live.get(run_id) or await self.workers.run(self.records.find, run_id)
-        except RunNotFoundError:
+        except NotFoundError:
             return None
 
     async def _require_datasets(self, dataset_ids: Sequence[str]) -> None:
         unique = list(dict.fromkeys(dataset_ids))
-        there = dict(zip(unique, await asyncio.gather(*map(self._has_dataset, unique)), strict=True))
+        faults = dict(zip(unique, await asyncio.gather(*map(self._fault_of_dataset, unique)), strict=True))
         problems = [
-            Problem(f"input_dataset_ids[{index}]", f"there is no dataset {dataset_id!r:.80}")
+            Problem(f"input_dataset_ids[{index}]", f"{fault.message:.300}")
             for index, dataset_id in enumerate(dataset_ids)
-            if not there[dataset_id]
+            if (fault := faults[dataset_id]) is not None
         ]
         if problems:
-            raise DatasetNotFoundError("Input datasets are missing; upload them first.", problems=problems)
+            kinds = {type(fault) for fault in faults.values() if fault is not None}
+            kind = ExpiredError if kinds == {ExpiredError} else DatasetNotFoundError
+            raise kind("Input datasets are missing; upload them first.", problems=problems)
 
-    async def _has_dataset(self, dataset_id: str) -> bool:
+    async def _fault_of_dataset(self, dataset_id: str) -> NotFoundError | None:
+        """Why a dataset cannot be an input."""
         try:
-            await self.size_bytes(dataset_id)
-        except DatasetNotFoundError:
-            return False
-        return True
-
-
-def _age(run_id: str) -> tuple[int, str]:
-    """Sorts ids as the index of ended runs does: newest first."""
-    return -milliseconds_of(run_id), run_id
+            await self.workers.run(self.datasets.require, dataset_id)
+        except NotFoundError as fault:
+            return fault
+        return None
 
 
 def _blob_key(sha256: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -62,6 +63,8 @@ def debug(
     if watch:
         run_at_each_save(path, output)
         return
+    # What the code prints is seen anyway; a run's log on a server has this beside it.
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     listener = _Console()
     result = run_folder(path, inputs, parse_args(arg), listener, device=device)
     result.raise_error()

@@ -105,6 +105,9 @@ def check(
     for key in ("axes", "spacing_unit"):
         if key in arrays or not isinstance(values.get(key, ""), str):
             problems.append(Problem(key, "has to be text"))
+    for key in ("image", "mask", "volume"):
+        if key in arrays and 0 in arrays[key].shape:
+            problems.append(Problem(key, f"is empty: shape {arrays[key].shape} has an axis of length 0"))
     image, mask = arrays.get("image"), arrays.get("mask")
     if image is not None:
         if image.dtype.name not in IMAGE_DTYPES:

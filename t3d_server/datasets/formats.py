@@ -237,6 +237,8 @@ def encode_array(
     if media_type == NPY:
         np.lib.format.write_array(file, array, allow_pickle=False)
         return
+    if not array.size:
+        raise UnsupportedMediaTypeError(f"an array of shape {array.shape} is empty, no {media_type}; {NPY} takes any")
     try:
         axes = resolve_axes(array.shape, axes)
     except InvalidDatasetError as error:

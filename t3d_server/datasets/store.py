@@ -20,6 +20,7 @@ from t3d_server.errors import DatasetNotFoundError, InvalidRequestError, ObjectN
 from t3d_server.ids import first_id, is_id, new_id, tag_of, tagged_id, time_of
 from t3d_server.models import DatasetInfo
 from t3d_server.storage.base import ObjectStore
+from t3d_server.storage.retention import Retention, remove_expired
 
 _FOLDER, _SUFFIX = "datasets/", ".h5"
 _CACHED_INFOS = 512
@@ -34,17 +35,23 @@ class DatasetStore:
         store: where the files are kept, as `datasets/<id>.h5`.
         scratch: folder for temporary files; made when it is first needed, and left empty.
         max_dataset_bytes: largest size of a dataset, as a file and unpacked.
+        keep_s: how long a dataset is kept; None for ever.
     """
 
-    def __init__(self, store: ObjectStore, *, scratch: Path, max_dataset_bytes: int) -> None:
+    def __init__(
+        self, store: ObjectStore, *, scratch: Path, max_dataset_bytes: int, keep_s: float | None = None
+    ) -> None:
         self._store = store
         self._scratch = scratch
         self._max_bytes = max_dataset_bytes
+        self._retention = Retention("dataset", keep_s, "T3D_KEEP_DATASETS_S")
         # Datasets never change and ids are never used again, so that nothing here grows stale.
         self._contents = lru_cache(_CACHED_INFOS)(self._inspect_stored)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        rebuild = partial(DatasetStore, scratch=self._scratch, max_dataset_bytes=self._max_bytes)
+        rebuild = partial(
+            DatasetStore, scratch=self._scratch, max_dataset_bytes=self._max_bytes, keep_s=self._retention.keep_s
+        )
         return rebuild, (self._store,)
 
     def add_upload(
@@ -90,7 +97,7 @@ class DatasetStore:
         """What a dataset holds; reads a few kilobytes of it.
 
         Raises:
-            DatasetNotFoundError: there is no such dataset.
+            DatasetNotFoundError, ExpiredError: there is no such dataset.
         """
         return _info(dataset_id, self.size(dataset_id), self._contents(dataset_id))
 
@@ -98,18 +105,18 @@ class DatasetStore:
         """Size of the file in bytes.
 
         Raises:
-            DatasetNotFoundError: there is no such dataset.
+            DatasetNotFoundError, ExpiredError: there is no such dataset.
         """
-        with _named(dataset_id):
+        with self._named(dataset_id):
             return self._store.stat(_key(dataset_id)).size_bytes
 
     def open(self, dataset_id: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Stream the file, or `length` bytes of it from `offset`.
 
         Raises:
-            DatasetNotFoundError: there is no such dataset; told before the first chunk.
+            DatasetNotFoundError, ExpiredError: there is no such dataset; told before the first chunk.
         """
-        with _named(dataset_id):
+        with self._named(dataset_id):
             return self._store.get(_key(dataset_id), offset=offset, length=length)
 
     def open_array(self, dataset_id: str, name: str, media_type: str) -> Iterator[bytes]:
@@ -121,7 +128,7 @@ class DatasetStore:
             media_type: one of `formats.WRITABLE`.
 
         Raises:
-            DatasetNotFoundError: there is no such dataset.
+            DatasetNotFoundError, ExpiredError: there is no such dataset.
             InvalidRequestError: it has no such array.
             UnsupportedMediaTypeError: the format cannot hold this array.
         """
@@ -149,7 +156,7 @@ class DatasetStore:
             As `hdf5.read`.
 
         Raises:
-            DatasetNotFoundError: there is no such dataset.
+            DatasetNotFoundError, ExpiredError: there is no such dataset.
         """
         with self._temporary() as path:
             with path.open("wb") as file:
@@ -161,7 +168,7 @@ class DatasetStore:
         """Remove a dataset.
 
         Raises:
-            DatasetNotFoundError: there is no such dataset.
+            DatasetNotFoundError, ExpiredError: there is no such dataset.
         """
         self.size(dataset_id)
         self._store.delete(_key(dataset_id))
@@ -178,6 +185,37 @@ class DatasetStore:
             dataset_id = stat.key.removeprefix(_FOLDER).removesuffix(_SUFFIX)
             if tag_of(dataset_id) in tags and dataset_id not in but:
                 self._store.delete(stat.key)
+
+    def require(self, dataset_id: str) -> None:
+        """Return if a run that begins now may read a dataset.
+
+        Raises:
+            DatasetNotFoundError: there is no such dataset.
+            ExpiredError: it has expired, be it that it is still there.
+        """
+        if (expired := self._retention.expired(dataset_id)) is not None:
+            raise expired
+        self.size(dataset_id)
+
+    @property
+    def expires(self) -> bool:
+        """Whether datasets expire."""
+        return bool(self._retention)
+
+    def remove_expired(self, spared: Collection[str], limit: int) -> int:
+        """Remove some of the datasets that have expired, at most `limit`, but for these; returns how many."""
+        return remove_expired(self._store, _FOLDER, _SUFFIX, self._retention, spared=spared, limit=limit)
+
+    @contextmanager
+    def _named(self, dataset_id: str) -> Iterator[None]:
+        """Refuses what is no id, and names the dataset where its object is missing."""
+        missing = f"there is no dataset {dataset_id!r}"
+        if not is_id(dataset_id):
+            raise DatasetNotFoundError(f"{missing}: that is no dataset id")
+        try:
+            yield
+        except ObjectNotFoundError as error:
+            raise self._retention.expired(dataset_id) or DatasetNotFoundError(missing) from error
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
@@ -253,18 +291,6 @@ class _StoredFile(io.RawIOBase):
 
 def _key(dataset_id: str) -> str:
     return f"{_FOLDER}{dataset_id}{_SUFFIX}"
-
-
-@contextmanager
-def _named(dataset_id: str) -> Iterator[None]:
-    """Refuses what is no id, and names the dataset where its object is missing."""
-    missing = f"there is no dataset {dataset_id!r}"
-    if not is_id(dataset_id):
-        raise DatasetNotFoundError(f"{missing}: that is no dataset id")
-    try:
-        yield
-    except ObjectNotFoundError as error:
-        raise DatasetNotFoundError(missing) from error
 
 
 def _info(dataset_id: str, size_bytes: int, contents: hdf5.Contents) -> DatasetInfo:

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, cast, get_args
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from t3d_server.errors import InvalidDatasetError, Problem, RunCancelled, T3dError
-from t3d_server.models import DatasetInfo, LogLevel, LogLine, utc_now
+from t3d_server.models import DatasetInfo, LogLine
 from t3d_server.packages.loader import Package
+from t3d_server.runs.log import log_line
 
 PARALLEL_READS = 8
 
@@ -61,7 +62,7 @@ class LoadContext:
 
     def log(self, message: str, level: str) -> None:
         """Add a line to the replica's log."""
-        self._log(_line(message, level))
+        self._log(log_line(str(message), level))
 
     def fetch(self, dataset_ids: list[str], schema: type[BaseModel], *, parallel: bool) -> list[dict[str, Any]]:
         """Not possible: see the error."""
@@ -135,7 +136,7 @@ class RunContext:
     def log(self, message: str, level: str) -> None:
         """Add a line to the run's log."""
         self._check()
-        self._listener.log(_line(message, level))
+        self._listener.log(log_line(str(message), level))
 
     def progress(self, fraction: float) -> None:
         """Tell how far the run is; values outside 0 to 1 are clamped, with one warning."""
@@ -143,7 +144,7 @@ class RunContext:
         clamped = 0.0 if math.isnan(fraction) else min(1.0, max(0.0, float(fraction)))
         if clamped != fraction and not self._clamped:
             self._clamped = True
-            self._listener.log(_line(f"set_progress({fraction}) is outside of 0 to 1 and was clamped", "WARNING"))
+            self._listener.log(log_line(f"set_progress({fraction}) is outside of 0 to 1 and was clamped", "WARNING"))
         self._listener.progress(clamped)
 
     @contextmanager
@@ -202,14 +203,3 @@ def _validate(values: Any, schema: type[BaseModel], what: str) -> dict[str, Any]
 def _said(fault: ErrorDetails) -> str:
     text = fault["msg"].removeprefix("Value error, ")
     return f"{text}; name the array `{fault['loc'][-1]}`" if fault["type"] == "missing" else text
-
-
-def _line(message: str, level: str) -> LogLine:
-    if level not in get_args(LogLevel):
-        raise ValueError(f"logging_level {level!r} is unknown; allowed are {', '.join(get_args(LogLevel))}")
-    return LogLine(time=utc_now(), level=cast(LogLevel, level), message=storable(str(message)))
-
-
-def storable(text: str) -> str:
-    """Text that can be written as UTF-8: what cannot (lone surrogates, as from odd file names) is escaped."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -7,6 +7,7 @@ hears of it, and its outcome before anyone is told that it has ended.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
@@ -18,16 +19,18 @@ from t3d_server.errors import NotFoundError, RunNotFoundError, StoreUnavailableE
 from t3d_server.models import Device, LogLine, Manifest, Run, RunFailure, RunNews, RunRequest, RunStatus, utc_now
 from t3d_server.runs.acceptance import RunLimits
 from t3d_server.runs.attempts import AttemptKey, begun, charged, closed
-from t3d_server.runs.context import storable
 from t3d_server.runs.entry import Entry
 from t3d_server.runs.executor import Outcome
 from t3d_server.runs.journal import Journal, Outputs
 from t3d_server.runs.lanes import Dispatcher, Lane, Lanes
+from t3d_server.runs.log import run_fields, storable
 from t3d_server.runs.ownership import Ownership
 from t3d_server.runs.reception import Catalog, Reception
 from t3d_server.runs.records import Record, RunRecords
 from t3d_server.runs.recovery import Recovery
 from t3d_server.runs.supervision import CANCELLED, Supervisor, status_after
+
+logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
 ENDED_RUNS_IN_MEMORY = 1000
@@ -377,6 +380,9 @@ class Coordinator:
         if self._live.get(item.run.id) is not item:
             return
         item.note("WARNING", f"attempt {item.run.attempts} was lost: {reason}")
+        logger.warning(
+            "run %s: attempt %d was lost: %s", item.run.id, item.run.attempts, reason, extra=run_fields(item.run)
+        )
         if item.stop is not None:
             await self._end(item, status_after(item.stop), attempt="killed", error=item.stop)
             return
@@ -425,7 +431,7 @@ class Coordinator:
         entry = self._live.get(run_id) or self._ended.get(run_id)
         try:
             run = entry.run if entry is not None else await asyncio.to_thread(self._records.find, run_id)
-        except RunNotFoundError:
+        except NotFoundError:
             return False
         return set(outcome.output_dataset_ids) <= set(run.output_dataset_ids)
 
@@ -435,6 +441,7 @@ class Coordinator:
 
     def _admit(self, entry: Entry) -> None:
         self._live[entry.run.id] = entry
+        logger.info("run %s is accepted", entry.run.id, extra=run_fields(entry.run))
         self._enqueue(entry)
 
     def _enqueue(self, entry: Entry, *, first: bool = False) -> None:
@@ -465,6 +472,7 @@ class Coordinator:
     async def _store_end(self, entry: Entry, run: Run) -> None:
         self._lanes.remove(entry.lane, entry)
         entry.replace(await self._journal.end(entry, run))
+        logger.info("run %s has ended: %s", run.id, entry.run.status, extra=run_fields(entry.run))
         self._reception.has_ended(entry.run)
         self._spawn(self._file(entry))
 

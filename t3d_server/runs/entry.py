@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from t3d_server.models import LogLevel, LogLine, Manifest, Run, RunFailure, RunStatus, utc_now
+from t3d_server.models import LogLevel, LogLine, Manifest, Run, RunFailure, RunStatus
 from t3d_server.runs.attempts import AttemptKey, latest
-from t3d_server.runs.context import storable
 from t3d_server.runs.lanes import Lane
-
-LOG_LINES_PER_RUN = 10_000
+from t3d_server.runs.log import LogTail, log_line
 
 
 @dataclass(eq=False)
@@ -47,8 +43,7 @@ class Entry:
     save_timer: asyncio.TimerHandle | None = None
     timer: asyncio.TimerHandle | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    _lines: deque[LogLine] = field(default_factory=lambda: deque(maxlen=LOG_LINES_PER_RUN))
-    _lines_dropped: int = 0
+    _log: LogTail = field(default_factory=LogTail)
 
     @property
     def lane(self) -> Lane:
@@ -62,35 +57,29 @@ class Entry:
 
     def note(self, level: LogLevel, message: str) -> None:
         """Add a line of the server's to its log."""
-        self._add_line(LogLine(time=utc_now(), level=level, message=storable(message)))
+        self._log.add(log_line(message, level))
         self._tell()
 
     def hear(self, progress: float | None, lines: Iterable[LogLine]) -> None:
         """Take in what its replica tells."""
         news: dict[str, Any] = {} if progress is None else {"progress": progress}
         for line in lines:
-            self._add_line(line)
+            self._log.add(line)
             news["message"] = line.message
         if news:
             self.update(**news)
 
     def log(self) -> list[LogLine]:
-        """The lines that are kept, the latest ones, after one that tells how many are not."""
-        if not self._lines_dropped:
-            return list(self._lines)
-        message = f"{self._lines_dropped} earlier lines are left out: a run keeps {LOG_LINES_PER_RUN}"
-        return [LogLine(time=self._lines[0].time, level="WARNING", message=message), *self._lines]
+        """Its lines, the latest ones where they are many."""
+        return self._log.lines()
 
     def lines_after(self, time: datetime | None) -> list[LogLine]:
         """The lines of the log that are later; all of them where `time` is None."""
-        if time is None:
-            return self.log()
-        later = list(itertools.takewhile(lambda line: line.time > time, reversed(self._lines)))
-        return later[::-1]
+        return self._log.lines() if time is None else self._log.after(time)
 
     def clear_log(self) -> None:
         """Forget the log, which is stored."""
-        self._lines.clear()
+        self._log.take()
 
     def update(self, **fields: Any) -> None:
         """Change the run."""
@@ -107,13 +96,6 @@ class Entry:
             if handle is not None:
                 handle.cancel()
         self.timer = self.save_timer = None
-
-    def _add_line(self, line: LogLine) -> None:
-        self._lines_dropped += len(self._lines) == LOG_LINES_PER_RUN
-        if self._lines and line.time <= self._lines[-1].time:
-            # No two lines have the same time: who follows the log goes on after the last one that was seen.
-            line = line.model_copy(update={"time": self._lines[-1].time + timedelta(microseconds=1)})
-        self._lines.append(line)
 
     def _tell(self) -> None:
         self.changed.set()

@@ -18,7 +18,9 @@ from t3d_server.packages.loader import (
     resolve_type,
     tag_warnings,
 )
-from t3d_server.runs.context import Datasets, Listener, LoadContext, RunContext, storable
+from t3d_server.runs.capture import captured
+from t3d_server.runs.context import Datasets, Listener, LoadContext, RunContext
+from t3d_server.runs.log import storable
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def execute(algorithm: LoadedAlgorithm, run: Run, datasets: Datasets, listener: 
     """
     context = RunContext(run.id, algorithm.package, datasets, listener)
     try:
-        with algorithm.module.active():
+        with algorithm.module.active(), captured(listener.log):
             runner = copy.copy(algorithm.runner)
             runner._attach(context)
             result = runner.run({"input_dataset_ids": list(run.input_dataset_ids)}, copy.deepcopy(run.args))

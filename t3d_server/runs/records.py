@@ -15,6 +15,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Self
 
 from pydantic import ValidationError
@@ -23,6 +25,7 @@ from t3d_server.errors import ObjectExistsError, ObjectNotFoundError, RunNotFoun
 from t3d_server.ids import is_id, milliseconds_of
 from t3d_server.models import LogLine, Model, Run, RunStatus
 from t3d_server.storage.base import ObjectStore, exists, read
+from t3d_server.storage.retention import Retention, remove_expired
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +36,35 @@ _LAST_MILLISECOND = 2**48 - 1
 
 def _newest_first(run_id: str) -> str:
     return f"{_LAST_MILLISECOND - milliseconds_of(run_id):012x}-{run_id}"
+
+
+def _index_key(run: Run) -> str:
+    return f"{INDEX}{_newest_first(run.id)}~{run.algorithm}~{run.status}"
+
+
+def v0_key(run_id: str) -> str:
+    """Where the v0 API keeps what it was asked for, beside the record."""
+    return f"executions/v0/{run_id}.json"
+
+
+def _id_of(key: str) -> str:
+    """The id in a key under `runs/done/`."""
+    return key.removeprefix(DONE).removesuffix(".json").partition("-")[2]
+
+
+@dataclass(frozen=True)
+class EndedRun:
+    """What the index tells of a run.
+
+    Attributes:
+        id: its id.
+        algorithm: what was run.
+        status: how it ended.
+    """
+
+    id: str
+    algorithm: str
+    status: RunStatus
 
 
 class Record(Run):
@@ -75,10 +107,14 @@ class RunRecords:
 
     Args:
         store: where they are kept.
+        keep_s: how long the record of a run is kept, from its submission on; None for ever.
+        keep_logs_s: how long its log is kept; None as long as the record.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, *, keep_s: float | None = None, keep_logs_s: float | None = None) -> None:
         self._store = store
+        self._retention = Retention("run", keep_s, "T3D_KEEP_RUNS_S")
+        self._log_retention = Retention("the log of run", keep_logs_s, "T3D_KEEP_LOGS_S")
 
     def save(self, run: Run) -> None:
         """Store a run that has not ended; from now on it will not be forgotten."""
@@ -102,7 +138,7 @@ class RunRecords:
 
     def file(self, run: Run) -> None:
         """Put a run that has ended into the index, and out of the open ones. Doing it again changes nothing."""
-        self._store.put(f"{INDEX}{_newest_first(run.id)}~{run.algorithm}~{run.status}", b"")
+        self._store.put(_index_key(run), b"")
         self._store.delete(f"{OPEN}{run.id}.json")
 
     def find(self, run_id: str) -> Run:
@@ -110,6 +146,7 @@ class RunRecords:
 
         Raises:
             RunNotFoundError: there is none.
+            ExpiredError: there is none any more.
         """
         if is_id(run_id):
             for key in (f"{DONE}{_newest_first(run_id)}.json", f"{OPEN}{run_id}.json"):
@@ -117,7 +154,9 @@ class RunRecords:
                     return Run.model_validate_json(read(self._store, key))
                 except ObjectNotFoundError:
                     continue
-        raise RunNotFoundError(f"there is no run {run_id!r}; `t3d runs` lists those there are")
+        raise self._retention.expired(run_id) or RunNotFoundError(
+            f"there is no run {run_id!r}; `t3d runs` lists those there are"
+        )
 
     def has_ended(self, run_id: str) -> bool:
         """Whether the outcome of a run is stored."""
@@ -128,10 +167,19 @@ class RunRecords:
         with ThreadPoolExecutor(PARALLEL_READS) as pool:
             return {run_id for run_id, ended in zip(run_ids, pool.map(self.has_ended, run_ids), strict=True) if ended}
 
-    def open_runs(self) -> list[Record]:
-        """Every run that was accepted and is not filed as ended, oldest first; what cannot be read is passed over."""
+    def open_ids(self) -> set[str]:
+        """Ids of the runs that were accepted and are not filed as ended."""
+        return {stat.key.removeprefix(OPEN).removesuffix(".json") for stat in self._store.list(OPEN)}
+
+    def open_runs(self, run_ids: Collection[str] | None = None) -> list[Record]:
+        """Runs that were accepted and are not filed as ended, oldest first; what cannot be read is passed over.
+
+        Args:
+            run_ids: which ones; all where None.
+        """
+        keys = [f"{OPEN}{run_id}.json" for run_id in sorted(self.open_ids() if run_ids is None else run_ids)]
         with ThreadPoolExecutor(PARALLEL_READS) as pool:
-            records = list(pool.map(self._open_run, [stat.key for stat in self._store.list(OPEN)]))
+            records = list(pool.map(self._open_run, keys))
         return [record for record in records if record is not None]
 
     def key_holder(self, key: str) -> KeyHolder | None:
@@ -153,30 +201,77 @@ class RunRecords:
             return self.key_holder(key) or holder
         return holder
 
-    def ended_runs(
-        self, *, algorithm: str | None = None, status: RunStatus | None = None, start_after: str | None = None
-    ) -> Iterator[str]:
-        """Ids of ended runs, newest first, from the index alone.
+    def ended_runs(self, *, start_after: str | None = None) -> Iterator[EndedRun]:
+        """Ended runs, newest first, from the index alone, which is read as far as it is asked for.
 
         Args:
-            algorithm: only runs of this one.
-            status: only runs that ended so.
             start_after: the id of a run; only those that are older.
         """
         # "~" sorts after "-": every index entry of that run lies before it.
         after = f"{INDEX}{_newest_first(start_after)}~~" if start_after else ""
         for stat in self._store.list(INDEX, start_after=after):
-            entry, ended_algorithm, ended_status = stat.key.removeprefix(INDEX).split("~")
-            if algorithm in (None, ended_algorithm) and status in (None, ended_status):
-                yield entry.partition("-")[2]
+            entry, algorithm, status = stat.key.removeprefix(INDEX).split("~")
+            yield EndedRun(entry.partition("-")[2], algorithm, RunStatus(status))
 
     def log(self, run_id: str) -> list[LogLine]:
-        """The stored log of an ended run; empty where it logged nothing."""
+        """The stored log of an ended run; empty where it logged nothing.
+
+        Raises:
+            ExpiredError: it is not kept any more.
+        """
         try:
             text = read(self._store, f"{LOGS}{run_id}.jsonl").decode()
-        except ObjectNotFoundError:
+        except ObjectNotFoundError as error:
+            if (expired := self._log_retention.expired(run_id)) is not None:
+                raise expired from error
             return []
         return [LogLine.model_validate_json(line) for line in text.splitlines()]
+
+    @property
+    def expires(self) -> bool:
+        """Whether runs or their logs expire."""
+        return bool(self._retention or self._log_retention)
+
+    def remove_expired(self, spared: Collection[str], limit: int) -> int:
+        """Remove ended runs that have expired, with their logs and idempotency keys.
+
+        Args:
+            spared: runs that stay.
+            limit: most runs to remove.
+
+        Returns:
+            How many were removed.
+        """
+        before = self._retention.removable_before()
+        if before is None:
+            return 0
+        after = f"{DONE}{_LAST_MILLISECOND - round(before.timestamp() * 1000):012x}"
+        keys = (stat.key for stat in self._store.list(DONE, start_after=after))
+        doomed = list(islice((key for key in keys if _id_of(key) not in spared), limit))
+        with ThreadPoolExecutor(PARALLEL_READS) as pool:
+            list(pool.map(self._remove, doomed))
+        return len(doomed)
+
+    def remove_expired_logs(self, limit: int) -> int:
+        """Remove some of the logs that have expired, at most `limit`; returns how many."""
+        return remove_expired(self._store, LOGS, ".jsonl", self._log_retention, limit=limit)
+
+    def _remove(self, key: str) -> None:
+        """Remove an ended run and what belongs to it; its record goes last, so that a crash leaves it to the next."""
+        try:
+            record = Record.model_validate_json(read(self._store, key))
+        except ObjectNotFoundError:
+            return
+        except ValidationError:
+            logger.exception("the record %s cannot be read", key)
+        else:
+            holder = self.key_holder(record.key) if record.key else None
+            if holder is not None and holder.run_id == record.id:  # else the key has come to stand for another run
+                self._store.delete(f"{KEYS}{record.key}.json")
+            self._store.delete(_index_key(record))
+        self._store.delete(f"{LOGS}{_id_of(key)}.jsonl")
+        self._store.delete(v0_key(_id_of(key)))
+        self._store.delete(key)
 
     def _open_run(self, key: str) -> Record | None:
         try:

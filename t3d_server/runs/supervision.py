@@ -10,6 +10,7 @@ from t3d_server.models import RunFailure, RunStatus, utc_now
 from t3d_server.runs.attempts import AttemptKey
 from t3d_server.runs.entry import Entry
 from t3d_server.runs.lanes import Dispatcher
+from t3d_server.runs.log import run_fields
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,8 @@ class Supervisor:
             try:
                 await self._dispatcher.kill(attempt.replica)
             except Exception:  # the cluster may be busy with itself
-                logger.exception("the replica %s cannot be ended yet", attempt.replica)
+                told = {**run_fields(entry.run), "replica": attempt.replica}
+                logger.exception("the replica %s cannot be ended yet", attempt.replica, extra=told)
             await asyncio.sleep(KILL_RETRY_S)
 
 

@@ -28,15 +28,16 @@ from t3d_server.models import (
 )
 from t3d_server.packages.registry import Registry
 from t3d_server.runs.attempts import AttemptKey
-from t3d_server.runs.context import storable
 from t3d_server.runs.coordinator import Coordinator, Receipt
 from t3d_server.runs.executor import Outcome
 from t3d_server.runs.lanes import Lane
+from t3d_server.runs.log import storable
 from t3d_server.runs.ownership import Ownership
-from t3d_server.runs.records import RunRecords
+from t3d_server.runs.sweep import Sweep
 from t3d_server.serving.applications import Applications
 from t3d_server.serving.building import Builder
 from t3d_server.serving.dispatcher import ReplicaDispatcher
+from t3d_server.serving.logs import log_to_stderr, log_with_serve
 from t3d_server.serving.placement import ON_HEAD, cluster_devices, most_replicas
 from t3d_server.serving.publishing import Publisher
 from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect, application_name
@@ -92,6 +93,8 @@ class CoordinatorActor:
     """
 
     async def __init__(self, connect: Connect, cluster_id: str) -> None:  # type: ignore[misc]  # Ray awaits it
+        log_to_stderr()
+        log_with_serve()
         resources = connect()
         defaults = resources.placement
         self._devices: list[Device] = ["cpu"]
@@ -106,7 +109,7 @@ class CoordinatorActor:
             self._catalog.refresh,
         )
         self._runs = Coordinator(
-            RunRecords(resources.store),
+            resources.records,
             resources.datasets,
             Ownership(resources.store, cluster_id),
             self._catalog,
@@ -115,6 +118,8 @@ class CoordinatorActor:
             lambda manifest, device: most_replicas(manifest, defaults) * manifest.runs_per_replica,
             resources.run_limits,
         )
+        self._sweep = Sweep(resources.records, resources.datasets, self._runs.live_runs)
+        self._sweeping: asyncio.Task[None] | None = None
         self._store = resources.store
         self._serve: str | None = None
         self._start: asyncio.Task[None] | None = None
@@ -152,8 +157,11 @@ class CoordinatorActor:
             try:
                 await self._applications.deploy(version, self._devices)
             except Exception:  # one version must not keep the others from being served
-                logger.exception("%s %s cannot be served", version.manifest.name, version.manifest.version)
+                manifest = version.manifest
+                fields = {"algorithm": manifest.name, "version": manifest.version}
+                logger.exception("%s %s cannot be served", manifest.name, manifest.version, extra=fields)
         await self._runs.recover()
+        self._sweeping = self._sweeping or asyncio.create_task(self._sweep.go_on())
 
     async def follow_serve(self) -> None:
         """Begin anew if Ray Serve was shut down: handles, and what is known of applications, were of that one."""

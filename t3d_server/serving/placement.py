@@ -9,6 +9,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from t3d_server.models import Device, Manifest
+from t3d_server.serving.logs import SERVE_CONFIG
 from t3d_server.serving.resources import PlacementDefaults
 
 logger = logging.getLogger("ray.serve")
@@ -85,6 +86,7 @@ def deployment_options(
         "graceful_shutdown_timeout_s": defaults.longest_run_s + MARGIN_S,
         "health_check_period_s": HEALTH_CHECK_S,
         "health_check_timeout_s": PATIENCE_S,
+        "logging_config": SERVE_CONFIG,
     }
 
 

@@ -16,10 +16,12 @@ from t3d_server.errors import LoadFailedError, StoreUnavailableError, T3dError
 from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest, Run
 from t3d_server.packages.fetch import fetch_package
 from t3d_server.runs.attempts import AttemptKey, RunDatasets
-from t3d_server.runs.context import storable
+from t3d_server.runs.capture import install
 from t3d_server.runs.coordinator import Receipt
 from t3d_server.runs.executor import LoadedAlgorithm, Outcome, execute, load
 from t3d_server.runs.lanes import Lane
+from t3d_server.runs.log import run_fields, storable
+from t3d_server.serving.logs import log_with_serve
 from t3d_server.serving.reporter import Reporter
 from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect
 
@@ -42,10 +44,13 @@ class AlgorithmReplica:
         self, connect: Connect, version: AlgorithmVersion, device: Device, gpu_share: float | None
     ) -> None:
         manifest = version.manifest
+        log_with_serve()
+        install()
         self._resources = connect()
         self._coordinator = ray.get_actor(COORDINATOR_NAME, namespace=NAMESPACE)
         self._name = ray.get_runtime_context().get_actor_name() or ""  # Serve names its replicas
         self._threads = ThreadPoolExecutor(manifest.runs_per_replica, thread_name_prefix="run")
+        self._manifest = manifest
         self._load_log: list[LogLine] = []
         loading = asyncio.get_running_loop().run_in_executor(self._threads, self._load, version, device, gpu_share)
         try:
@@ -71,7 +76,8 @@ class AlgorithmReplica:
 
     def _log_load(self, line: LogLine) -> None:
         self._load_log.append(line)
-        logger.log(logging.getLevelNamesMapping()[line.level], line.message)
+        fields = {"algorithm": self._manifest.name, "version": self._manifest.version}
+        logger.log(logging.getLevelNamesMapping()[line.level], "%s", line.message, extra=fields)
 
     async def _load_failed(self, manifest: Manifest, device: Device, error: T3dError) -> T3dError:
         """Tells the coordinator, which ends what waits for this replica; Serve would try again for ever."""
@@ -90,17 +96,22 @@ class AlgorithmReplica:
     async def _work(self, call_id: str) -> None:
         run: Run | None = await self._coordinator.begin.remote(call_id, self._name)
         while run is not None:
-            logger.info("run %s begins, attempt %d", run.id, run.attempts)
+            logger.info("run %s begins, attempt %d", run.id, run.attempts, extra=run_fields(run))
             attempt = AttemptKey(run.id, run.attempts, self._name)
             datasets = RunDatasets(self._resources.datasets, run.id)
             async with Reporter(self._coordinator, attempt) as reporter:
                 outcome = await asyncio.get_running_loop().run_in_executor(
                     self._threads, execute, self._algorithm, run, datasets, reporter
                 )
-            logger.info("run %s ends: %s", run.id, outcome.status)
+            logger.info("run %s ends: %s", run.id, outcome.status, extra=run_fields(run))
             receipt = await self._delivered(call_id, attempt, outcome, reporter.unsent_lines())
             if not receipt.counts:
-                logger.warning("run %s: attempt %d does not count; its outputs are removed", run.id, run.attempts)
+                logger.warning(
+                    "run %s: attempt %d does not count; its outputs are removed",
+                    run.id,
+                    run.attempts,
+                    extra=run_fields(run),
+                )
                 await asyncio.to_thread(_remove, datasets, outcome.output_dataset_ids)
             run = receipt.following
 

@@ -13,6 +13,7 @@ import ray
 
 from t3d_server.models import LogLine
 from t3d_server.runs.attempts import AttemptKey
+from t3d_server.runs.log import LogTail
 
 INTERVAL_S = 0.2
 SIGN_OF_LIFE_S = 1.0
@@ -34,9 +35,10 @@ class Reporter:
     def __init__(self, coordinator: Any, attempt: AttemptKey) -> None:
         self._coordinator = coordinator
         self._attempt = attempt
-        self._lock = threading.Lock()
+        # One thread may come twice: the interpreter runs `__del__` of author code, which may print, anywhere.
+        self._lock = threading.RLock()
         self._progress: float | None = None
-        self._lines: list[LogLine] = []
+        self._log = LogTail()
         self._asked = time.monotonic()
         self._go_on = True
         self._pump: asyncio.Task[None] | None = None
@@ -44,7 +46,7 @@ class Reporter:
     def log(self, line: LogLine) -> None:
         """A new line of the log."""
         with self._lock:
-            self._lines.append(line)
+            self._log.add(line)
 
     def progress(self, fraction: float) -> None:
         """How far the run is."""
@@ -72,19 +74,19 @@ class Reporter:
     def unsent_lines(self) -> list[LogLine]:
         """Lines of the log that the coordinator has not got; they go with the outcome."""
         with self._lock:
-            return self._lines
+            return self._log.take()
 
     async def _send_regularly(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL_S)
-            if self._progress is not None or self._lines or time.monotonic() - self._asked >= SIGN_OF_LIFE_S:
+            if self._progress is not None or self._log or time.monotonic() - self._asked >= SIGN_OF_LIFE_S:
                 with contextlib.suppress(ray.exceptions.RayError):
                     self._go_on = await self._send()
 
     def _send(self) -> Any:
         """Sends what is new; the reference tells whether to go on."""
         with self._lock:
-            progress, lines = self._progress, self._lines
-            self._progress, self._lines = None, []
+            progress, lines = self._progress, self._log.take()
+            self._progress = None
             self._asked = time.monotonic()
             return self._coordinator.report.remote(self._attempt, progress, lines)

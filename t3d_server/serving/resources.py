@@ -9,6 +9,7 @@ from pathlib import Path
 from t3d_server.api.auth import Role
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.runs.acceptance import RunLimits
+from t3d_server.runs.records import RunRecords
 from t3d_server.storage.base import ObjectStore
 
 NAMESPACE = "t3d"
@@ -48,6 +49,7 @@ class Resources:
     Attributes:
         store: the object store.
         datasets: the datasets in it.
+        records: the records of runs in it.
         cache: folder for modules and assets, shared by the replicas of a node.
         scratch: folder for files on their way to the store.
         placement: resources of replicas.
@@ -62,6 +64,7 @@ class Resources:
 
     store: ObjectStore
     datasets: DatasetStore
+    records: RunRecords
     cache: Path
     scratch: Path
     placement: PlacementDefaults

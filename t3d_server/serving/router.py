@@ -19,9 +19,9 @@ from t3d_server.api.v0.listener import listen
 from t3d_server.errors import InvalidDatasetError, InvalidRequestError, Problem, T3dError
 from t3d_server.models import AlgorithmInfo, DatasetInfo, Device, LogLine, Run, RunRequest
 from t3d_server.packages.registry import Registry
-from t3d_server.runs.records import RunRecords
 from t3d_server.serving.calls import CoordinatorClient
 from t3d_server.serving.coordinator_actor import start_coordinator
+from t3d_server.serving.logs import SERVE_CONFIG, log_with_serve
 from t3d_server.serving.placement import ON_HEAD
 from t3d_server.serving.resources import Connect
 
@@ -50,13 +50,14 @@ class Router:
     """
 
     def __init__(self, connect: Connect) -> None:
+        log_with_serve()
         resources = connect()
         ray.get(start_coordinator(connect).follow_serve.remote())  # it may be there: it outlives this process
         self._tokens = resources.tokens
         self._service = Service(
             datasets=resources.datasets,
             registry=Registry(resources.store),
-            records=RunRecords(resources.store),
+            records=resources.records,
             store=resources.store,
             coordinator=CoordinatorClient(),
             scratch=resources.scratch,
@@ -189,6 +190,7 @@ def router_application(connect: Connect) -> serve.Application:
     deployment = router.options(
         name="router",
         max_ongoing_requests=1000,
+        logging_config=SERVE_CONFIG,
         ray_actor_options={"num_cpus": 0, "resources": ON_HEAD, "runtime_env": {"env_vars": ENVIRONMENT}},
     )
     application: serve.Application = deployment.bind(connect)

@@ -243,6 +243,16 @@ def test_region_alone_counts(run_algorithm: Run) -> None:
         assert region[0] <= y.min() <= y.max() < region[2]
 
 
+def test_larger_search_finds_more_and_weaker_blur_is_more_exact(run_algorithm: Run) -> None:
+    moved, true = camera_moved(degrees=5, shift=(4.5, 3.5))
+    images = [{"image": noisy(image, 0.05, seed)} for seed, image in enumerate((STILL, moved), 20)]
+    [small, large] = (run_algorithm("align", images, {"search_size": size})[0] for size in (128, 512))
+    [blurred] = run_algorithm("align", images, {"sigmas": [8.0]})
+    assert len(large["points1"]) > 2 * len(small["points1"]) > 0
+    exact = corner_error(small["transform_matrix"], true, STILL.shape)
+    assert exact < 0.05 < corner_error(blurred["transform_matrix"], true, STILL.shape) < 0.5
+
+
 def test_wrong_values_are_refused(run_algorithm: Run) -> None:
     """NaN, images that are too small, and lists that do not fit are errors that say so."""
     images = np.ones((2, 20, 30), np.float32)

@@ -53,6 +53,7 @@ from t3d_server.storage.memory import MemoryObjectStore
 MAX_DATASET_BYTES = 128 * 1024**2
 MAX_BLOB_BYTES = 1024**2
 MAX_RUN_S = 60.0
+KEEP_S = 86_400.0
 MAX_QUEUED = 20
 PROBE = {
     "pyproject.toml": """
@@ -342,8 +343,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     store = SwitchedStore()
     scratch = folder / "scratch"
-    datasets = DatasetStore(store, scratch=scratch, max_dataset_bytes=MAX_DATASET_BYTES)
-    registry, records = Registry(store), RunRecords(store)
+    datasets = DatasetStore(store, scratch=scratch, max_dataset_bytes=MAX_DATASET_BYTES, keep_s=KEEP_S)
+    registry, records = Registry(store), RunRecords(store, keep_s=KEEP_S)
     registry.publish(store_package(store, build(write_files(folder / "probe", PROBE), tags=load_tags(None))))
     dispatcher = ThreadDispatcher(store, datasets, folder / "cache")
     dispatcher.coordinator = Coordinator(

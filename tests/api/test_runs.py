@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import requests
 
+from t3d_server.api import listing
 from t3d_server.ids import new_id
 from t3d_server.models import Run, RunStatus, utc_now
 
@@ -106,6 +107,41 @@ def test_unknown_runs_are_not_found(server: Server, run_id: str) -> None:
     for method, route in (("GET", ""), ("GET", "/log"), ("POST", "/cancel")):
         response = server.request(method, f"/v1/runs/{run_id}{route}")
         assert (response.status_code, response.json()["code"]) == (404, "run_not_found")
+
+
+OLD = "019012d5-0000-7000-8000-000000000000"
+"""An id of June 2024."""
+
+
+def test_what_has_expired_is_told_as_such(server: Server, image: str) -> None:
+    """With the time and the setting; also as an input that is still there, since it may go at any time."""
+    for path, setting in ((f"/v1/runs/{OLD}", "T3D_KEEP_RUNS_S"), (f"/v1/datasets/{OLD}/info", "T3D_KEEP_DATASETS_S")):
+        response = server.request("GET", path)
+        assert (response.status_code, response.json()["code"]) == (410, "expired")
+        assert "has expired on 2024-06-14" in response.json()["detail"]
+        assert setting in response.json()["detail"]
+    server.store.put(f"datasets/{OLD}.h5", b"")
+    response = server.request("POST", RUNS, json={"input_dataset_ids": [OLD]})
+    assert (response.status_code, response.json()["code"]) == (410, "expired")
+    response = server.request("POST", RUNS, json={"input_dataset_ids": [OLD, new_id()]})
+    assert (response.status_code, len(response.json()["errors"])) == (404, 2)
+
+
+def test_a_page_looks_at_a_bounded_part_of_the_index(
+    server: Server, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have no run and yet a next page; a client goes on until it has what it asked for."""
+    failing = server.request("POST", f"{RUNS}?wait_s=20", json=request(image, mode="fail")).json()["id"]
+    for _ in range(4):
+        server.request("POST", f"{RUNS}?wait_s=20", json=request(image))
+    monkeypatch.setattr(listing, "MAX_LOOKED_AT", 3)
+    page = server.request("GET", "/v1/runs?status=FAILED").json()
+    assert page["runs"] == []
+    page = server.request("GET", f"/v1/runs?status=FAILED&cursor={page['next_cursor']}").json()
+    assert page["runs"][0]["id"] == failing
+    with server.client() as client:
+        assert [run.id for run in client.runs(status="FAILED", limit=1)] == [failing]
+        assert client.runs(algorithm="nobody") == []
 
 
 def test_every_wrong_arg_is_told_at_once(server: Server, image: str) -> None:

@@ -157,7 +157,10 @@ def test_debug_runs_the_authors_own_file(t3d: T3d, folder: Path, tmp_path: Path)
     """Without a server, so that breakpoints hit; it saves outputs and a picture, and tells the time of each phase."""
     source = tmp_path / "image.png"
     Image.fromarray(IMAGE).save(source)
-    hook = 'import sys\nprint("breakpoint in", sys._getframe(1).f_code.co_filename)\n'
+    hook = (
+        'import logging, sys\nlogging.getLogger("author").info("is heard")\n'
+        'print("breakpoint in", sys._getframe(1).f_code.co_filename)\n'
+    )
     (tmp_path / "hook.py").write_text(f"def stop():\n    {hook.replace(chr(10), chr(10) + '    ')}\n")
     runner = folder / "Runner.py"
     text = runner.read_text()
@@ -179,6 +182,7 @@ def test_debug_runs_the_authors_own_file(t3d: T3d, folder: Path, tmp_path: Path)
         runner.write_text(text)
 
     assert f"breakpoint in {runner}" in ended.stdout
+    assert "INFO author: is heard" in ended.stderr
     for phase in ("load_assets", "preprocess", "inference", "postprocess"):
         assert phase in ended.stdout
     output, picture = saved(ended)

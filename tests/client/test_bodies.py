@@ -49,7 +49,7 @@ GRID = np.arange(2 * 600 * 700, dtype=np.float32).reshape(2, 600, 700)
     ids=["as it lies", "transposed", "strided", "big-endian", "half", "empty", "bool"],
 )
 def test_arrays_arrive_however_they_lie_in_memory(array: np.ndarray, tmp_path: Path) -> None:
-    np.testing.assert_array_equal(sent(array, tmp_path / "x.h5")["image"], array)
+    np.testing.assert_array_equal(sent(array, tmp_path / "x.h5", "data")["data"], array)
 
 
 def test_values_arrive_together(tmp_path: Path) -> None:

@@ -40,3 +40,13 @@ def test_every_broken_convention_is_told_at_once() -> None:
     arrays: dict[str, ArrayLike] = {"image": np.zeros((4, 5), np.uint32), "mask": np.zeros((4, 6), np.uint8)}
     check(arrays, {"spacing": [1.0], "spacing_unit": 3}, problems)
     assert [problem.key for problem in problems] == ["spacing_unit", "image", "mask", "spacing"]
+
+
+@pytest.mark.parametrize(
+    ("key", "shape"), [("image", (0, 5)), ("image", (4, 0, 3)), ("mask", (0,)), ("volume", (2, 0, 5))]
+)
+def test_an_image_without_pixels_is_refused(key: str, shape: tuple[int, ...]) -> None:
+    problems: list[Problem] = []
+    arrays: dict[str, ArrayLike] = {key: np.zeros(shape, np.uint8)}
+    check(arrays, {}, problems)
+    assert f"{key}: is empty: shape {shape} has an axis of length 0" in map(str, problems)

@@ -167,6 +167,8 @@ def test_hdf5_is_taken_as_it_is_and_what_its_sender_says_is_written_into_a_copy(
         (np.zeros((5, 9, 9), "u1"), formats.PNG, "of axes ZYX"),
         (np.zeros((9, 9, 3), "u2"), formats.PNG, "take image/tiff"),
         (np.zeros(9, "u1"), formats.TIFF, "application/x-npy takes any array"),
+        (np.zeros((0, 9), "u1"), formats.PNG, "empty.*application/x-npy takes any"),
+        (np.zeros((0, 9), "u1"), formats.TIFF, "empty.*application/x-npy takes any"),
         (np.zeros((9, 9), "f2"), formats.TIFF, "application/x-npy takes any"),
         (np.zeros((9, 9), "u1"), formats.JPEG, "application/x-npy, image/tiff, image/png are"),
     ],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from t3d_server.client import Client
@@ -89,3 +90,14 @@ def test_other_ray_applications_use_handles(run_example: RunExample, server: Ser
     assert "task: noise 10.0 -> " in output
     assert "deployment: [(256, 256), (128, 256)]" in output
     assert "args.strength: found 9" in output
+
+
+def test_a_stack_is_registered(run_example: RunExample, client: Client, tmp_path: Path) -> None:
+    client.publish(scan(ROOT / "algorithms" / "align")[0])
+
+    output = run_example("register_stack")
+
+    assert "slice 7: x +23." in output
+    slices = tifffile.imread(tmp_path / "registered.ome.tif").astype(float)[:, 60:-60, 60:-60]
+    assert slices.shape == (8, 136, 136)
+    assert np.abs(slices - slices[0]).mean() < 10  # the noise of the sample

@@ -63,7 +63,7 @@ async def test_an_ended_run_is_listed_as_live_until_the_index_has_it() -> None:
     while bench.coordinator.live_runs():  # noqa: ASYNC110  # nothing tells of it
         await asyncio.sleep(0.01)
     assert list(bench.records.open_runs()) == []
-    assert list(bench.records.ended_runs()) == [run.id]
+    assert [ended.id for ended in bench.records.ended_runs()] == [run.id]
 
 
 @in_loop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from t3d_server.ids import new_id
 from t3d_server.models import AlgorithmVersion, Device, Manifest
 from t3d_server.packages.registry import Registry
 from t3d_server.runs.acceptance import RunLimits
+from t3d_server.runs.records import RunRecords
 from t3d_server.serving import coordinator_actor
 from t3d_server.serving.coordinator_actor import Catalog, CoordinatorActor
 from t3d_server.serving.resources import PlacementDefaults, Resources
@@ -80,6 +82,7 @@ def resources(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return Resources(
         store=store,
         datasets=DatasetStore(store, scratch=tmp_path, max_dataset_bytes=0),
+        records=RunRecords(store),
         cache=tmp_path,
         scratch=tmp_path,
         placement=PlacementDefaults(
@@ -109,6 +112,19 @@ def test_versions_that_cannot_be_served_or_read_leave_the_others_alone(
 
     asyncio.run(started(resources))
     assert Applications.served == {"sharpen-1.0.0"}
+
+
+def test_what_has_expired_is_removed(resources: Resources, store: Store, tmp_path: Path) -> None:
+    """From the start on, without being asked."""
+    datasets = DatasetStore(store, scratch=tmp_path, max_dataset_bytes=0, keep_s=3600)
+    store.put("datasets/019012d5-0000-7000-8000-000000000000.h5", b"")  # of 2024
+
+    async def play() -> None:
+        await started(dataclasses.replace(resources, datasets=datasets))
+        while list(store.list("datasets/")):  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(play(), 20))
 
 
 @pytest.mark.parametrize("refused", ["algorithms/blur/1.0.0.json", "algorithms/blur/current.json", "modules/"])

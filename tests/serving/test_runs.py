@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,7 @@ from t3d_server.ids import new_id
 from t3d_server.models import AlgorithmVersion, RunFailure, RunStatus
 from t3d_server.runs.records import RunRecords
 from t3d_server.storage.s3 import S3ObjectStore
+from tests.conftest import Server
 
 pytestmark = pytest.mark.usefixtures("probe")
 
@@ -222,6 +224,32 @@ def test_thousands_of_log_lines_arrive_in_order(submit: Callable[..., RunHandle]
 
     assert handle.wait(END_TIMEOUT_S).status is RunStatus.COMPLETED
     assert [line.message for line in handle.log()] == [f"line {number}" for number in range(5000)]
+
+
+def test_what_is_printed_is_in_the_log_and_the_servers_own_log_is_json(
+    submit: Callable[..., RunHandle], server: Server
+) -> None:
+    """A line of a replica's own log tells run, algorithm, version and replica; so does one of the coordinator's."""
+    handle = submit("prints")
+    assert handle.wait(END_TIMEOUT_S).status is RunStatus.COMPLETED
+    assert [(line.level, line.message) for line in handle.log()] == [
+        ("INFO", "printed"),
+        ("WARNING", "on standard error"),
+        ("INFO", "probe: given to logging"),
+    ]
+
+    logs = Path(re.findall(r"/\S+/session_[^/\s]+/logs", " ".join(server.processes().values()))[0])
+    [said] = _records(logs / "serve", "replica_probe*.log", f"run {handle.id} ends")
+    assert (said["run_id"], said["algorithm"], said["version"]) == (handle.id, "probe", "1.0.0")
+    assert said["replica"]
+    [said] = _records(logs, "worker-*.err", f"run {handle.id} has ended")
+    assert (said["run_id"], said["component_name"]) == (handle.id, "coordinator")
+
+
+def _records(folder: Path, files: str, text: str) -> list[dict[str, str]]:
+    """The JSON lines of log files that hold a text."""
+    lines = [line for path in folder.glob(files) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in lines if text in line and line.startswith("{")]
 
 
 def test_eight_clients_at_once_get_each_their_own(client: Client) -> None:

@@ -6,6 +6,7 @@ Int. J. Comput. Vis. 56, 2004) with a gain and an offset of the intensities as f
 A matrix is 3x3, homogeneous, acts on (x, y) pixel-centre coordinates and maps the moving image onto the fixed one.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -71,18 +72,15 @@ def pyramid(image: np.ndarray, sigmas: Sequence[float]) -> list[Level]:
         image: float (Y, X).
         sigmas: standard deviations of the blur in pixels; one of 2 or more also shrinks, as far as it may.
     """
-    levels = []
-    for sigma in sigmas:
-        factor = 1
-        while 2 * factor <= sigma and min(image.shape) >= 2 * factor * LEAST_SIDE:
-            factor *= 2
-        levels.append(_level(shrink(image, sigma, factor), factor))
-    return levels
+    factors = [_factor(image, sigma) for sigma in sigmas]
+    return [_level(shrink(image, sigma, factor), factor) for sigma, factor in zip(sigmas, factors, strict=True)]
 
 
 def structures(image: np.ndarray, finest: float, coarsest: float) -> Level:
     """Make a level of what lies between two blurs, given in pixels: neither noise nor shading."""
-    return _level(shrink(image, finest, 1) - shrink(image, coarsest, 1), 1)
+    factor = _factor(image, finest)
+    fine = shrink(image, finest, factor)
+    return _level(fine - shrink(fine, math.sqrt(coarsest**2 - finest**2) / factor, 1), factor)
 
 
 def correlate(fixed: Level, moving: Level, matrix: np.ndarray) -> tuple[float, float]:
@@ -155,6 +153,14 @@ def refine(fixed: Level, moving: Level, matrix: np.ndarray, model: str) -> np.nd
         if np.abs(step @ corners - corners).max() < SMALLEST_STEP:
             break
     return _rescaled(matrix, fixed.factor)
+
+
+def _factor(image: np.ndarray, sigma: float) -> int:
+    """By how much an image may shrink after a blur, a power of 2."""
+    factor = 1
+    while 2 * factor <= sigma and min(image.shape) >= 2 * factor * LEAST_SIDE:
+        factor *= 2
+    return factor
 
 
 def _level(image: np.ndarray, factor: int) -> Level:

@@ -74,6 +74,8 @@ def failure(
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, T3dError)  # noqa: S101  # `install` registers it for these alone
+    if isinstance(error, errors.ExpiredError):  # a run: what has expired is not there any more, to these clients
+        return failure(404, _CODES[errors.RunNotFoundError], str(error))
     if isinstance(error, errors.InvalidRequestError) and error.problems:
         return _invalid(error.problems)
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.QueueFullError) else {}

@@ -20,6 +20,7 @@ from t3d_server.api.v0.files import Files
 from t3d_server.api.v0.models import ExecuteRequest, ExecutionRecord, Status
 from t3d_server.errors import DatasetNotFoundError, ObjectNotFoundError, RunNotFoundError
 from t3d_server.models import LogLine, Run, RunNews, RunStatus, TolerantRunRequest
+from t3d_server.runs.records import v0_key
 from t3d_server.storage.base import read
 
 REFRESH_S = 0.1
@@ -83,7 +84,7 @@ class Executions:
         if request.session_token is None:
             request = request.model_copy(update={"session_token": str(uuid.uuid4())})
         content = request.model_dump_json().encode()
-        await self._service.workers.run(self._service.store.put, _key(run.id), content)
+        await self._service.workers.run(self._service.store.put, v0_key(run.id), content)
         self._keep(run.id, _Watched(request))
         return run.id
 
@@ -155,7 +156,7 @@ class Executions:
     def _asked(self, run: Run) -> ExecuteRequest:
         """What was asked for; as the run tells it where that came by another API."""
         try:
-            return ExecuteRequest.model_validate_json(read(self._service.store, _key(run.id)))
+            return ExecuteRequest.model_validate_json(read(self._service.store, v0_key(run.id)))
         except ObjectNotFoundError:
             return ExecuteRequest(
                 algorithm_id=_algorithm_id(run),
@@ -210,7 +211,3 @@ def _text(run: Run, lines: list[LogLine]) -> str:
 
 def _algorithm_id(run: Run) -> str:
     return algorithm_id(run.algorithm, run.version.split(".")[0])
-
-
-def _key(run_id: str) -> str:
-    return f"executions/v0/{run_id}.json"

@@ -16,6 +16,7 @@ from t3d_server.api.service import Service
 from t3d_server.datasets.formats import HDF5
 from t3d_server.errors import (
     DatasetNotFoundError,
+    ExpiredError,
     InvalidRequestError,
     ObjectNotFoundError,
     PayloadTooLargeError,
@@ -104,7 +105,7 @@ class Files:
             return False
         try:
             await self._service.size_bytes(dataset_id)
-        except DatasetNotFoundError:
+        except (DatasetNotFoundError, ExpiredError):
             return False
         return True
 
@@ -139,7 +140,7 @@ class Files:
         if dataset_id is not None:
             try:
                 self._service.datasets.delete(dataset_id)
-            except DatasetNotFoundError:  # by its id, before
+            except (DatasetNotFoundError, ExpiredError):  # by its id, before
                 dataset_id = None
             self._service.store.delete(_name_key(name))
         if uploaded:

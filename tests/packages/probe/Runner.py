@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import logging
 import os
 import signal
 import sys
@@ -88,6 +89,13 @@ class Runner(Image2ImageRunner):
         """Many log lines."""
         for number in range(args["count"]):
             self.log_message(f"line {number}", "DEBUG")
+        return data
+
+    def prints(self, data: np.ndarray, args: dict[str, Any]) -> np.ndarray:
+        """Says things in the ways of a script."""
+        print("printed")
+        print("on standard error", file=sys.stderr)
+        logging.getLogger("probe").info("given to logging")
         return data
 
     def holds(self, data: np.ndarray, args: dict[str, Any]) -> np.ndarray:

@@ -1,0 +1,81 @@
+"""Lines of logs, and the log of a run while it grows: the end is kept, and what was cut is said."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime, timedelta
+from itertools import takewhile
+from typing import Any, cast, get_args
+
+from t3d_server.models import LogLevel, LogLine, Run, utc_now
+
+MAX_LINES = 10_000
+MAX_BYTES = 4 * 1024**2
+MAX_LINE_LENGTH = 8_000
+
+
+def storable(text: str) -> str:
+    """Text that can be written as UTF-8: what cannot (lone surrogates, as from odd file names) is escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def log_line(message: str, level: str) -> LogLine:
+    """A line as of now, at most `MAX_LINE_LENGTH` characters of it.
+
+    Raises:
+        ValueError: the level is unknown.
+    """
+    if level not in get_args(LogLevel):
+        raise ValueError(f"logging_level {level!r} is unknown; allowed are {', '.join(get_args(LogLevel))}")
+    if len(message) > MAX_LINE_LENGTH:
+        message = f"{message[:MAX_LINE_LENGTH]}… ({len(message) - MAX_LINE_LENGTH} more characters)"
+    return LogLine.model_construct(time=utc_now(), level=cast(LogLevel, level), message=storable(message))
+
+
+def run_fields(run: Run) -> dict[str, Any]:
+    """What a line of the server's own log carries that is about a run: `logger.info(..., extra=run_fields(run))`."""
+    return {"run_id": run.id, "algorithm": run.algorithm, "version": run.version, "attempt": run.attempts}
+
+
+class LogTail:
+    """The latest lines of a log: at most `MAX_LINES`, and `MAX_BYTES` of text."""
+
+    def __init__(self) -> None:
+        self._lines: deque[tuple[LogLine, int]] = deque()
+        self._size_bytes = 0
+        self._dropped = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def add(self, line: LogLine) -> None:
+        """Add a line; the earliest ones make room for it."""
+        if self._lines and line.time <= self._lines[-1][0].time:
+            # No two lines have the same time: who follows the log goes on after the last one that was seen.
+            line = line.model_copy(update={"time": self._lines[-1][0].time + timedelta(microseconds=1)})
+        size_bytes = len(line.message.encode())
+        self._lines.append((line, size_bytes))
+        self._size_bytes += size_bytes
+        while len(self._lines) > MAX_LINES or self._size_bytes > MAX_BYTES:
+            self._size_bytes -= self._lines.popleft()[1]
+            self._dropped += 1
+
+    def lines(self) -> list[LogLine]:
+        """The lines that are kept, after one that tells how many are not."""
+        lines = [line for line, _ in self._lines]
+        if not self._dropped:
+            return lines
+        message = f"{self._dropped} earlier lines are left out: {MAX_LINES} lines and {MAX_BYTES} bytes are kept"
+        return [LogLine(time=lines[0].time, level="WARNING", message=message), *lines]
+
+    def after(self, time: datetime) -> list[LogLine]:
+        """The lines that are later."""
+        later = [line for line, _ in takewhile(lambda item: item[0].time > time, reversed(self._lines))]
+        return later[::-1]
+
+    def take(self) -> list[LogLine]:
+        """The lines, which are then forgotten."""
+        lines = self.lines()
+        self._lines.clear()
+        self._size_bytes = self._dropped = 0
+        return lines

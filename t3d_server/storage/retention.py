@@ -1,0 +1,84 @@
+"""What is kept for some time only: how old it is, the id in its key tells."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from t3d_server.errors import ExpiredError
+from t3d_server.ids import first_id, is_id, time_of
+from t3d_server.storage.base import ObjectStore
+
+PARALLEL_DELETES = 8
+SLACK_S = 600.0
+"""What has expired stays this much longer: a run that was just accepted is seen until then, and spares its inputs."""
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long things of a kind are kept, from the time in their id on.
+
+    Attributes:
+        what: the kind, as a reader is told of it.
+        keep_s: how long; None keeps them for ever.
+        setting: the setting that says so.
+    """
+
+    what: str
+    keep_s: float | None
+    setting: str
+
+    def __bool__(self) -> bool:
+        """Whether anything expires."""
+        return self.keep_s is not None
+
+    def expired(self, identifier: str) -> ExpiredError | None:
+        """What to raise about something that has expired; None if it has not, or is no id."""
+        if self.keep_s is None or not is_id(identifier):
+            return None
+        made = time_of(identifier)
+        end = made + timedelta(seconds=self.keep_s)
+        if end > datetime.now(UTC):
+            return None
+        return ExpiredError(
+            f"{self.what} {identifier} of {made:%Y-%m-%d %H:%M:%S} UTC has expired on {end:%Y-%m-%d %H:%M:%S} UTC: "
+            f"it was kept for {self.keep_s:g} s ({self.setting})"
+        )
+
+    def removable_before(self) -> datetime | None:
+        """What was made before may be removed; None if nothing may."""
+        return None if self.keep_s is None else datetime.now(UTC) - timedelta(seconds=self.keep_s + SLACK_S)
+
+
+def remove_expired(
+    store: ObjectStore, folder: str, suffix: str, retention: Retention, *, spared: Collection[str] = (), limit: int
+) -> int:
+    """Remove the oldest objects of a folder of `<id><suffix>`, which is in the order of time; those that may stay are
+    not looked at.
+
+    Args:
+        store: the store.
+        folder: prefix of the keys.
+        suffix: end of the keys.
+        retention: how long they are kept.
+        spared: ids that stay.
+        limit: most objects to remove.
+
+    Returns:
+        How many were removed.
+    """
+    before = retention.removable_before()
+    if before is None:
+        return 0
+    doomed: list[str] = []
+    for stat in store.list(folder):
+        if stat.key >= folder + first_id(before) or len(doomed) == limit:
+            break
+        identifier = stat.key.removeprefix(folder).removesuffix(suffix)
+        if is_id(identifier) and identifier not in spared:
+            doomed.append(stat.key)
+    with ThreadPoolExecutor(PARALLEL_DELETES) as pool:
+        list(pool.map(store.delete, doomed))
+    return len(doomed)
