@@ -101,6 +101,7 @@ def connect() -> Resources:
         max_dataset_bytes=settings.max_dataset_bytes,
         max_package_bytes=settings.max_package_bytes,
         max_package_files=settings.max_package_files,
+        v0_address=None if settings.v0_port is None else (settings.v0_host, settings.v0_port),
     )
 
 
@@ -139,7 +140,9 @@ def local_server(settings: Settings, on_step: Callable[[str], None] = logger.inf
     """
     with ExitStack() as cleanup:
         cleanup.enter_context(sole_server())
-        _check_port(settings)
+        _check_port(settings.host, settings.port, "T3D_PORT")
+        if settings.v0_port is not None:
+            _check_port(settings.v0_host, settings.v0_port, "T3D_V0_PORT")
         _raise_open_files_limit()
         location = _start_store(settings, cleanup, on_step)
         instance = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="t3d-")))
@@ -279,18 +282,19 @@ def _location(settings: Settings) -> S3Location:
         bucket=settings.s3_bucket,
         region=settings.s3_region,
         secure=settings.s3_secure,
+        public_endpoint=settings.s3_public_endpoint or "",
     )
 
 
-def _check_port(settings: Settings) -> None:
-    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+def _check_port(host: str, port: int, setting: str) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.host, settings.port))
+            probe.bind((host, port))
         except OSError as error:
             raise InvalidRequestError(
-                f"port {settings.port} on {settings.host} cannot be used ({error.strerror}): "
-                "set T3D_PORT to another one, or stop what uses it"
+                f"port {port} on {host} cannot be used ({error.strerror}): "
+                f"set {setting} to another one, or stop what uses it"
             ) from error
 
 

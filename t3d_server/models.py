@@ -294,6 +294,10 @@ class RunRequest(Model):
     timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
+class TolerantRunRequest(RunRequest):
+    """A request whose unknown args are left out, with a warning in the run's log, where others are refused."""
+
+
 class RunFailure(Model):
     """Why a run has no result.
 

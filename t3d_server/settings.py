@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     Attributes:
         host: address that the HTTP API listens on.
         port: port of the HTTP API.
+        v0_port: port of the v0 API for clients that send no token; None opens none.
+        v0_host: address that it listens on.
         dashboard_port: port of the Ray dashboard; the next free one if it is taken.
         s3_endpoint: `host:port` of an S3 store; None starts the embedded one.
         s3_access_key: access key of that store.
@@ -33,6 +35,8 @@ class Settings(BaseSettings):
         s3_bucket: the bucket; made if it is missing.
         s3_region: region that requests to that store are signed for.
         s3_secure: speak TLS with that store.
+        s3_public_endpoint: `host:port` under which clients reach that store, for presigned URLs; None takes
+            `s3_endpoint`.
         auth: "off" lets everybody who reaches the port do everything.
         tokens: role ("use" or "admin") of each token that is valid beside the admin token in the state directory.
         num_cpus: logical CPUs of the local Ray node; None counts the cores.
@@ -62,6 +66,8 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
+    v0_port: int | None = Field(default=None, ge=1, le=65535)
+    v0_host: str = "127.0.0.1"
     dashboard_port: int = Field(default=8265, ge=1, le=65535)
     s3_endpoint: str | None = None
     s3_access_key: str = ""
@@ -69,6 +75,7 @@ class Settings(BaseSettings):
     s3_bucket: str = "t3d"
     s3_region: str = "us-east-1"
     s3_secure: bool = False
+    s3_public_endpoint: str | None = None
     auth: Literal["on", "off"] = "on"
     # Without NoDecode, text that is no JSON would end the reading before the other settings are looked at.
     tokens: Annotated[dict[Annotated[str, Field(min_length=1)], Literal["use", "admin"]], NoDecode] = Field(

@@ -72,7 +72,7 @@ class Server:
     def __init__(self, state_dir: Path, options: Mapping[str, str]) -> None:
         self.state_dir = state_dir
         self.command = str(Path(sys.executable).with_name("t3d"))
-        port, dashboard_port = free_ports(2)
+        port, dashboard_port, v0_port = free_ports(3)
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("T3D_", "RAY_"))},
             "T3D_STATE_DIR": str(state_dir),
@@ -82,6 +82,7 @@ class Server:
             **self.environment,
             "T3D_PORT": str(port),
             "T3D_DASHBOARD_PORT": str(dashboard_port),
+            "T3D_V0_PORT": str(v0_port),
             "T3D_NUM_CPUS": "8",
             "T3D_NUM_GPUS": "1",
             "T3D_IDLE_S": str(IDLE_S),
@@ -89,6 +90,7 @@ class Server:
         }
         self.port = int(self._environment["T3D_PORT"])
         self.url = f"http://127.0.0.1:{self.port}"
+        self.v0_url = f"http://127.0.0.1:{v0_port}"
         self.dashboard_url = f"http://127.0.0.1:{dashboard_port}"
         self._lines: list[str] = []
         self._ended = False

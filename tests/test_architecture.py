@@ -41,6 +41,7 @@ FENCES = {
     "ray": {"serving", "main.py", "handles.py"},
     "fastapi": {"api"},
     "starlette": {"api"},
+    "uvicorn": {"api/v0/listener.py"},
     "minio": {"storage/s3.py"},
     "urllib3": {"storage/s3.py", "client/transport.py"},
     "h5py": {"datasets/hdf5.py"},

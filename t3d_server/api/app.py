@@ -12,6 +12,7 @@ from t3d_server.api import algorithms, datasets, problems, runs
 from t3d_server.api.auth import Gate, Role, may_use
 from t3d_server.api.requests import Operations
 from t3d_server.api.service import Service
+from t3d_server.api.v0.app import BesideV1, create_v0
 from t3d_server.models import Health, ProblemDetails, ServerInfo
 
 _probes = APIRouter(tags=["health"])
@@ -66,6 +67,7 @@ def create_app(service: Service, tokens: Mapping[str, Role] | None) -> FastAPI:
     app.state.service = service
     app.state.gate = Gate(tokens)
     problems.install(app)
+    app.add_middleware(BesideV1, v0=create_v0(service, app.state.gate))
     for router in (_probes, _about, datasets.router, algorithms.router, algorithms.admin, runs.router):
         app.include_router(router)
     return app

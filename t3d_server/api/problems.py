@@ -64,6 +64,11 @@ def answer(error: T3dError) -> Response:
     )
 
 
+def printable(text: str) -> str:
+    """Text that UTF-8 can hold: file names and an author's messages may bring lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def install(app: FastAPI) -> None:
     """Have the app answer every error as problem+json."""
     app.add_exception_handler(T3dError, _on_error)
@@ -117,10 +122,10 @@ def _answer(
     problem = ProblemDetails(
         title=code.replace("_", " ").capitalize(),
         status=status,
-        detail=_printable(detail),
+        detail=printable(detail),
         code=code,
-        errors=[ProblemItem(key=_printable(each.key), message=_printable(each.message)) for each in problems],
-        traceback=None if traceback is None else _printable(traceback),
+        errors=[ProblemItem(key=printable(each.key), message=printable(each.message)) for each in problems],
+        traceback=None if traceback is None else printable(traceback),
     )
     return Response(
         problem.model_dump_json(),
@@ -128,8 +133,3 @@ def _answer(
         headers={**_HEADERS.get(status, {}), **(headers or {})},
         media_type=MEDIA_TYPE,
     )
-
-
-def _printable(text: str) -> str:
-    """Text that UTF-8 can hold: file names and an author's messages may bring lone surrogates."""
-    return text.encode("utf-8", "backslashreplace").decode()

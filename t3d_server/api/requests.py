@@ -32,13 +32,18 @@ WaitS = Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="Longest time to
 """How long an answer may wait for the end of what it tells of, in seconds."""
 
 
-def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
-    """Dependency that reads a JSON body; unlike FastAPI's own it stops at a limit, and authorization comes first."""
+def json_body(model: type[M], *, of_any_type: bool = False) -> Callable[[Request], Awaitable[M]]:
+    """Dependency that reads a JSON body; unlike FastAPI's own it stops at a limit, and authorization comes first.
+
+    Args:
+        model: what it holds.
+        of_any_type: whatever Content-Type says.
+    """
 
     async def read(request: Request) -> M:
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         # A page in a browser can send other types to this server without asking first.
-        if content_type != "application/json":
+        if content_type != "application/json" and not of_any_type:
             raise UnsupportedMediaTypeError(f"Content-Type is {content_type!r:.80}; send application/json.")
         body = bytearray()
         async for chunk in request.stream():

@@ -80,6 +80,8 @@ def _introduce(server: ServerState, settings: Settings) -> None:
         console.print(f'  curl -H "Authorization: Bearer $(cat {token})" {server.url}/v1/algorithms')
     else:
         console.print("Authentication is off: whoever reaches the port can do everything.", style="yellow")
+    if settings.v0_port is not None:
+        console.print(f"The v0 API asks for no token on {settings.v0_host}, port {settings.v0_port}.", style="yellow")
     # Without the last one Ray takes 127.0.0.1 for another address of this machine.
     variables = f"RAY_ADDRESS={server.ray_address} RAY_AUTH_MODE=token RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0"
     console.print("Other Ray programs on this machine join by `ray.init()` with")

@@ -74,7 +74,7 @@ class Registry:
             VersionConflictError: as `publish`.
         """
         name, number = version.manifest.name, version.manifest.version
-        for other in self._numbers():
+        for other in self.numbers():
             if other != name and other.casefold() == name.casefold():
                 raise VersionConflictError(
                     f"{name!r} differs from the published algorithm {other!r} by case alone; "
@@ -117,10 +117,14 @@ class Registry:
 
     def list(self) -> builtins.list[AlgorithmInfo]:
         """All algorithms, by name; those whose current record cannot be read are left out, and logged."""
-        numbers = self._numbers()
+        numbers = self.numbers()
         with ThreadPoolExecutor(_READERS) as pool:
             infos = pool.map(lambda item: _readable(lambda: self._info(*item)), numbers.items())
             return [info for info in infos if info is not None]
+
+    def numbers(self) -> dict[str, builtins.list[str]]:
+        """Names of all algorithms, each with its versions, newest first."""
+        return self._group(_PREFIX)
 
     def versions(self) -> builtins.list[AlgorithmVersion]:
         """The records of all versions of all algorithms; those that cannot be read are left out, and logged."""
@@ -173,7 +177,7 @@ class Registry:
     def _records(
         self, reading: Callable[[Callable[[], AlgorithmVersion]], AlgorithmVersion | None]
     ) -> builtins.list[AlgorithmVersion]:
-        pairs = [(name, number) for name, numbers in self._numbers().items() for number in numbers]
+        pairs = [(name, number) for name, numbers in self.numbers().items() for number in numbers]
         with ThreadPoolExecutor(_READERS) as pool:
             records = pool.map(lambda pair: reading(lambda: self._read(*pair)), pairs)
             return [record for record in records if record is not None]
@@ -192,14 +196,10 @@ class Registry:
             return numbers[0]
         return current if current in numbers else numbers[0]
 
-    def _numbers(self) -> dict[str, builtins.list[str]]:
-        """Names of all algorithms, each with its versions, newest first."""
-        return self._group(_PREFIX)
-
     def _numbers_of(self, name: str) -> builtins.list[str]:
         numbers = self._group(f"{_PREFIX}{name}/").get(name) if NAME.fullmatch(name) else None
         if not numbers:
-            names = self._numbers()
+            names = self.numbers()
             known = f"published are: {', '.join(names)}" if names else "none is published"
             raise AlgorithmNotFoundError(f"No algorithm is named {name!r}; {known}{did_you_mean(name, names)}")
         return numbers

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from t3d_server.errors import DeviceNotSupportedError, InvalidRequestError, Problem
-from t3d_server.models import Device, Manifest, Run, RunRequest, utc_now
+from t3d_server.models import Device, Manifest, Run, RunRequest, TolerantRunRequest, utc_now
 from t3d_server.packages.parameters import resolve_args
 
 
@@ -54,6 +54,11 @@ def accept(
         raise InvalidRequestError("The run is to take too long.", problems=[Problem("timeout_s", found)])
     _check_count(manifest, len(request.input_dataset_ids))
     device, warnings = _resolve_device(manifest, request.device, devices)
+    args = request.args
+    if isinstance(request, TolerantRunRequest):
+        known = {parameter.name for parameter in manifest.additional_parameters}
+        warnings += [f"args.{name:.80}: unknown and ignored" for name in args if name not in known]
+        args = {name: value for name, value in args.items() if name in known}
     run = Run(
         id=run_id,
         algorithm=manifest.name,
@@ -61,7 +66,7 @@ def accept(
         device=request.device,
         resolved_device=device,
         input_dataset_ids=request.input_dataset_ids,
-        args=resolve_args(manifest.additional_parameters, request.args),
+        args=resolve_args(manifest.additional_parameters, args),
         timeout_s=request.timeout_s or min(manifest.timeout_s or max_run_s, max_run_s),
         created_at=utc_now(),
     )

@@ -42,6 +42,11 @@ def _index_key(run: Run) -> str:
     return f"{INDEX}{_newest_first(run.id)}~{run.algorithm}~{run.status}"
 
 
+def v0_key(run_id: str) -> str:
+    """Where the v0 API keeps what it was asked for, beside the record."""
+    return f"executions/v0/{run_id}.json"
+
+
 def _id_of(key: str) -> str:
     """The id in a key under `runs/done/`."""
     return key.removeprefix(DONE).removesuffix(".json").partition("-")[2]
@@ -265,6 +270,7 @@ class RunRecords:
                 self._store.delete(f"{KEYS}{record.key}.json")
             self._store.delete(_index_key(record))
         self._store.delete(f"{LOGS}{_id_of(key)}.jsonl")
+        self._store.delete(v0_key(_id_of(key)))
         self._store.delete(key)
 
     def _open_run(self, key: str) -> Record | None:

@@ -59,6 +59,7 @@ class Resources:
         max_dataset_bytes: largest dataset.
         max_package_bytes: largest package.
         max_package_files: most files in a package.
+        v0_address: host and port of the v0 API without a token; None where it is off.
     """
 
     store: ObjectStore
@@ -73,6 +74,7 @@ class Resources:
     max_dataset_bytes: int
     max_package_bytes: int
     max_package_files: int
+    v0_address: tuple[str, int] | None = None
 
 
 Connect = Callable[[], Resources]

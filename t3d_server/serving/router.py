@@ -15,6 +15,7 @@ from ray.exceptions import TaskCancelledError
 from t3d_server.api.app import create_app
 from t3d_server.api.backpressure import IMPORT_PATH
 from t3d_server.api.service import MAX_WAIT_S, Limits, Service
+from t3d_server.api.v0.listener import listen
 from t3d_server.errors import InvalidDatasetError, InvalidRequestError, Problem, T3dError
 from t3d_server.models import AlgorithmInfo, DatasetInfo, Device, LogLine, Run, RunRequest
 from t3d_server.packages.registry import Registry
@@ -62,6 +63,8 @@ class Router:
             scratch=resources.scratch,
             limits=Limits(resources.max_dataset_bytes, resources.max_package_bytes),
         )
+        if resources.v0_address is not None:
+            listen(self._service, *resources.v0_address)
 
     def __serve_build_asgi_app__(self) -> Any:
         """The HTTP application, made once the router is."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 from t3d_server.errors import ObjectNotFoundError
 
@@ -79,6 +79,14 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; a key that is not there is no error."""
+
+
+@runtime_checkable
+class Presigner(Protocol):
+    """What a store can do beside that, whose objects clients may reach without the server."""
+
+    def presigned(self, method: Literal["GET", "PUT"], key: str, expires_s: int) -> str:
+        """A URL by which whoever has it can read or replace one object for so long; nothing is asked of the store."""
 
 
 def read(store: ObjectStore, key: str) -> bytes:

@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 from xml.etree.ElementTree import ParseError
 
 import urllib3
@@ -48,6 +48,7 @@ class S3Location:
         bucket: name of the bucket.
         region: region that requests are signed for.
         secure: whether to speak HTTPS.
+        public_endpoint: `host:port` under which clients reach the store; that of the server where empty.
     """
 
     endpoint: str
@@ -56,6 +57,7 @@ class S3Location:
     bucket: str
     region: str = "us-east-1"
     secure: bool = True
+    public_endpoint: str = ""
 
 
 class S3ObjectStore:
@@ -197,6 +199,20 @@ class S3ObjectStore:
         """Remove an object; a key that is not there is no error."""
         with self._translated(key):
             self._client.remove_object(self.location.bucket, key)
+
+    def presigned(self, method: Literal["GET", "PUT"], key: str, expires_s: int) -> str:
+        """A URL for one object, under the endpoint that clients use; see `Presigner`."""
+        location = self.location
+        # The host is part of what is signed. With the region given, the SDK asks nobody.
+        client = Minio(
+            location.public_endpoint or location.endpoint,
+            location.access_key,
+            location.secret_key,
+            secure=location.secure,
+            region=location.region,
+            http_client=self._http,
+        )
+        return str(client.get_presigned_url(method, location.bucket, key, expires=timedelta(seconds=expires_s)))
 
     def _put_whole(self, key: str, stream: BinaryIO, size: int, *, if_absent: bool) -> None:
         """One PUT, streamed; the SDK's own takes neither a stream nor `If-None-Match`."""

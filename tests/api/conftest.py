@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -303,7 +303,7 @@ def write_files(folder: Path, files: dict[str, str]) -> Path:
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
+def _serving(app: FastAPI) -> Iterator[str]:
     """Serve an app from a thread; gives its URL."""
     started = threading.Event()
 
@@ -323,6 +323,12 @@ def serving(app: FastAPI) -> Iterator[str]:
         finally:
             uvicorn_server.should_exit = True
             thread.join()
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable[[FastAPI], AbstractContextManager[str]]:
+    """Serves an app from a thread: `with serving(app) as url`."""
+    return _serving
 
 
 @pytest.fixture(scope="session")
@@ -355,7 +361,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     limits = Limits(max_dataset_bytes=MAX_DATASET_BYTES, max_blob_bytes=MAX_BLOB_BYTES)
     service = Service(datasets, registry, records, store, coordinator, scratch, limits)
     app = create_app(service, {"a-user": Role.USE, "an-admin": Role.ADMIN})
-    with serving(app) as url:
+    with _serving(app) as url:
         yield Server(url, store, service, scratch)
 
 

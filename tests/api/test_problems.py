@@ -37,7 +37,7 @@ def test_an_error_is_told_even_where_its_text_is_not_unicode() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/nothing", 404, "not_found"),
         ("GET", "/v1/datasets/", 404, "not_found"),
         ("GET", "/v1/no/such/route", 404, "not_found"),
         ("PATCH", "/v1/datasets", 405, "method_not_allowed"),

@@ -48,6 +48,7 @@ RUN = re.compile(r"(t3d|curl|api|mkdir|cp|python examples/\w+\.py)\b|\w+=\S|\w+\
 PLAIN_T3D = re.compile(r"t3d [^$|>;&`]*")
 NOT_RUN = {
     "t3d up": "the suite's server is there already",
+    "T3D_V0_PORT=": "the suite's server is there already",
     "export": "its values are examples",
     "source": "the suite runs in the environment already",
     "make": "installs, or runs all of the suite",

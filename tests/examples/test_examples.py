@@ -74,6 +74,13 @@ def test_http_is_enough(run_example: RunExample, server: Server, tmp_path: Path)
     assert clean.std() < image.std() / 2
 
 
+def test_desktop_clients_need_no_token_on_their_port(run_example: RunExample, server: Server) -> None:
+    output = run_example("v0_client", "denoise", "1", "results", T3D_URL=server.v0_url)
+
+    assert output.endswith("COMPLETED\n")
+    assert "2.h5: image (64, 80)" in output
+
+
 def test_other_ray_applications_use_handles(run_example: RunExample, server: Server) -> None:
     address = json.loads((server.state_dir / "server.json").read_text())["ray_address"]
 

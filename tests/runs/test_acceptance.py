@@ -6,7 +6,7 @@ import pytest
 
 from t3d_server.errors import InvalidRequestError
 from t3d_server.ids import new_id
-from t3d_server.models import InputInfo, Manifest, RunRequest
+from t3d_server.models import InputInfo, Manifest, RunRequest, TolerantRunRequest
 from t3d_server.runs.acceptance import accept
 
 
@@ -30,3 +30,10 @@ def test_the_number_of_inputs_is_that_which_the_algorithm_takes(
             accept(manifest, RunRequest(input_dataset_ids=["x"] * count), ["cpu"], new_id())
         [problem] = caught.value.problems
         assert str(problem) == f"input_dataset_ids: found {count} datasets, tested 1.0.0 takes {allowed}"
+
+
+def test_a_tolerant_request_has_unknown_args_left_out_with_a_warning() -> None:
+    manifest = Manifest(name="m", version="1.0.0")
+    run, warnings = accept(manifest, TolerantRunRequest(input_dataset_ids=[], args={"colour": "red"}), ["cpu"], "id")
+    assert run.args == {}
+    assert warnings == ["args.colour: unknown and ignored"]

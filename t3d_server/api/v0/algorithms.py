@@ -1,0 +1,162 @@
+"""Algorithms as the v0 API has them: one for each name and major version, with its minor versions."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from t3d_server.api.service import Service
+from t3d_server.api.v0.models import Algorithm, Parameter, ParameterConfig
+from t3d_server.errors import AlgorithmNotFoundError, InvalidPackageError, NotFoundError, VersionNotFoundError
+from t3d_server.models import AlgorithmVersion
+
+
+def algorithm_id(name: str, major: str) -> str:
+    """Id of an algorithm: always the same for a name, in any case, and a major version."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"t3d:algorithms/{name.lower()}/{major}"))
+
+
+@dataclass(frozen=True)
+class Line:
+    """The versions of an algorithm that share their major number.
+
+    Attributes:
+        name: the algorithm's name.
+        major: the number.
+        versions: all of them, newest first.
+    """
+
+    name: str
+    major: str
+    versions: list[str]
+
+    @property
+    def minors(self) -> list[str]:
+        """Minor versions, newest first."""
+        return list(dict.fromkeys(version.split(".")[1] for version in self.versions))
+
+    def version(self, minor: str | None) -> str:
+        """The latest patch of a minor version, the latest version where None.
+
+        Raises:
+            VersionNotFoundError: there is none.
+        """
+        for version in self.versions:
+            if minor in (None, version.split(".")[1]):
+                return version
+        raise VersionNotFoundError(
+            f"{self.name} {self.major} has no minor version {minor!r:.40}; it has {', '.join(self.minors)}"
+        )
+
+
+class Algorithms:
+    """Finds algorithms.
+
+    Args:
+        service: the operations.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def by_id(self, wanted: str) -> Line:
+        """The algorithm of an id, in any case.
+
+        Raises:
+            AlgorithmNotFoundError: there is none.
+        """
+        for line in await self._lines():
+            if algorithm_id(line.name, line.major) == wanted.lower():
+                return line
+        raise AlgorithmNotFoundError(f"No algorithm has the id {wanted!r:.80}.")
+
+    async def find(self, name: str, major: str) -> Algorithm:
+        """The algorithm of a name, in any case, and a major version.
+
+        Raises:
+            AlgorithmNotFoundError: there is none.
+        """
+        for line in await self._lines():
+            if (line.name.casefold(), line.major) == (name.casefold(), major):
+                return await self._described(line)
+        raise AlgorithmNotFoundError(f"There is no algorithm {name!r:.80} with the major version {major!r:.20}.")
+
+    async def list(
+        self,
+        with_tags: Collection[str],
+        without_tags: Collection[str],
+        devices: Collection[str],
+        algorithm_type: str | None,
+    ) -> builtins.list[Algorithm]:
+        """Algorithms that have all of `with_tags` and none of `without_tags`, for any of `devices` where it says some.
+
+        Raises:
+            AlgorithmNotFoundError: none is published at all.
+        """
+        lines = await self._lines()
+        if not lines:
+            raise AlgorithmNotFoundError("No algorithm is published.")
+        found = await asyncio.gather(*map(self._described_if_there, lines))
+        return [
+            each
+            for each in found
+            if each is not None
+            and set(with_tags) <= set(each.algorithm_tags)
+            and not set(without_tags) & set(each.algorithm_tags)
+            and (not devices or set(devices) & set(each.supported_devices))
+            and algorithm_type in (None, each.algorithm_type)
+        ]
+
+    async def _lines(self) -> builtins.list[Line]:
+        lines: dict[tuple[str, str], Line] = {}
+        for name, versions in (await self._service.workers.run(self._service.registry.numbers)).items():
+            for version in versions:
+                major = version.split(".")[0]
+                lines.setdefault((name, major), Line(name, major, [])).versions.append(version)
+        return list(lines.values())
+
+    async def _described(self, line: Line) -> Algorithm:
+        return _algorithm(line, await self._service.version(line.name, line.version(None)))
+
+    async def _described_if_there(self, line: Line) -> Algorithm | None:
+        try:
+            return await self._described(line)
+        except (NotFoundError, InvalidPackageError):  # removed meanwhile, or a record that nobody can read
+            return None
+
+
+def _algorithm(line: Line, latest: AlgorithmVersion) -> Algorithm:
+    manifest = latest.manifest
+    return Algorithm(
+        algorithm_id=algorithm_id(line.name, line.major),
+        algorithm_name=line.name,
+        algorithm_version=line.major,
+        algorithm_minor_versions=line.minors,
+        latest_algorithm_minor_version=line.minors[0],
+        algorithm_minor_version=line.minors[0],
+        algorithm_type=manifest.algorithm_type,
+        algorithm_tags=manifest.tags,
+        algorithm_description=manifest.description,
+        supported_devices=manifest.supported_devices,
+        default_device=manifest.default_device,
+        additional_parameters=[
+            Parameter(
+                name=each.name,
+                displayed_name=each.name,
+                description=each.description,
+                config=ParameterConfig(
+                    type=each.type,
+                    default=each.default,
+                    adjustable=each.adjustable,
+                    options=each.options or [],
+                    min=each.min,
+                    max=each.max,
+                    step=each.step,
+                ),
+            )
+            for each in manifest.additional_parameters
+        ],
+    )

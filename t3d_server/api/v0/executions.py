@@ -1,0 +1,213 @@
+"""Executions of the v0 API: runs, and beside each what only this API knows of it.
+
+    executions/v0/<run id>.json        the request
+
+A record is made anew at most every 0.1 s, by one call to the coordinator that brings what is new; however many clients
+ask, and without the store as long as the run is live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from t3d_server.api.service import Service
+from t3d_server.api.v0.algorithms import Algorithms, algorithm_id
+from t3d_server.api.v0.errors import InputsNotFoundError, NotStoppableError
+from t3d_server.api.v0.files import Files
+from t3d_server.api.v0.models import ExecuteRequest, ExecutionRecord, Status
+from t3d_server.errors import DatasetNotFoundError, ObjectNotFoundError, RunNotFoundError
+from t3d_server.models import LogLine, Run, RunNews, RunStatus, TolerantRunRequest
+from t3d_server.runs.records import v0_key
+from t3d_server.storage.base import read
+
+REFRESH_S = 0.1
+_STATUS: dict[RunStatus, Status] = {
+    RunStatus.PENDING: "PENDING",
+    RunStatus.RUNNING: "RUNNING",
+    RunStatus.COMPLETED: "COMPLETED",
+    RunStatus.FAILED: "FAILED",
+    RunStatus.CANCELLED: "STOPPED",
+}
+WATCHED = 256
+"""Records that are kept in memory."""
+
+
+@dataclass(eq=False)
+class _Watched:
+    """A run as this API last told of it."""
+
+    asked: ExecuteRequest | None = None
+    run: Run | None = None
+    lines: list[LogLine] = field(default_factory=list)
+    body: bytes = b""
+    good_until: float = 0.0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Executions:
+    """Starts, tells of and stops executions.
+
+    Args:
+        service: the operations.
+        algorithms: finds algorithms.
+        files: finds inputs.
+    """
+
+    def __init__(self, service: Service, algorithms: Algorithms, files: Files) -> None:
+        self._service = service
+        self._algorithms = algorithms
+        self._files = files
+        self._watched: OrderedDict[str, _Watched] = OrderedDict()
+
+    async def start(self, request: ExecuteRequest) -> str:
+        """Start an execution; returns its id.
+
+        Raises:
+            AlgorithmNotFoundError, VersionNotFoundError: there is no such algorithm, or minor version.
+            InputsNotFoundError: inputs are not there.
+            T3dError: as `Service.submit`.
+        """
+        line = await self._algorithms.by_id(request.algorithm_id)
+        version = line.version(request.algorithm_minor_version)
+        run = await self._service.submit(
+            line.name,
+            TolerantRunRequest(
+                input_dataset_ids=await self._inputs(request.input_dataset_ids),
+                args=request.additional_parameters,
+                device=request.execution_device_override,
+                version=version,
+            ),
+        )
+        if request.session_token is None:
+            request = request.model_copy(update={"session_token": str(uuid.uuid4())})
+        content = request.model_dump_json().encode()
+        await self._service.workers.run(self._service.store.put, v0_key(run.id), content)
+        self._keep(run.id, _Watched(request))
+        return run.id
+
+    async def record(self, execution_id: str) -> bytes:
+        """How an execution is, as JSON of `ExecutionRecord`.
+
+        Raises:
+            RunNotFoundError: there is none.
+        """
+        watched = self._watched.get(execution_id)
+        if watched is None:
+            watched = self._keep(execution_id, _Watched())
+        self._watched.move_to_end(execution_id)
+        async with watched.turn:
+            loop = asyncio.get_running_loop()
+            if loop.time() >= watched.good_until:
+                try:
+                    await self._refresh(execution_id, watched)
+                except RunNotFoundError:
+                    self._watched.pop(execution_id, None)
+                    raise
+                watched.good_until = loop.time() + REFRESH_S
+        return watched.body
+
+    async def stop(self, execution_id: str) -> None:
+        """Stop an execution.
+
+        Raises:
+            RunNotFoundError: there is none.
+            NotStoppableError: it has ended.
+        """
+        run = await self._service.run(execution_id)
+        if run.status.ended:
+            raise NotStoppableError(f"The execution {execution_id} has ended: {_STATUS[run.status]}.")
+        await self._service.cancel(execution_id)
+        if watched := self._watched.get(execution_id):
+            watched.good_until = 0.0
+
+    def _keep(self, execution_id: str, watched: _Watched) -> _Watched:
+        self._watched[execution_id] = watched
+        while len(self._watched) > WATCHED:
+            self._watched.popitem(last=False)
+        return watched
+
+    async def _refresh(self, execution_id: str, watched: _Watched) -> None:
+        if watched.run is not None and watched.run.status.ended:
+            return
+        news = await self._news(execution_id, watched)
+        if watched.asked is None:
+            watched.asked = await self._service.workers.run(self._asked, news.run)
+        if news.run.status.ended:
+            # The log is stored before the end is told, and is whole there.
+            watched.lines = await self._service.workers.run(self._service.records.log, execution_id)
+        elif news.run == watched.run and not news.lines:
+            return
+        else:
+            watched.lines += news.lines
+        watched.run = news.run
+        watched.body = _record(news.run, watched.asked, watched.lines).model_dump_json().encode()
+
+    async def _news(self, execution_id: str, watched: _Watched) -> RunNews:
+        after = watched.lines[-1].time if watched.lines else None
+        try:
+            return await self._service.coordinator.news(execution_id, watched.run, after, 0.0)
+        except RunNotFoundError:
+            run = await self._service.workers.run(self._service.records.find, execution_id)
+            return RunNews(run=run, lines=[])
+
+    def _asked(self, run: Run) -> ExecuteRequest:
+        """What was asked for; as the run tells it where that came by another API."""
+        try:
+            return ExecuteRequest.model_validate_json(read(self._service.store, v0_key(run.id)))
+        except ObjectNotFoundError:
+            return ExecuteRequest(
+                algorithm_id=_algorithm_id(run),
+                input_dataset_ids=run.input_dataset_ids,
+                execution_device_override=run.device,
+                additional_parameters=run.args,
+                session_token=str(uuid.uuid5(uuid.NAMESPACE_URL, f"t3d:runs/{run.id}")),
+            )
+
+    async def _inputs(self, names: list[str]) -> list[str]:
+        unique = list(dict.fromkeys(names))
+        found = dict(zip(unique, await asyncio.gather(*map(self._input, unique)), strict=True))
+        inputs = [dataset_id for name in names if (dataset_id := found[name]) is not None]
+        if len(inputs) < len(names):
+            raise InputsNotFoundError([name for name in unique if found[name] is None])
+        return inputs
+
+    async def _input(self, name: str) -> str | None:
+        try:
+            return await self._files.dataset_of(name)
+        except DatasetNotFoundError:
+            return None
+
+
+def _record(run: Run, asked: ExecuteRequest, lines: list[LogLine]) -> ExecutionRecord:
+    return ExecutionRecord(
+        execution_id=run.id,
+        algorithm_id=_algorithm_id(run),
+        checkpoint_id=asked.checkpoint_id,
+        algorithm_minor_version=asked.algorithm_minor_version,
+        input_dataset_ids=asked.input_dataset_ids,
+        execution_device_override=asked.execution_device_override,
+        resolved_execution_device="cuda" if run.resolved_device == "gpu" else "cpu",
+        additional_parameters=asked.additional_parameters,
+        session_token=asked.session_token or "",
+        output_dataset_ids=run.output_dataset_ids,
+        status=_STATUS[run.status],
+        progress=run.progress,
+        time_started=(run.started_at or run.created_at).isoformat(),
+        time_completed="" if run.ended_at is None else run.ended_at.isoformat(),
+        log=_text(run, lines),
+    )
+
+
+def _text(run: Run, lines: list[LogLine]) -> str:
+    """The log, and why there is no result, for which this API has no other place."""
+    text = "".join(f"{line.time.isoformat()} {line.level} {line.message}\n" for line in lines)
+    if run.error is not None:
+        text += f"{run.error.type}: {run.error.message}\n{run.error.traceback}"
+    return text
+
+
+def _algorithm_id(run: Run) -> str:
+    return algorithm_id(run.algorithm, run.version.split(".")[0])

@@ -1,0 +1,383 @@
+"""The v0 API, as the desktop clients that speak it see it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pytest
+import requests
+from fastapi import FastAPI
+
+from t3d_server.algorithm_utils.tags import load_tags
+from t3d_server.api.auth import Gate
+from t3d_server.api.service import Limits, Service
+from t3d_server.api.v0.app import create_v0
+from t3d_server.api.v0.listener import listen
+from t3d_server.api.workers import Workers
+from t3d_server.datasets.store import DatasetStore
+from t3d_server.packages.builder import build, store_package
+from t3d_server.packages.registry import Registry
+from t3d_server.runs.records import RunRecords
+from t3d_server.storage.s3 import S3ObjectStore
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Server
+
+ENDED = ("COMPLETED", "FAILED", "STOPPED")
+RECORD = {
+    "execution_id", "algorithm_id", "checkpoint_id", "algorithm_minor_version", "input_dataset_ids",
+    "execution_device_override", "resolved_execution_device", "additional_parameters", "session_token",
+    "output_dataset_ids", "status", "progress", "time_started", "time_completed", "log",
+}  # fmt: skip
+ALGORITHM = {
+    "algorithm_id", "algorithm_name", "algorithm_version", "algorithm_minor_versions", "latest_algorithm_minor_version",
+    "algorithm_minor_version", "algorithm_input_queue", "algorithm_type", "algorithm_tags", "algorithm_description",
+    "supported_devices", "default_device", "additional_parameters", "training_parameters", "benchmark_outputs",
+    "removable", "exportable", "storage_metrics",
+}  # fmt: skip
+
+
+def hdf5(**arrays: Any) -> bytes:
+    """A file as the clients write it."""
+    file = io.BytesIO()
+    with h5py.File(file, "w") as root:
+        for key, value in arrays.items():
+            root.create_dataset(key, data=value)
+    return file.getvalue()
+
+
+def opened(content: bytes) -> dict[str, Any]:
+    with h5py.File(io.BytesIO(content)) as root:
+        return {key: root[key][()] for key in root}
+
+
+def call(server: Server, method: str, path: str, **options: Any) -> Any:
+    """The JSON of a successful answer, which always has the status 200."""
+    response = server.request(method, path, **options)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def refused(server: Server, method: str, path: str, status: int, code: str, **options: Any) -> dict[str, Any]:
+    response = server.request(method, path, **options)
+    assert response.status_code == status, response.text
+    body: dict[str, Any] = response.json()
+    assert body["code"] == code
+    assert isinstance(body["retryable"], bool)
+    return body
+
+
+def upload(server: Server, **arrays: Any) -> str:
+    file_id: str = call(server, "POST", "/api/v0/files", data=hdf5(**arrays))["file_id"]
+    return file_id
+
+
+def execute(server: Server, inputs: list[str], **request: Any) -> str:
+    algorithm_id = call(server, "GET", "/api/v0/algorithm/probe/1")["algorithm_id"]
+    content = {"algorithm_id": algorithm_id, "input_dataset_ids": inputs, **request}
+    execution_id: str = call(server, "POST", "/api/v0/execute-algorithm", json=content)["execution_id"]
+    return execution_id
+
+
+def ended(server: Server, execution_id: str) -> dict[str, Any]:
+    """The record at the end; polled, as there is no other way."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        record: dict[str, Any] = call(server, "GET", f"/api/v0/executions/{execution_id}")
+        assert record["status"] in ("PENDING", "STARTED", "RUNNING", *ENDED)
+        if record["status"] in ENDED:
+            return record
+        time.sleep(0.02)
+    raise AssertionError(record)
+
+
+@pytest.fixture(scope="module")
+def image(server: Server) -> str:
+    return upload(server, image=np.arange(12, dtype=np.uint8).reshape(3, 4))
+
+
+def test_the_server_says_what_it_is(server: Server) -> None:
+    about = call(server, "GET", "/")
+    assert set(about) == {
+        "name", "tags", "group", "organization", "domain", "version", "cuda_available", "cuda_capable_devices_count",
+    }  # fmt: skip
+    assert "compox" in about["tags"]
+    assert (about["cuda_available"], about["cuda_capable_devices_count"]) == (False, 0)
+
+
+def test_an_image_goes_through_an_algorithm(server: Server) -> None:
+    values = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    execution_id = execute(server, [upload(server, image=values)], additional_parameters={"amount": 3})
+    record = ended(server, execution_id)
+    assert set(record) == RECORD
+    assert (record["status"], record["progress"]) == ("COMPLETED", 1.0)
+    assert record["resolved_execution_device"] == "cpu"
+    assert record["time_started"]
+    assert record["time_completed"]
+    assert "mode add" in record["log"]
+    assert uuid.UUID(record["session_token"])
+    [output] = record["output_dataset_ids"]
+    response = server.request("GET", f"/api/v0/files/{output}")
+    assert response.headers["Content-Type"] == "application/octet-stream"
+    np.testing.assert_array_equal(opened(response.content)["image"], values + 3)
+
+
+def test_the_record_holds_what_was_asked_for(server: Server, image: str) -> None:
+    asked = {
+        "checkpoint_id": "c1",
+        "algorithm_minor_version": "0",
+        "execution_device_override": "cpu",
+        "additional_parameters": {"mode": "add"},
+        "session_token": str(uuid.uuid4()),
+    }
+    record = ended(server, execute(server, [image], **asked, something_new=1))
+    assert {key: record[key] for key in asked} == asked
+    assert record["input_dataset_ids"] == [image]
+
+
+def test_null_is_as_good_as_nothing(server: Server, image: str) -> None:
+    nothing = dict.fromkeys(("checkpoint_id", "algorithm_minor_version", "execution_device_override", "session_token"))
+    record = ended(server, execute(server, [image], **nothing))
+    assert record["status"] == "COMPLETED"
+    assert record["algorithm_minor_version"] is None
+
+
+def test_unknown_parameters_are_a_warning_in_the_log(server: Server, image: str) -> None:
+    record = ended(server, execute(server, [image], additional_parameters={"colour": "red"}))
+    assert record["status"] == "COMPLETED"
+    assert "WARNING args.colour: unknown and ignored" in record["log"]
+
+
+def test_values_that_do_not_fit_are_refused(server: Server, image: str) -> None:
+    algorithm_id = call(server, "GET", "/api/v0/algorithm/probe/1")["algorithm_id"]
+    request = {"algorithm_id": algorithm_id, "input_dataset_ids": [image], "additional_parameters": {"amount": 99}}
+    body = refused(server, "POST", "/api/v0/execute-algorithm", 422, "invalid_args", json=request)
+    assert "args.amount" in body["detail"]
+
+
+def test_a_failure_is_told_in_the_log(server: Server, image: str) -> None:
+    record = ended(server, execute(server, [image], additional_parameters={"mode": "fail"}))
+    assert (record["status"], record["progress"]) == ("FAILED", 1.0)
+    assert "ValueError: the image is too green" in record["log"]
+
+
+def test_an_execution_is_stopped_once(server: Server, image: str) -> None:
+    execution_id = execute(server, [image], additional_parameters={"mode": "forever"})
+    stop = f"/api/v0/executions/{execution_id}/stop"
+    assert call(server, "POST", stop) == {"detail": "Stop request posted successfully"}
+    assert ended(server, execution_id)["status"] == "STOPPED"
+    refused(server, "POST", stop, 400, "execution_not_stoppable")
+
+
+def test_missing_inputs_are_named(server: Server, image: str) -> None:
+    algorithm_id = call(server, "GET", "/api/v0/algorithm/probe/1")["algorithm_id"]
+    missing = [str(uuid.uuid4()), "no/name"]
+    request = {"algorithm_id": algorithm_id, "input_dataset_ids": [missing[0], image, missing[1]]}
+    body = refused(server, "POST", "/api/v0/execute-algorithm", 404, "input_datasets_not_found", json=request)
+    assert body["details"] == {"missing_dataset_ids": missing}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", f"/api/v0/files/{uuid.uuid4()}", 404, "file_not_found"),
+        ("DELETE", f"/api/v0/files/{uuid.uuid4()}", 404, "file_not_found"),
+        ("DELETE", "/api/v1/files/nothing.h5", 404, "file_not_found"),
+        ("GET", "/api/v0/algorithm/nothing/1", 404, "algorithm_not_found"),
+        ("GET", "/api/v0/algorithm/probe/7", 404, "algorithm_not_found"),
+        ("GET", f"/api/v0/executions/{uuid.uuid4()}", 404, "execution_record_not_found"),
+        ("POST", f"/api/v0/executions/{uuid.uuid4()}/stop", 404, "execution_record_not_found"),
+        ("GET", "/api/v0/nothing", 404, "http_404"),
+        ("POST", "/api/v0/files", 422, "invalid_hdf5_file"),
+    ],
+)
+def test_what_is_wrong_has_a_code(server: Server, method: str, path: str, status: int, code: str) -> None:
+    assert isinstance(refused(server, method, path, status, code)["detail"], str)
+
+
+@pytest.mark.parametrize("change", [{"algorithm_id": str(uuid.uuid4())}, {"algorithm_minor_version": "9"}])
+def test_unknown_algorithms_cannot_be_executed(server: Server, image: str, change: dict[str, str]) -> None:
+    algorithm_id = call(server, "GET", "/api/v0/algorithm/probe/1")["algorithm_id"]
+    request = {"algorithm_id": algorithm_id, "input_dataset_ids": [image], **change}
+    refused(server, "POST", "/api/v0/execute-algorithm", 404, "algorithm_not_found", json=request)
+
+
+def test_a_body_that_does_not_fit_is_told_as_a_list(server: Server) -> None:
+    request = {"input_dataset_ids": "x", "execution_device_override": "tpu"}
+    body = refused(server, "POST", "/api/v0/execute-algorithm", 422, "request_validation_error", json=request)
+    assert {fault["loc"][0] for fault in body["detail"]} == {
+        "algorithm_id", "input_dataset_ids", "execution_device_override",
+    }  # fmt: skip
+
+
+def test_a_fault_of_the_server_is_told_without_internals(server: Server) -> None:
+    server.store.down = True
+    body = refused(server, "GET", "/api/v0/algorithm/all", 503, "store_unavailable")
+    assert body["detail"] == "Failed due to an internal server error."
+    assert body["retryable"] is True
+
+
+def test_the_port_of_v1_asks_for_a_token(server: Server) -> None:
+    refused(server, "GET", "/api/v0/algorithm/all", 401, "unauthorized", token=None)
+    refused(server, "GET", "/", 401, "unauthorized", token=None)
+
+
+def test_a_doubled_slash_does_no_harm(server: Server) -> None:
+    assert call(server, "GET", "//api/v0/algorithm/all")
+
+
+def test_an_algorithm_is_described(server: Server) -> None:
+    found = call(server, "GET", "/api/v0/algorithm/PROBE/1")
+    assert set(found) == ALGORITHM
+    assert uuid.UUID(found["algorithm_id"]).version == 5
+    assert (found["algorithm_name"], found["algorithm_version"], found["algorithm_input_queue"]) == ("probe", "1", "")
+    assert found["latest_algorithm_minor_version"] in found["algorithm_minor_versions"]
+    [amount] = [each for each in found["additional_parameters"] if each["name"] == "amount"]
+    assert set(amount) == {"name", "displayed_name", "description", "config"}
+    assert amount["config"] == {
+        "type": "int_range", "default": 1, "adjustable": True, "options": [], "min": 0, "max": 10, "step": None,
+        "decimal_precision": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("", ["probe"]),
+        ("?positive_tag=image-denoising", ["probe"]),
+        ("?positive_tag=image-denoising&positive_tag=other", []),
+        ("?negative_tag=other", ["probe"]),
+        ("?negative_tag=other&negative_tag=image-denoising", []),
+        ("?supported_devices=gpu&supported_devices=cpu", ["probe"]),
+        ("?supported_devices=gpu", []),
+        ("?algorithm_type=Image2Image", ["probe"]),
+        ("?algorithm_type=Image2Embedding", []),
+    ],
+)
+def test_algorithms_are_filtered(server: Server, query: str, names: list[str]) -> None:
+    found = call(server, "GET", f"/api/v0/algorithm/all{query}")
+    assert [each["algorithm_name"] for each in found] == names
+
+
+def test_a_minor_version_is_its_latest_patch_and_ids_stay(
+    server: Server, probe_files: dict[str, str], tmp_path: Path
+) -> None:
+    before = call(server, "GET", "/api/v0/algorithm/probe/1")["algorithm_id"]
+    try:
+        for version in ("1.10.0", "1.2.0", "1.2.3", "2.0.0"):
+            folder = tmp_path / version
+            folder.mkdir()
+            for name, content in probe_files.items():
+                (folder / name).write_text(content.replace("1.0.0", version))
+            server.service.registry.publish(store_package(server.store, build(folder, tags=load_tags(None))))
+        found = call(server, "GET", "/api/v0/algorithm/probe/1")
+        assert found["algorithm_id"] == before
+        assert found["algorithm_minor_versions"] == ["10", "2", "0"]
+        assert found["latest_algorithm_minor_version"] == "10"
+        assert call(server, "GET", "/api/v0/algorithm/probe/2")["algorithm_id"] != before
+        image = upload(server, image=np.zeros((2, 2), np.uint8))
+        versions = {
+            minor: call(server, "GET", f"/v1/runs/{execute(server, [image], algorithm_minor_version=minor)}")["version"]
+            for minor in (None, "2", 0)
+        }
+        assert versions == {None: "1.10.0", "2": "1.2.3", 0: "1.0.0"}
+    finally:
+        for version in ("1.10.0", "1.2.0", "1.2.3", "2.0.0"):
+            server.service.registry.remove("probe", version)
+
+
+def test_files_are_the_datasets_of_v1(server: Server) -> None:
+    """Colour images, whose channels come first here, are read as such there."""
+    file_id = upload(server, image=np.zeros((3, 5, 6), np.uint8), mat=np.eye(3))
+    assert server.service.datasets.info(file_id).axes == "CYX"
+    assert call(server, "DELETE", f"/api/v0/files/{file_id}") == {"detail": "File deleted successfully"}
+    assert server.request("HEAD", f"/v1/datasets/{file_id}").status_code == 404
+
+
+def test_runs_of_v1_are_executions(server: Server, image: str) -> None:
+    run = server.request("POST", "/v1/algorithms/probe/runs", json={"input_dataset_ids": [image]}).json()
+    record = ended(server, run["id"])
+    assert record["status"] == "COMPLETED"
+    assert record["algorithm_id"] == call(server, "GET", "/api/v0/algorithm/probe/1")["algorithm_id"]
+    assert uuid.UUID(record["session_token"])
+
+
+def test_a_named_file_is_checked_and_becomes_a_dataset_when_it_is_used(server: Server) -> None:
+    server.store.put("uploads/v0/slice-1.h5", hdf5(image=np.zeros((2, 2), np.uint8)))
+    record = ended(server, execute(server, ["slice-1.h5"]))
+    assert record["status"] == "COMPLETED"
+    assert record["input_dataset_ids"] == ["slice-1.h5"]
+    again = ended(server, execute(server, ["slice-1.h5"]))
+    runs = [server.service.records.find(each["execution_id"]) for each in (record, again)]
+    assert runs[0].input_dataset_ids == runs[1].input_dataset_ids
+    assert call(server, "DELETE", "/api/v1/files/slice-1.h5") == {"detail": "File deleted successfully"}
+    refused(server, "DELETE", "/api/v1/files/slice-1.h5", 404, "file_not_found")
+
+    server.store.put("uploads/v0/broken", b"no HDF5")
+    refused(server, "GET", "/api/v0/files/broken", 422, "invalid_hdf5_file")
+    assert call(server, "DELETE", "/api/v0/files/broken")
+
+
+def test_clients_reach_the_store_by_presigned_urls(
+    s3_store: S3ObjectStore, tmp_path: Path, serving: Callable[[FastAPI], AbstractContextManager[str]]
+) -> None:
+    datasets = DatasetStore(s3_store, scratch=tmp_path, max_dataset_bytes=2**20)
+    service = Service(
+        datasets,
+        Registry(s3_store),
+        RunRecords(s3_store),
+        s3_store,
+        None,  # type: ignore[arg-type]  # no runs here
+        tmp_path,
+        Limits(2**20, 2**20),
+    )
+    content = hdf5(points=np.arange(4, dtype=np.uint8))
+    with serving(create_v0(service, Gate(None))) as url:
+        base = f"{url}/api/v1/files/{uuid.uuid4()}"
+        assert requests.put(requests.get(f"{base}/upload-url", timeout=20).json()["url"], data=content, timeout=20).ok
+        got = requests.get(requests.get(f"{base}/download-url", timeout=20).json()["url"], timeout=20)
+        np.testing.assert_array_equal(opened(got.content)["points"], np.arange(4))
+        assert requests.delete(base, timeout=20).status_code == 200
+        assert requests.get(f"{base}/download-url", timeout=20).json()["code"] == "file_not_found"
+
+
+def test_polling_a_live_execution_does_not_touch_the_store(server: Server, image: str) -> None:
+    execution_id = execute(server, [image], additional_parameters={"mode": "forever"})
+    path = f"/api/v0/executions/{execution_id}"
+    while call(server, "GET", path)["status"] != "RUNNING":
+        time.sleep(0.02)
+    time.sleep(0.3)  # the record of the attempt is written by then
+    server.store.down = True
+    with ThreadPoolExecutor(8) as pool:
+        statuses = set(pool.map(lambda _: call(server, "GET", path)["status"], range(40)))
+    server.store.down = False
+    assert statuses == {"RUNNING"}
+    call(server, "POST", f"{path}/stop")
+
+
+def test_the_other_port_asks_for_no_token_and_comes_when_it_is_free(server: Server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        listen(dataclasses.replace(server.service, workers=Workers()), "127.0.0.1", port)
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            assert requests.get(f"{url}//api/v0/algorithm/all", timeout=5).status_code == 200
+            break
+        except requests.ConnectionError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert requests.get(f"{url}/v1/algorithms", timeout=5).json()["code"] == "http_404"
+    assert requests.get(f"{url}/", headers={"Origin": "http://example.org"}, timeout=5).status_code == 403
