@@ -1,8 +1,9 @@
-"""What many runs cost: a thousand that wait, the memory of coordinator and router over thousands, and a restart.
+"""What many runs cost: a thousand that wait, a restart, many followers, and the memory over thousands of runs.
 
-    python tests/benchmarks/bench_endurance.py [--runs 20000] [--queued 1000]
+    python tests/benchmarks/bench_endurance.py [--runs 20000] [--queued 1000] [--followers 200]
 
 Memory is the resident set of the process. The restart is that of a coordinator which is killed while runs wait.
+Delay is the time from a line's writing in the replica until a follower has it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,33 @@ def bench_queue(client: Client, image: str, count: int, folder: str) -> None:
     print(f"all have ended after another {time.monotonic() - began:.1f} s")
 
 
+def processor_s(pid: int) -> float:
+    """Processor time of a process so far, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def bench_followers(client: Client, image: str, count: int, folder: str) -> None:
+    """Print how late a run's lines reach many followers, and what that costs the router."""
+    run_id = client.submit("probe", image, args={"mode": "ticks", "count": 100}).id
+    router = process_of("router", folder)
+    before_s, began = processor_s(router), time.monotonic()
+
+    def follow(_: int) -> list[float]:
+        heard = [(line.time, datetime.now(UTC)) for _, event in client.follow(run_id) for line in event.lines]
+        return [(now - then).total_seconds() for then, now in heard]
+
+    with ThreadPoolExecutor(count) as pool:
+        heard = list(pool.map(follow, range(count)))
+    spent_s, took_s = processor_s(router) - before_s, time.monotonic() - began
+    delays = sorted(itertools.chain.from_iterable(heard))
+    assert len({len(lines) for lines in heard}) == 1, "some followers missed lines"
+    print(
+        f"{count} followers of {len(heard[0])} lines in {took_s:.0f} s: delay median {delays[len(delays) // 2]:.2f} s, "
+        f"worst {delays[-1]:.2f} s; router {spent_s / took_s:.0%} of a core"
+    )
+
+
 def bench_memory(client: Client, image: str, count: int, folder: str) -> None:
     """Print the memory of coordinator and router on the way through many short runs."""
     done = 0
@@ -105,12 +134,13 @@ def bench_memory(client: Client, image: str, count: int, folder: str) -> None:
         print(f"after {done} runs ({speed:.0f}/s): {memory}", flush=True)
 
 
-def bench(client: Client, folder: str, queued: int, runs: int) -> None:
+def bench(client: Client, folder: str, queued: int, followers: int, runs: int) -> None:
     """Print all figures."""
     for package in ("tests/benchmarks/identity", "tests/packages/probe"):
         client.publish(scan(REPOSITORY / package)[0])
     image = client.upload(np.zeros((16, 16), np.uint8)).id
     bench_queue(client, image, queued, folder)
+    bench_followers(client, image, followers, folder)
     bench_memory(client, image, runs, folder)
 
 
@@ -119,11 +149,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20_000)
     parser.add_argument("--queued", type=int, default=1_000)
+    parser.add_argument("--followers", type=int, default=200)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["T3D_STATE_DIR"] = folder
         with local_server(load_settings()), Client() as client:
-            bench(client, folder, options.queued, options.runs)
+            bench(client, folder, options.queued, options.followers, options.runs)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,13 @@ class Runner(Image2ImageRunner):
             self.log_message(f"line {number}", "DEBUG")
         return data
 
+    def ticks(self, data: np.ndarray, args: dict[str, Any]) -> np.ndarray:
+        """A log line every tenth of a second."""
+        for number in range(args["count"]):
+            self.log_message(f"line {number}")
+            time.sleep(0.1)
+        return data
+
     def prints(self, data: np.ndarray, args: dict[str, Any]) -> np.ndarray:
         """Says things in the ways of a script."""
         print("printed")
