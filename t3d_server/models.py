@@ -322,8 +322,8 @@ class Attempt(Model):
         replica: name of the Ray actor that worked on it.
         started_at: when it began.
         ended_at: when its end was noticed.
-        outcome: how it ended; None while it goes on. `lost`: its replica died. `killed`: its replica was ended, because
-            the run had been told to stop and did not.
+        outcome: how it ended; None while it goes on. `lost`: its replica died. `killed`: its replica was stopped,
+            because the run had been told to stop and did not.
         reason: why it was lost.
         charged: whether it counts towards the bound on attempts; not where the server itself ended the replica.
     """
@@ -347,8 +347,10 @@ class Run(Model):
         device: what the client asked for, None where it left that open.
         resolved_device: where it runs.
         status: where it is.
+        cancel_requested: whether its cancellation was asked for; while it is RUNNING, it stops at its next call of the
+            server, or soon by force.
         progress: 0 to 1; 1 once it has ended, whichever way.
-        message: the latest log message.
+        message: the latest message of its log that is the algorithm's.
         queue_position: runs of the same version on the same device ahead of it, 0 for the next one; None unless it
             waits.
         input_dataset_ids: what it works on.
@@ -369,6 +371,7 @@ class Run(Model):
     device: Device | None = None
     resolved_device: Device
     status: RunStatus = RunStatus.PENDING
+    cancel_requested: bool = False
     progress: float = 0.0
     message: str = ""
     queue_position: int | None = None

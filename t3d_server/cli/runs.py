@@ -91,7 +91,7 @@ def runs(
         [
             (
                 run.id,
-                run.status,
+                "CANCELLING" if run.cancel_requested and not run.status.ended else run.status,
                 _progress(run),
                 run.algorithm,
                 run.version,
@@ -125,7 +125,11 @@ def logs(
 
 
 def cancel(run_id: Annotated[str, typer.Argument(help="Id of the run.")]) -> None:
-    """Cancel a run: a queued one at once, a running one when it next reports."""
+    """Cancel a run: a queued one at once, a running one when its code next calls the server.
+
+    If it makes no call within T3D_CANCEL_GRACE_S (10 s), its process is ended. Until then `t3d runs` shows it as
+    CANCELLING.
+    """
     with Client() as client:
         cancelled = client.cancel(run_id)
     console.print(f"run {run_id} {_state(cancelled)}", markup=False)

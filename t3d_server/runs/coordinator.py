@@ -23,7 +23,7 @@ from t3d_server.runs.entry import Entry
 from t3d_server.runs.executor import Outcome
 from t3d_server.runs.journal import Journal, Outputs
 from t3d_server.runs.lanes import Dispatcher, Lane, Lanes
-from t3d_server.runs.log import run_fields, storable
+from t3d_server.runs.log import end_line, run_fields, storable
 from t3d_server.runs.ownership import Ownership
 from t3d_server.runs.reception import Catalog, Reception
 from t3d_server.runs.records import Record, RunRecords
@@ -112,8 +112,7 @@ class Coordinator:
         self._lanes.pause()
         working = [entry for entry in self._live.values() if entry.attempt is not None and entry.ending is None]
         for entry in working:
-            entry.spared = True
-            self._put_back(entry, "the server was stopped")
+            self._put_back(entry, "the server was stopped", charged=False)
         ending = [entry.ending for entry in self._live.values() if entry.ending is not None]
         await asyncio.gather(*map(self._journal.save, working), *ending)
         await self._recovery.end()
@@ -196,7 +195,7 @@ class Coordinator:
     async def _repeat(self, entry: Entry, failure: RunFailure | None) -> None:
         """Queue a run again that failed because the store was away; when it is back."""
         reason = failure.message if failure is not None else ""
-        entry.note("WARNING", f"attempt {entry.run.attempts} is repeated: {reason}")
+        entry.note("WARNING", f"attempt {entry.run.attempts} failed by no fault of its own: {reason}")
         self._put_back(entry, reason)
         await self._journal.save(entry)
         if entry.ending is None and self._live.get(entry.run.id) is entry:
@@ -211,16 +210,15 @@ class Coordinator:
             RunNotFoundError: there is no live run with this id.
         """
         entry = self._entry(run_id)
-        storing = None
-        if entry.run.status is RunStatus.PENDING:
-            failure = CANCELLED.model_copy(update={"message": "the run was cancelled in the queue"})
-            entry.stop = entry.stop or failure
-            storing = self._end(entry, RunStatus.CANCELLED, error=failure)
-        elif entry.run.status is RunStatus.RUNNING and entry.stop is None:
-            self._supervisor.stop(entry, CANCELLED)
-            storing = self._journal.save(entry)
-        if storing is not None:
-            # Not for ever: while the store is down, the run stays in the queue's way and ends as soon as it can.
+        if not entry.run.status.ended and not entry.run.cancel_requested:
+            entry.update(cancel_requested=True)
+            if entry.run.status is RunStatus.PENDING:
+                failure = CANCELLED.model_copy(update={"message": "the run was cancelled in the queue"})
+                storing = self._end(entry, RunStatus.CANCELLED, error=failure)
+            else:
+                self._supervisor.stop(entry, CANCELLED)
+                storing = self._journal.save(entry)
+            # Not for ever: while the store is down, the run is as it is, and ends as soon as it can.
             await asyncio.wait([self._spawn(storing)], timeout=CANCEL_S)
         return self._view(entry)
 
@@ -330,7 +328,7 @@ class Coordinator:
             self._spawn(self._journal.file(run, taken_up=True))
             return
         entry = Entry(record.run(), Manifest(name=record.algorithm, version=record.version), record.key, taken_up=True)
-        entry.stop = CANCELLED if record.cancelling else None
+        entry.stop = CANCELLED if record.cancel_requested else None
         self._live[record.id] = entry
         try:
             entry.manifest = self._catalog.find(record.algorithm, record.version).manifest
@@ -367,9 +365,7 @@ class Coordinator:
 
     def begun(self, item: Entry, replica: str) -> None:
         """A replica has taken a run; see `Owner`."""
-        item.replace(begun(item.run, item.run.attempts + 1, replica, utc_now()))
-        item.spared = False
-        self._journal.save_soon(item)
+        self._begin(item, item.run.attempts + 1, replica)
         self._supervisor.started(item)
 
     async def lost(self, item: Entry, replica: str, reason: str) -> None:
@@ -379,14 +375,20 @@ class Coordinator:
             return  # something else has become of it
         if self._live.get(item.run.id) is not item:
             return
+        killed = self._supervisor.has_killed(replica)
+        if killed and item.stop is not None:
+            await self._end(item, status_after(item.stop), attempt="killed", error=item.stop)
+            return
+        if killed:
+            reason = "its replica was stopped because of another run, which did not stop by itself"
         item.note("WARNING", f"attempt {item.run.attempts} was lost: {reason}")
         logger.warning(
             "run %s: attempt %d was lost: %s", item.run.id, item.run.attempts, reason, extra=run_fields(item.run)
         )
         if item.stop is not None:
-            await self._end(item, status_after(item.stop), attempt="killed", error=item.stop)
+            await self._end(item, status_after(item.stop), error=item.stop)
             return
-        self._put_back(item, reason)
+        self._put_back(item, reason, charged=not killed)
         if charged(item.run) >= MAX_ATTEMPTS:
             message = storable(f"all {MAX_ATTEMPTS} attempts were lost, the last one so: {reason}")
             await self._fail(item, RunFailure(code="attempts_exhausted", type="AttemptsExhausted", message=message))
@@ -394,10 +396,16 @@ class Coordinator:
             self._journal.save_soon(item)
             self._enqueue(item, first=True)
 
-    def _put_back(self, entry: Entry, reason: str) -> None:
+    def _begin(self, entry: Entry, number: int, replica: str) -> None:
+        entry.replace(begun(entry.run, number, replica, utc_now()))
+        if number > 1:
+            entry.note("INFO", f"the run is retried as attempt {number}")
+        self._journal.save_soon(entry)
+
+    def _put_back(self, entry: Entry, reason: str, *, charged: bool = True) -> None:
         """A run whose attempt was lost waits again."""
         entry.cancel_timers()
-        run = closed(entry.run, "lost", utc_now(), reason=storable(reason), charged=not entry.spared)
+        run = closed(entry.run, "lost", utc_now(), reason=storable(reason), charged=charged)
         entry.replace(run.model_copy(update={"status": RunStatus.PENDING, "progress": 0.0, "started_at": None}))
 
     def _entry(self, run_id: str) -> Entry:
@@ -414,8 +422,7 @@ class Coordinator:
         run = entry.run
         if run.status is RunStatus.PENDING and entry.ending is None and attempt.number > run.attempts:
             self._lanes.remove(entry.lane, entry)
-            entry.replace(begun(run, attempt.number, attempt.replica, utc_now()))
-            self._journal.save_soon(entry)
+            self._begin(entry, attempt.number, attempt.replica)
             self._follow(entry)
         return entry if entry.attempt == attempt else None
 
@@ -463,6 +470,9 @@ class Coordinator:
             fields: more of the run.
         """
         if entry.ending is None:
+            if error is not None:
+                entry.tell(end_line(error))
+            self._lanes.remove(entry.lane, entry)
             now = utc_now()
             run = closed(entry.run, attempt, now)
             fields |= {"status": status, "error": error, "progress": 1.0, "ended_at": now}
@@ -470,7 +480,6 @@ class Coordinator:
         await asyncio.shield(entry.ending)
 
     async def _store_end(self, entry: Entry, run: Run) -> None:
-        self._lanes.remove(entry.lane, entry)
         entry.replace(await self._journal.end(entry, run))
         logger.info("run %s has ended: %s", run.id, entry.run.status, extra=run_fields(entry.run))
         self._reception.has_ended(entry.run)

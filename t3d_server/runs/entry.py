@@ -24,7 +24,6 @@ class Entry:
         key: the object of its idempotency key.
         taken_up: it was found in the store, so that there may have been attempts that nobody knows of.
         stop: why it is to stop, once it is.
-        spared: its replica is ended because of another run, which is not to count against this one.
         ending: stores its outcome, once there is one.
         saving: held while its record is written.
         save_timer: writes its record later.
@@ -37,7 +36,6 @@ class Entry:
     key: str = ""
     taken_up: bool = False
     stop: RunFailure | None = None
-    spared: bool = False
     ending: asyncio.Task[None] | None = None
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)
     save_timer: asyncio.TimerHandle | None = None
@@ -57,7 +55,11 @@ class Entry:
 
     def note(self, level: LogLevel, message: str) -> None:
         """Add a line of the server's to its log."""
-        self._log.add(log_line(message, level))
+        self.tell(log_line(message, level))
+
+    def tell(self, line: LogLine) -> None:
+        """Add a line to its log that is not its replica's."""
+        self._log.add(line)
         self._tell()
 
     def hear(self, progress: float | None, lines: Iterable[LogLine]) -> None:

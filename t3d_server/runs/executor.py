@@ -20,7 +20,7 @@ from t3d_server.packages.loader import (
 )
 from t3d_server.runs.capture import captured
 from t3d_server.runs.context import Datasets, Listener, LoadContext, RunContext
-from t3d_server.runs.log import storable
+from t3d_server.runs.log import shortened, storable
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,8 @@ def _failure(error: BaseException, algorithm: LoadedAlgorithm, context: RunConte
     failure = RunFailure(
         code=error.code if isinstance(error, T3dError) else "algorithm_error",
         type=type(error).__name__,
-        message=storable(str(error)),
-        traceback=storable(format_author_traceback(error, algorithm.package.folder)),
+        message=storable(shortened(str(error))),
+        traceback=storable(shortened(format_author_traceback(error, algorithm.package.folder))),
     )
     return Outcome(RunStatus.FAILED, error=failure, phase_times_s=context.phase_times_s)
 

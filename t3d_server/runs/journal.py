@@ -115,8 +115,7 @@ class Journal:
         )
 
     def _record(self, entry: Entry) -> Record:
-        cancelling = entry.stop is not None and entry.stop.code == "cancelled"
-        return Record.of(entry.run, owner=self._owner(), cancelling=cancelling, key=entry.key)
+        return Record.of(entry.run, owner=self._owner(), key=entry.key)
 
 
 async def _until_stored(write: Callable[[], Awaitable[T]]) -> T:

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Any, cast, get_args
 
-from t3d_server.models import LogLevel, LogLine, Run, utc_now
+from t3d_server.models import LogLevel, LogLine, Run, RunFailure, utc_now
 
 MAX_LINES = 10_000
 MAX_BYTES = 4 * 1024**2
-MAX_LINE_LENGTH = 8_000
+MAX_LINE_LENGTH = 20_000
 
 
 def storable(text: str) -> str:
@@ -19,17 +19,31 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def shortened(text: str) -> str:
+    """Text of `MAX_LINE_LENGTH` characters at most, and a note: what is left out is in its middle."""
+    more = len(text) - MAX_LINE_LENGTH
+    half = MAX_LINE_LENGTH // 2
+    return text if more <= 0 else f"{text[:half]}… ({more} characters are left out) …{text[-half:]}"
+
+
 def log_line(message: str, level: str) -> LogLine:
-    """A line as of now, at most `MAX_LINE_LENGTH` characters of it.
+    """A line as of now, `shortened`.
 
     Raises:
         ValueError: the level is unknown.
     """
     if level not in get_args(LogLevel):
         raise ValueError(f"logging_level {level!r} is unknown; allowed are {', '.join(get_args(LogLevel))}")
-    if len(message) > MAX_LINE_LENGTH:
-        message = f"{message[:MAX_LINE_LENGTH]}… ({len(message) - MAX_LINE_LENGTH} more characters)"
-    return LogLine.model_construct(time=utc_now(), level=cast(LogLevel, level), message=storable(message))
+    return LogLine.model_construct(time=utc_now(), level=cast(LogLevel, level), message=storable(shortened(message)))
+
+
+def end_line(failure: RunFailure) -> LogLine:
+    """The last line of the log of a run without a result: why it has none, with the author's traceback."""
+    if failure.code == "cancelled":
+        return log_line(failure.message, "WARNING")
+    said = ": ".join(filter(None, [failure.type, failure.message.rstrip()]))
+    traceback = failure.traceback.rstrip()  # of an error in the author's code it ends with that
+    return log_line(traceback if traceback.endswith(said) else f"{traceback}\n{said}".lstrip(), "ERROR")
 
 
 def run_fields(run: Run) -> dict[str, Any]:

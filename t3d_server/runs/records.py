@@ -72,12 +72,10 @@ class Record(Run):
 
     Attributes:
         owner: the cluster that has it, see `ownership`.
-        cancelling: its cancellation was asked for.
         key: the object under `runs/keys/` that leads to it; "" if there is none.
     """
 
     owner: str
-    cancelling: bool = False
     key: str = ""
 
     @classmethod

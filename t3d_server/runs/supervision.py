@@ -18,6 +18,7 @@ WATCH_S = 1.0
 KILL_RETRY_S = 5.0
 
 CANCELLED = RunFailure(code="cancelled", type="RunCancelled", message="the run was cancelled")
+_ADVICE = "Call set_progress in long loops, so that a run can be stopped at once."
 
 
 class Supervisor:
@@ -44,6 +45,7 @@ class Supervisor:
         self._followed: dict[Entry, AttemptKey] = {}
         self._following: asyncio.Task[None] | None = None
         self._killing: set[asyncio.Task[None]] = set()
+        self._killed: set[str] = set()
 
     def started(self, entry: Entry) -> None:
         """An attempt goes on: it has its time limit, from its start."""
@@ -66,6 +68,10 @@ class Supervisor:
             self._followed[entry] = entry.attempt
         if self._following is None or self._following.done():
             self._following = asyncio.get_running_loop().create_task(self._follow())
+
+    def has_killed(self, replica: str) -> bool:
+        """Whether a replica is ended, or was, by force: not because of every run that it worked on."""
+        return replica in self._killed
 
     def followed(self) -> list[Entry]:
         """The runs that are followed."""
@@ -98,7 +104,7 @@ class Supervisor:
 
     def _time_out(self, entry: Entry) -> None:
         message = f"the run took longer than its limit of {entry.run.timeout_s:g} s"
-        entry.note("WARNING", message)
+        entry.note("WARNING", f"{message}: it is told to stop")
         self.stop(entry, RunFailure(code="timeout", type="TimeoutError", message=message))
 
     def _give_grace(self, entry: Entry) -> None:
@@ -111,15 +117,18 @@ class Supervisor:
 
     async def _kill(self, entry: Entry) -> None:
         """End the replica of a run that does not stop; whoever shares it is repeated without being charged."""
-        attempt = entry.attempt
-        if attempt is None:
+        attempt, failure = entry.attempt, entry.stop
+        if attempt is None or failure is None or not self._goes_on(entry, attempt):
             return
-        self.follow(entry)  # the call on a replica may be open for long after its end
+        message = (
+            f"{failure.message}; it did not report within {self._grace_s:g} s, so its replica was stopped. {_ADVICE}"
+        )
+        entry.stop = failure.model_copy(update={"message": message})
+        self._killed.add(attempt.replica)
         while self._goes_on(entry, attempt):
-            for other in self._live.values():
-                if other is not entry and other.attempt is not None and other.attempt.replica == attempt.replica:
-                    other.spared = True
-                    self.follow(other)
+            for each in self._live.values():
+                if each.attempt is not None and each.attempt.replica == attempt.replica:
+                    self.follow(each)  # the call on a replica may be open for long after its end
             try:
                 await self._dispatcher.kill(attempt.replica)
             except Exception:  # the cluster may be busy with itself

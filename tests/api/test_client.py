@@ -184,7 +184,7 @@ def test_events_tell_of_progress_and_end_with_the_run(client: Client) -> None:
             handle.cancel()
     assert ("RUNNING", 0.25) in seen
     assert seen[-1] == ("CANCELLED", 1.0)
-    assert [line.message for line in handle.log()] == ["mode forever"]
+    assert [line.message for line in handle.log()] == ["mode forever", "the run was cancelled"]
     [last] = client.handle(handle.id).events()
     assert (last.run_id, last.message, last.queue_position) == (handle.id, "mode forever", None)
     assert last.time == handle.run.ended_at

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -152,10 +153,13 @@ async def test_a_running_run_is_told_to_stop_with_its_next_report() -> None:
     call_id, given, _ = await bench.answer()
     assert given is not None
     for _ in range(2):
-        assert (await bench.coordinator.cancel(run.id)).status is RunStatus.RUNNING
+        asked = await bench.coordinator.cancel(run.id)
+        assert (asked.status, asked.cancel_requested) == (RunStatus.RUNNING, True)
+    assert bench.coordinator.live_runs() == [asked]
     assert bench.coordinator.report(key_of(given), 0.1, []) is False
     await bench.finish(call_id, given, Outcome(RunStatus.CANCELLED))
     assert (await bench.coordinator.get(run.id)).status is RunStatus.CANCELLED
+    assert bench.records.log(run.id)[-1].message == "the run was cancelled"
 
 
 @in_loop
@@ -183,7 +187,23 @@ async def test_a_lost_attempt_is_repeated_and_its_late_outcome_does_not_count() 
     assert done.status is RunStatus.COMPLETED
     history = [(each.number, each.replica, each.outcome, each.charged) for each in done.attempt_history]
     assert history == [(1, "r1", "lost", True), (2, "r2", "completed", True)]
-    assert "the replica died" in bench.records.log(run.id)[-1].message
+    lost, retried = bench.records.log(run.id)[-2:]
+    assert "the replica died" in lost.message
+    assert retried.message.endswith("attempt 2")
+
+
+@in_loop
+async def test_the_traceback_of_a_failed_run_is_the_last_line_of_its_log() -> None:
+    bench = Bench()
+    run = await bench.submit()
+    call_id, given, _ = await bench.answer()
+    assert given is not None
+    traceback = 'Traceback (most recent call last):\n  File "Runner.py"\nValueError: too green\n'
+    failure = RunFailure(code="algorithm_error", type="ValueError", message="too green", traceback=traceback)
+    last = LogLine(time=now() + timedelta(hours=1), level="ERROR", message="this looks bad")  # its clock is ahead
+    await bench.coordinator.finish(call_id, key_of(given), Outcome(RunStatus.FAILED, error=failure), [last])
+    lines = [(line.level, line.message) for line in bench.records.log(run.id)]
+    assert lines[-2:] == [("ERROR", "this looks bad"), ("ERROR", traceback.rstrip())]
 
 
 @in_loop
@@ -196,6 +216,9 @@ async def test_attempts_are_bounded() -> None:
     failed = await bench.coordinator.get(run.id, wait_s=10)
     assert failed.error is not None
     assert (failed.status, failed.error.code) == (RunStatus.FAILED, "attempts_exhausted")
+    assert [line.message.partition(":")[0] for line in bench.records.log(run.id) if line.level == "ERROR"] == [
+        "AttemptsExhausted"
+    ]
 
 
 @in_loop

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from t3d_server.models import RunFailure
 from t3d_server.runs import log
-from t3d_server.runs.log import LogTail, log_line
+from t3d_server.runs.log import LogTail, end_line, log_line
 
 
 @pytest.mark.parametrize(("name", "limit"), [("MAX_LINES", 3), ("MAX_BYTES", 18)])
@@ -21,6 +22,23 @@ def test_the_latest_lines_are_kept(monkeypatch: pytest.MonkeyPatch, name: str, l
     assert tail.take() == []
 
 
-def test_a_line_that_is_too_long_is_cut() -> None:
-    line = log_line("x" * (log.MAX_LINE_LENGTH + 5), "INFO")
-    assert line.message.endswith("x… (5 more characters)")
+def test_of_a_line_that_is_too_long_the_middle_is_left_out() -> None:
+    line = log_line("a" + "x" * (log.MAX_LINE_LENGTH + 3) + "z", "INFO")
+    assert line.message.startswith("ax")
+    assert "x… (5 characters are left out) …x" in line.message
+    assert line.message.endswith("xz")
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (("ValueError", "no\n", "Traceback ...\nmy.ValueError: no\n\n"), "Traceback ...\nmy.ValueError: no"),
+        (("ValueError", "", "Traceback ...\nValueError\n"), "Traceback ...\nValueError"),
+        (("LoadFailedError", "it did not", "Traceback ..."), "Traceback ...\nLoadFailedError: it did not"),
+        (("TimeoutError", "too long", ""), "TimeoutError: too long"),
+    ],
+)
+def test_a_log_ends_with_the_error_and_tells_it_once(failure: tuple[str, str, str], said: str) -> None:
+    kind, message, traceback = failure
+    line = end_line(RunFailure(code="any", type=kind, message=message, traceback=traceback))
+    assert (line.level, line.message) == ("ERROR", said)

@@ -12,7 +12,7 @@ from t3d_server.runs import journal, recovery, supervision
 from t3d_server.runs.executor import Outcome
 from tests.runs.bench import LIMITS, Bench, in_loop, key_of
 
-IMPATIENT = dataclasses.replace(LIMITS, cancel_grace_s=0.0)
+IMPATIENT = dataclasses.replace(LIMITS, cancel_grace_s=0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +80,10 @@ async def test_a_run_that_does_not_stop_is_ended_with_its_replica() -> None:
     ended.set_exception(ConnectionError("the actor is dead"))
     cancelled = await bench.coordinator.get(run.id, wait_s=10)
     assert (cancelled.status, cancelled.attempt_history[0].outcome) == (RunStatus.CANCELLED, "killed")
+    assert cancelled.error is not None
+    assert "did not report within 0.01 s, so its replica was stopped. Call set_progress" in cancelled.error.message
+    [said] = [line.message for line in bench.records.log(run.id) if line.level != "INFO" and "gpu" not in line.message]
+    assert said == cancelled.error.message
     assert await bench.work() == [waiting.id]
 
 
@@ -93,6 +97,21 @@ async def test_a_replica_that_ends_without_its_call_ending_is_noticed(monkeypatc
     failed = await bench.coordinator.get(run.id, wait_s=10)
     assert failed.error is not None
     assert failed.error.code == "timeout"
+    assert "0.01 s; it did not report within 0.01 s" in failed.error.message
+
+
+@in_loop
+async def test_a_replica_that_dies_while_its_run_is_to_stop_was_not_ended_by_force() -> None:
+    bench = Bench()
+    await bench.submit()
+    _, run, ended = await given(bench)
+    await bench.coordinator.cancel(run.id)
+    ended.set_exception(ConnectionError("out of memory"))
+    cancelled = await bench.coordinator.get(run.id, wait_s=10)
+    assert (cancelled.status, cancelled.attempt_history[0].outcome) == (RunStatus.CANCELLED, "lost")
+    lost, why = bench.records.log(run.id)[-2:]
+    assert "out of memory" in lost.message
+    assert why.message == "the run was cancelled"
 
 
 @in_loop

@@ -108,6 +108,7 @@ def test_an_error_names_the_place_in_the_authors_code(submit: Callable[..., RunH
     with pytest.raises(AlgorithmError, match="too green") as raised:
         handle.result()
     assert raised.value.traceback == error.traceback
+    assert (handle.log()[-1].level, handle.log()[-1].message) == ("ERROR", error.traceback.rstrip())
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_a_failed_run_leaves_no_dataset(
     failure(handle)
 
     assert {stat.key for stat in server_store.list("datasets/")} == before
-    assert len(handle.log()) == (mode == "posts_and_raises")
+    assert len(handle.log()) == 1 + (mode == "posts_and_raises")
 
 
 def test_a_running_run_stops_at_its_next_call_back(submit: Callable[..., RunHandle], tmp_path: Path) -> None:
@@ -153,13 +154,14 @@ def test_a_running_run_stops_at_its_next_call_back(submit: Callable[..., RunHand
     silent = submit("holds_silently", path=str(tmp_path / "go"))
     for handle in (reporting, silent):
         until(handle, "holding")
-        assert handle.cancel().status is RunStatus.RUNNING
+        asked = handle.cancel()
+        assert (asked.status, asked.cancel_requested) == (RunStatus.RUNNING, True)
 
     assert failure(reporting, RunStatus.CANCELLED).code == "cancelled"
     assert silent.refresh().status is RunStatus.RUNNING
     (tmp_path / "go").touch()
     assert failure(silent, RunStatus.CANCELLED).code == "cancelled"
-    assert [line.message for line in silent.log()] == ["holding"]
+    assert [line.message for line in silent.log()] == ["holding", "the run was cancelled"]
 
 
 def test_a_queued_run_is_cancelled_at_once(submit: Callable[..., RunHandle], tmp_path: Path) -> None:
@@ -301,7 +303,12 @@ def test_a_run_that_kills_its_replica_is_given_up(client: Client, submit: Callab
     assert error.code == "attempts_exhausted"
     assert handle.run.attempts == 3
     assert [line.message.partition(":")[0] for line in handle.log()] == [
-        f"attempt {number} was lost" for number in (1, 2, 3)
+        "attempt 1 was lost",
+        "the run is retried as attempt 2",
+        "attempt 2 was lost",
+        "the run is retried as attempt 3",
+        "attempt 3 was lost",
+        "AttemptsExhausted",
     ]
     np.testing.assert_array_equal(client.run("probe", IMAGE)["image"], IMAGE)
 
@@ -321,6 +328,9 @@ def test_a_run_that_makes_no_call_back_is_ended_by_force(
 
     assert failure(stuck, RunStatus.CANCELLED).code == "cancelled"
     assert failure(spinning).code == "timeout"
+    for handle in (stuck, spinning):
+        assert "Call set_progress in long loops" in failure(handle, handle.run.status).message
+        assert handle.log()[-1].message.endswith(failure(handle, handle.run.status).message)
     (tmp_path / "go").touch()
     assert {handle.wait(END_TIMEOUT_S).status for handle in (neighbour, waiting)} == {RunStatus.COMPLETED}
     assert [(each.outcome, each.charged) for each in neighbour.run.attempt_history] == [

@@ -197,16 +197,8 @@ def _record(run: Run, asked: ExecuteRequest, lines: list[LogLine]) -> ExecutionR
         progress=run.progress,
         time_started=(run.started_at or run.created_at).isoformat(),
         time_completed="" if run.ended_at is None else run.ended_at.isoformat(),
-        log=_text(run, lines),
+        log="".join(f"{line.time.isoformat()} {line.level} {line.message}\n" for line in lines),
     )
-
-
-def _text(run: Run, lines: list[LogLine]) -> str:
-    """The log, and why there is no result, for which this API has no other place."""
-    text = "".join(f"{line.time.isoformat()} {line.level} {line.message}\n" for line in lines)
-    if run.error is not None:
-        text += f"{run.error.type}: {run.error.message}\n{run.error.traceback}"
-    return text
 
 
 def _algorithm_id(run: Run) -> str:
