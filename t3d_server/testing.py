@@ -64,7 +64,10 @@ def run(
     listener = _Listener(on_log or _to_logging, on_progress)
     inputs = arrays if isinstance(arrays, list | tuple) else [arrays]
     try:
-        result = run_folder(Path(path), [_input(item) for item in inputs], args or {}, listener, device=device)
+        # Errors then tell where a relative path leads from here.
+        result = run_folder(
+            Path(path).absolute(), [_input(item) for item in inputs], args or {}, listener, device=device
+        )
         result.raise_error()
     except T3dError as error:
         if error.traceback and not isinstance(error, AlgorithmError):  # whose text holds it

@@ -111,8 +111,11 @@ def _plane(array: np.ndarray) -> np.ndarray:
 
 
 def _colours(mask: np.ndarray) -> np.ndarray:
-    """uint8 (Y, X, 3): each label in a colour of its own, background black."""
-    hues = (mask.astype(np.int64) * 0.618034 + 0.46) % 1.0  # the golden ratio keeps neighbours apart; 1 is orange
+    """uint8 (Y, X, 3): each label in a colour, background black."""
+    hues = (np.arange(256) * 0.618034 + 0.46) % 1.0  # the golden ratio keeps neighbours apart; 1 is orange
     channels = [np.clip(np.abs((hues * 6 + shift) % 6 - 3) - 1, 0, 1) for shift in (0, 4, 2)]
-    colours: np.ndarray = (np.stack(channels, axis=-1) * 255 * (mask != 0)[..., np.newaxis]).astype(np.uint8)
+    palette = (np.stack(channels, axis=-1) * 255).astype(np.uint8)
+    palette[0] = 0
+    # Only a label that is not 0 has a colour; the palette comes round after 255 of them.
+    colours: np.ndarray = palette[np.where(mask == 0, 0, (mask.astype(np.int64) - 1) % 255 + 1)]
     return colours

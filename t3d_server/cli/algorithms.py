@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from t3d_server.cli.output import console, files_told, print_table
-from t3d_server.cli.publishing import publish, publish_at_each_save
+from t3d_server.cli.publishing import publish, publish_at_each_save, remove_version
 from t3d_server.cli.versions import Part, raised_version
 from t3d_server.client import Client
 from t3d_server.packages.folder import scan
@@ -89,7 +89,6 @@ def remove(
     with Client() as client:
         before = client.algorithm(name)
         for number in [version] if version else before.versions:
-            client.remove(name, number, cancel_runs=cancel_runs)
-            console.print(f"{name} {number} is removed", markup=False)
+            remove_version(client, name, number, cancel_runs=cancel_runs)
         if version == before.current and before.versions != [version]:
             console.print(f"{name}: {client.algorithm(name).current} is current now", markup=False)

@@ -10,8 +10,9 @@ import typer
 
 from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.cli.arguments import Args, Device, parse_args
-from t3d_server.cli.files import check_inputs, kind_of, save_dataset
-from t3d_server.cli.output import console, files_told, print_line, print_table, print_warnings
+from t3d_server.cli.inputs import check_inputs
+from t3d_server.cli.output import console, files_told, print_files, print_line, print_table, print_warnings
+from t3d_server.cli.results import save_results
 from t3d_server.cli.scaffold import new
 from t3d_server.cli.watching import run_at_each_save
 from t3d_server.local import run_folder
@@ -59,7 +60,8 @@ def debug(
     ] = False,
 ) -> None:
     """Run an algorithm folder here, without a server, from its own source: breakpoints hit."""
-    check_inputs(list(map(str, inputs)), ids=False, folders=True)
+    names = list(map(str, inputs))
+    check_inputs(names, ids=False)
     if watch:
         run_at_each_save(path, output)
         return
@@ -69,13 +71,11 @@ def debug(
     result = run_folder(path, inputs, parse_args(arg), listener, device=device)
     result.raise_error()
     print_table(["phase", "seconds"], [(phase, f"{time_s:.3f}") for phase, time_s in result.times_s.items()])
-    kind = kind_of(str(inputs[0]))
-    for index, values in enumerate(result.outputs):
-        for file in save_dataset(values, output, f"{result.manifest.name}-{index}", kind):
-            console.print(str(file), markup=False)
-    picture = output / f"{result.manifest.name}.png"
-    draw_rows([(result.manifest.name, list(result.inputs.values()), result.outputs)], picture)
-    console.print(f"{picture} (picture of inputs beside results)", markup=False)
+    name = result.manifest.name
+    saved = save_results(result.outputs, names, name, output)
+    picture = output / f"{name}.png"
+    draw_rows([(name, list(result.inputs.values()), result.outputs)], picture)
+    print_files(saved | {picture: "picture of inputs beside results"})
 
 
 class _Console:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TaskProgressColumn, TextColumn
+from rich.table import Column
 from rich.text import Text
 
-from t3d_server.errors import InvalidRequestError, T3dError
+from t3d_server.errors import AlgorithmError, InvalidRequestError, T3dError
 from t3d_server.models import LogLine
 
 console = Console(highlight=False, soft_wrap=True)
@@ -28,6 +31,8 @@ def print_error(error: T3dError) -> None:
     told = _squeezed(error.traceback or "")
     text = "\n  - ".join([_first_told(error.message, told), *map(str, error.problems)])
     errors.print(f"error: {text}", style="red", markup=False)
+    if isinstance(error, AlgorithmError) and error.run_id:
+        errors.print(f"`t3d logs {error.run_id}` shows the log of the run.", markup=False)
 
 
 def _first_told(message: str, told: str) -> str:
@@ -76,34 +81,59 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 def print_line(line: LogLine) -> None:
     """A line of a log."""
-    console.print(f"{line.time:%H:%M:%S} {line.level:7} {line.message}", style=LEVEL_STYLES[line.level], markup=False)
+    time = line.time.astimezone()  # of this machine, as `t3d runs` shows it
+    console.print(f"{time:%H:%M:%S} {line.level:7} {line.message}", style=LEVEL_STYLES[line.level], markup=False)
+
+
+def print_files(files: Mapping[Path, str]) -> None:
+    """Files that were written, one a line, and what each is where that has to be said."""
+    for path, what in files.items():
+        console.print(f"{path} ({what})" if what else str(path), markup=False)
+
+
+class _Clock(ProgressColumn):
+    """How long the stage has taken; rich's own column stands still at 100 %, when a server may still be at work."""
+
+    def render(self, task: Task) -> Text:
+        return Text(str(timedelta(seconds=int(task.elapsed or 0))), style="progress.elapsed")
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[Bar]:
-    """A progress bar on standard error; standard output stays for results."""
+def progress_bar(stage: str) -> Iterator[Bar]:
+    """A progress bar on standard error; standard output stays for results.
+
+    Args:
+        stage: what happens first; see `Bar.begin`.
+    """
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
+        _Clock(),
+        BarColumn(24),
+        TaskProgressColumn(),
+        # The last one is what a narrow terminal cuts. It may be the author's text, which is no markup.
+        TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
     )
     # Where it cannot be drawn, it would leave an empty line.
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        yield Bar(progress, progress.add_task(description, total=1.0))
+    drawn = errors.is_terminal
+    with Progress(*columns, console=errors, transient=True, expand=True, disable=not drawn) as progress:
+        yield Bar(progress, progress.add_task(stage, total=None))
 
 
 class Bar:
-    """A progress bar."""
+    """A progress bar with a clock, for one stage after the other."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
 
-    def show(self, fraction: float, description: str | None = None) -> None:
-        """Set how far it is, and what it is about."""
-        changes: dict[str, Any] = {} if description is None else {"description": description}
-        self._progress.update(self._task, completed=fraction, **changes)
+    def begin(self, stage: str) -> None:
+        """Something else happens now: the clock starts again, and nothing is known of how far it is."""
+        self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(_squeezed(stage), total=None)
+
+    def show(self, fraction: float | None, text: str | None = None) -> None:
+        """Set how far the stage is, 0 to 1, and what is said of it; None leaves that as it is."""
+        changes: dict[str, Any] = {} if fraction is None else {"total": 1.0, "completed": fraction}
+        self._progress.update(self._task, description=text and _squeezed(text), **changes)
 
     def show_bytes(self, sent_bytes: int, total_bytes: int) -> None:
         """Set how much of a transfer is done."""

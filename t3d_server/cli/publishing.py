@@ -8,16 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from t3d_server.algorithm_utils.tags import load_tags
-from t3d_server.cli.output import console, files_told, print_error, print_warnings, progress_bar
-from t3d_server.cli.versions import Deployment, raised_version
+from t3d_server.cli.output import console, errors, files_told, print_error, print_warnings, progress_bar
+from t3d_server.cli.versions import OPEN_ENDS, Deployment, raised_version
 from t3d_server.cli.watching import saves, say_saved, say_waiting
 from t3d_server.client import Client
 from t3d_server.errors import (
     AlgorithmNotFoundError,
     ForbiddenError,
     NotFoundError,
-    ServerUnavailableError,
-    StoreUnavailableError,
     T3dError,
     UnauthorizedError,
 )
@@ -25,11 +23,10 @@ from t3d_server.models import AlgorithmVersion, RunStatus
 from t3d_server.packages.builder import BuiltPackage, build
 from t3d_server.packages.folder import scan
 from t3d_server.packages.manifest import parse_manifest
+from t3d_server.packages.wording import counted
 
 _MANIFEST = "pyproject.toml"
 _MOST_RUNS = 1000
-# After these the server may have published it, or may still be about to.
-_OPEN_ENDS = (ServerUnavailableError, StoreUnavailableError)
 
 
 def publish(
@@ -48,21 +45,52 @@ def publish(
         warnings: what `scan` noticed.
         deployment: is told when the server was asked.
     """
+    before = {info.name: info for info in client.algorithms()}
     with progress_bar(f"{path}: hashing") as bar:
 
         def show(stage: str) -> None:
             deployment.asked |= stage not in ("hashing", "uploading")
-            bar.show(1.0, f"{path}: {stage}")
+            bar.begin(f"{path}: {stage}")
 
         version = client.publish(files, on_progress=bar.show_bytes, on_stage=show)
     manifest = version.manifest
     print_warnings(dict.fromkeys([*warnings, *version.warnings]))
-    proven = " and ".join(version.proven) or "no device yet"
+    known = before.get(manifest.name)
+    if known and manifest.version in known.versions:  # else it would have been refused: a version never changes
+        say_unchanged(manifest.name, manifest.version, now_current=known.current != manifest.version)
+        return version
+    loaded = " and ".join(version.proven) or "no device yet"
     console.print(
-        f"{manifest.name} {manifest.version} is deployed ({manifest.algorithm_type}, proven on {proven})",
+        f"{manifest.name} {manifest.version} is deployed ({manifest.algorithm_type}, loaded on {loaded})",
         markup=False,
     )
     return version
+
+
+def say_unchanged(name: str, version: str, *, now_current: bool = False) -> None:
+    """Tell that a version is published with this very content."""
+    changed = "nothing has changed, but that it is current now" if now_current else "nothing has changed"
+    console.print(f"{name} {version} is deployed already, and serves: {changed}", markup=False)
+
+
+def remove_version(client: Client, name: str, version: str, *, cancel_runs: bool = False) -> None:
+    """Remove a version, and show what that waits for."""
+    runs = count_runs(client, name, version)
+    doing = "removing"
+    if runs:
+        doing = f"{'cancelling' if cancel_runs else 'waiting for'} {counted(runs, 'run')}"
+        advice = "" if cancel_runs else " to end; --cancel-runs cancels them"
+        errors.print(f"{name} {version}: {doing}{advice}", markup=False)
+    with progress_bar(f"{name} {version}: {doing}"):
+        client.remove(name, version, cancel_runs=cancel_runs)
+    console.print(f"{name} {version} is removed", markup=False)
+
+
+def count_runs(client: Client, name: str, version: str) -> int:
+    """How many runs of a version have not ended."""
+    live = (RunStatus.RUNNING, RunStatus.PENDING)
+    runs = [run for status in live for run in client.runs(algorithm=name, status=status, limit=_MOST_RUNS)]
+    return sum(run.version == version for run in runs)
 
 
 def publish_at_each_save(client: Client, paths: Sequence[Path]) -> None:
@@ -121,7 +149,7 @@ class _Folder:
             raise
         except T3dError as error:
             print_error(error)
-            if isinstance(error, _OPEN_ENDS):
+            if isinstance(error, OPEN_ENDS):
                 self._tried = ""  # the next save tries it again, with a change or without
         return True
 
@@ -135,7 +163,7 @@ class _Folder:
             name = built.manifest.name
             version = _free_version(self._client, built, raised)
             if version is None:
-                console.print(f"{name} {built.manifest.version} is deployed already", markup=False)
+                say_unchanged(name, built.manifest.version)
                 return
             self._tried = self._published(name, version, raised).source_sha256
             if manifest_path.read_bytes() == before:
@@ -151,7 +179,7 @@ class _Folder:
         files, warnings = scan(self._path)
         try:
             return publish(self._client, self._path, {**files, _MANIFEST: manifest_path}, warnings, deployment)
-        except (*_OPEN_ENDS, KeyboardInterrupt):
+        except (*OPEN_ENDS, KeyboardInterrupt):
             if deployment.asked:
                 self._own_versions.append((name, version))
                 print_warnings([f"it is not known whether {name} {version} was published; `t3d list` tells"])
@@ -159,9 +187,7 @@ class _Folder:
 
     def _is_removed(self, name: str, version: str) -> bool:
         """Remove an earlier version, unless it has runs."""
-        live = (RunStatus.RUNNING, RunStatus.PENDING)
-        runs = [run for status in live for run in self._client.runs(algorithm=name, status=status, limit=_MOST_RUNS)]
-        if any(run.version == version for run in runs):
+        if count_runs(self._client, name, version):
             console.print(f"{name} {version} stays until a later save, as it has runs", markup=False)
             return False
         with suppress(NotFoundError):

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from t3d_server.cli.arguments import Args, Device, parse_args, parse_spacing
-from t3d_server.cli.files import check_inputs, kind_of, naming, result_stems, save_dataset
-from t3d_server.cli.output import Bar, console, errors, files_told, print_line, print_table, progress_bar
+from t3d_server.cli.inputs import check_inputs, naming
+from t3d_server.cli.output import Bar, console, errors, files_told, print_files, print_line, print_table, progress_bar
+from t3d_server.cli.results import save_results
 from t3d_server.client import Client, RunHandle
+from t3d_server.errors import RunNotFoundError
+from t3d_server.ids import is_id
 from t3d_server.models import Run, RunStatus
+from t3d_server.packages.wording import counted
+
+RunId = Annotated[str, typer.Argument(help="Id of the run; of a recent one, its beginning will do.")]
+
+_RECENT_RUNS = 200
 
 
 def register(app: typer.Typer) -> None:
@@ -43,30 +52,44 @@ def run(
     ] = None,
     spacing_unit: Annotated[str | None, typer.Option(help="Unit of the spacing; um by default.")] = None,
 ) -> None:
-    """Run an algorithm on files and save its results as files. Ctrl-C cancels the run."""
+    """Run an algorithm on files and save its results as files. Ctrl-C cancels the run.
+
+    HDF5 and npz files give HDF5 files. Otherwise an image is written as a file of the input's kind where that keeps
+    every value (a PNG for a JPEG), else as TIFF; a mask as TIFF (npy for npy), with a picture of it in colours beside
+    it; other arrays as npy; small values as JSON.
+    """
     args = parse_args(arg)
     said: dict[str, Any] = {"axes": axes, "spacing": parse_spacing(spacing), "spacing_unit": spacing_unit, "key": key}
-    check_inputs(inputs, ids=True, folders=True)
+    check_inputs(inputs, ids=True)
     paths = [item for item in inputs if Path(item).exists()]
     with Client() as client, progress_bar(f"{name}: uploading") as bar:
         uploaded = client.upload(paths, on_progress=bar.show_bytes, **said)
         files = {info.id: path for info, path in zip(uploaded, paths, strict=True)}
         new = iter(files)
         ids = [next(new) if item in paths else item for item in inputs]
+        bar.begin(f"{name}: submitting")
         handle = client.submit(name, ids, args=args, device=device, version=version)
         errors.print(f"run {handle.id}", markup=False)
         with _cancelled_by_ctrl_c(handle), naming(files):
             _follow(handle, bar)
-            results = handle.result()
-    for stem, values in zip(result_stems(inputs, name, len(results)), results, strict=True):
-        for file in save_dataset(values, output, stem, kind_of(inputs[0])):
-            console.print(str(file), markup=False)
+            outputs = handle.output_dataset_ids()
+            bar.begin(f"{name}: fetching {counted(len(outputs), 'result')}")
+            results = client.fetch(outputs, on_progress=bar.show_bytes)
+        bar.begin(f"{name}: saving {counted(len(outputs), 'result')}")
+        saved = save_results(results, inputs, name, output)
+    print_files(saved)
 
 
 def _follow(handle: RunHandle, bar: Bar) -> None:
-    """Shows a run until it has ended."""
-    for event in handle.events():
-        bar.show(event.progress, f"{handle.run.algorithm}: {event.message or event.status}")
+    """Shows a run until it has ended; a run that is repeated waits once more."""
+    name = handle.run.algorithm
+    for status, events in groupby(handle.events(), key=lambda event: event.status):
+        bar.begin(f"{name}: {status.lower()}")
+        for event in events:
+            if event.queue_position is not None:
+                bar.show(None, f"{name}: waiting, {counted(event.queue_position, 'run')} ahead")
+            elif event.message or event.progress:  # until its code tells, nothing is known
+                bar.show(event.progress or None, f"{name}: {event.message or status.lower()}")
 
 
 @contextmanager
@@ -81,40 +104,49 @@ def _cancelled_by_ctrl_c(handle: RunHandle) -> Iterator[None]:
 def runs(
     algorithm: Annotated[str | None, typer.Option(help="Only runs of this algorithm.")] = None,
     status: Annotated[RunStatus | None, typer.Option(help="Only runs with this status.", case_sensitive=False)] = None,
-    limit: Annotated[int, typer.Option(help="How many.")] = 20,
+    limit: Annotated[int, typer.Option(help="How many.", min=1)] = 20,
 ) -> None:
     """List runs, newest first."""
     with Client() as client:
         listed = client.runs(algorithm=algorithm, status=status, limit=limit)
     print_table(
-        ["run", "status", "progress", "algorithm", "version", "device", "created", "error"],
+        ["run", "status", "algorithm", "version", "device", "created", "error"],
         [
             (
                 run.id,
-                "CANCELLING" if run.cancel_requested and not run.status.ended else run.status,
-                _progress(run),
+                _status(run),
                 run.algorithm,
                 run.version,
                 run.resolved_device,
                 f"{run.created_at.astimezone():%Y-%m-%d %H:%M:%S}",
-                run.error.code if run.error else "",
+                _error(run),
             )
             for run in listed
         ],
     )
 
 
-def _progress(run: Run) -> str:
-    # A run that has ended is at 100 %, but of one that failed nobody cares to read that.
-    return f"{run.progress:.0%}" if run.status in (RunStatus.RUNNING, RunStatus.COMPLETED) else ""
+def _status(run: Run) -> str:
+    if run.cancel_requested and not run.status.ended:
+        return "CANCELLING"
+    return f"{run.status} {run.progress:.0%}" if run.status is RunStatus.RUNNING else run.status
+
+
+def _error(run: Run) -> str:
+    """Why a run has no result, on one line."""
+    if run.error is None or run.error.code == "cancelled":  # as its status tells
+        return ""
+    what = run.error.type if run.error.code == "algorithm_error" else run.error.code
+    return f"{what}: {run.error.message}".splitlines()[0]
 
 
 def logs(
-    run_id: Annotated[str, typer.Argument(help="Id of the run.")],
+    run_id: RunId,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run has ended.")] = False,
 ) -> None:
     """Show the log of a run."""
     with Client() as client:
+        run_id = _whole(client, run_id)
         if follow:
             for _, event in client.follow(run_id):
                 for line in event.lines:
@@ -124,15 +156,34 @@ def logs(
             print_line(line)
 
 
-def cancel(run_id: Annotated[str, typer.Argument(help="Id of the run.")]) -> None:
+def cancel(run_id: RunId) -> None:
     """Cancel a run: a queued one at once, a running one when its code next calls the server.
 
     If it makes no call within T3D_CANCEL_GRACE_S (10 s), its process is ended. Until then `t3d runs` shows it as
     CANCELLING.
     """
     with Client() as client:
-        cancelled = client.cancel(run_id)
-    console.print(f"run {run_id} {_state(cancelled)}", markup=False)
+        cancelled = client.cancel(_whole(client, run_id))
+    console.print(f"run {cancelled.id} {_state(cancelled)}", markup=False)
+
+
+def _whole(client: Client, beginning: str) -> str:
+    """The id that begins so, of the latest runs.
+
+    Raises:
+        RunNotFoundError: none of them does, or several do.
+    """
+    if is_id(beginning):
+        return beginning
+    found = [run.id for run in client.runs(limit=_RECENT_RUNS) if run.id.startswith(beginning.lower())]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        some = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+        raise RunNotFoundError(f"{len(found)} runs begin with {beginning!r}: {some}; give more of it")
+    raise RunNotFoundError(
+        f"no recent run begins with {beginning!r}; `t3d runs` lists them, older ones need the whole id"
+    )
 
 
 def _state(run: Run) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from t3d_server.cli.output import console
 from t3d_server.datasets import formats
 from t3d_server.errors import InvalidRequestError, Problem
 from t3d_server.packages.manifest import NAME
+from t3d_server.packages.wording import did_you_mean
 
 AlgorithmType = Literal["Image2Image", "Image2Segmentation", "Image2Embedding", "Image2Alignment", "Generic"]
 
@@ -85,10 +87,24 @@ _EXAMPLES: dict[AlgorithmType, _Example] = {
 }
 
 
+def _type_of(text: str) -> AlgorithmType:
+    """The type of this name, whatever its case."""
+    for name in _EXAMPLES:
+        if name.casefold() == text.casefold():
+            return name
+    raise typer.BadParameter(f"{text!r} is none of {', '.join(_EXAMPLES)}{did_you_mean(text, _EXAMPLES)}")
+
+
 def new(
     path: Annotated[Path, typer.Argument(help="Name of the algorithm; or path of the folder to make.", metavar="NAME")],
     algorithm_type: Annotated[
-        AlgorithmType, typer.Option("--type", help="What goes in and what comes out.")
+        AlgorithmType,
+        typer.Option(
+            "--type",
+            help=f"What goes in and what comes out: {', '.join(_EXAMPLES)}.",
+            metavar="TYPE",
+            parser=_type_of,
+        ),
     ] = "Image2Image",
 ) -> None:
     """Make a folder with an algorithm that works: code, manifest, tests, and an input to try it on."""
@@ -176,7 +192,7 @@ def _draw_sample(path: Path) -> None:
 
 def _told(path: Path, algorithm_type: AlgorithmType, example: _Example) -> str:
     steps = {
-        f"cd {path}": "",
+        f"cd {shlex.quote(str(path))}": "",
         "t3d check .": "everything that is wrong with it, at once",
         f"t3d debug . tests/{example.sample} --watch": "runs it at each save, and draws the result",
         "pytest": "its tests; `pip install pytest` first if need be",

@@ -15,8 +15,8 @@ from t3d_server.errors import InvalidPackageError, Problem, ServerUnavailableErr
 Part = Literal["major", "minor", "patch"]
 
 _VERSION = re.compile(r"""(^\[project\](?:(?!^\[).)*?^version\s*=\s*["'])(\d+)\.(\d+)\.(\d+)(["'])""", re.M | re.S)
-# After these the server may have published it, or may still be about to.
-_OPEN_ENDS = (ServerUnavailableError, StoreUnavailableError)
+OPEN_ENDS = (ServerUnavailableError, StoreUnavailableError)
+"""After these the server may have published a version, or may still be about to."""
 
 
 @dataclass
@@ -51,7 +51,7 @@ def raised_version(path: Path, part: Part | None) -> Iterator[Deployment]:
         path.write_bytes(new.encode())
         yield deployment
     except BaseException as error:
-        refused = isinstance(error, T3dError) and not isinstance(error, _OPEN_ENDS)
+        refused = isinstance(error, T3dError) and not isinstance(error, OPEN_ENDS)
         if refused or not deployment.asked:
             if path.read_bytes() == new.encode():  # else its author has gone on with it meanwhile
                 path.write_bytes(old)

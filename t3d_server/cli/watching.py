@@ -36,9 +36,11 @@ def saves(folders: Sequence[Path], ignored: Path | None = None) -> Iterator[set[
         KeyboardInterrupt: Ctrl-C.
     """
     roots = [folder.resolve() for folder in folders]
+    # Editors write files that are gone in a blink: only what is there, or was, has been saved or removed.
+    known: set[Path] = set()
     for root in roots:
-        scan(root)
-
+        for file in scan(root)[0].values():
+            known |= {file, *file.parents}
     results = None if ignored is None else ignored.resolve()
 
     def counts(change: object, name: str) -> bool:
@@ -49,7 +51,9 @@ def saves(folders: Sequence[Path], ignored: Path | None = None) -> Iterator[set[
         return is_part(root, path)
 
     for changes in watch(*roots, watch_filter=counts, rust_timeout=_TICK_MS, yield_on_timeout=True):
-        yield {Path(name) for _, name in changes}
+        saved = {path for path in (Path(name) for _, name in changes) if path in known or path.exists()}
+        known |= saved
+        yield saved
 
 
 def say_saved(paths: set[Path]) -> None:

@@ -14,6 +14,7 @@ from t3d_server.errors import Problem
 
 # Arguments beside `self`.
 _METHODS = {"load_assets": 0, "preprocess": 2, "inference": 2, "postprocess": 2}
+_BREAKPOINTS = {"breakpoint", "set_trace"}
 _TAKEN_NAMES = sys.stdlib_module_names | {"t3d_server"}
 
 
@@ -25,7 +26,7 @@ def check_code(files: Mapping[str, bytes]) -> tuple[list[Problem], list[str]]:
 
     Returns:
         Problems: syntax errors of any file, a `Runner` that is missing or whose methods the server cannot call.
-        And warnings: methods that return nothing, modules that take the name of others.
+        And warnings: methods that return nothing, breakpoints, modules that take the name of others.
     """
     problems: list[Problem] = []
     warnings: list[str] = []
@@ -39,6 +40,7 @@ def check_code(files: Mapping[str, bytes]) -> tuple[list[Problem], list[str]]:
             else:
                 problems.append(Problem(path, f"cannot be parsed: {error}"))
         else:
+            warnings += _breakpoints(tree, path)
             if path == "Runner.py":
                 problems += _check_runner(tree)
                 warnings += _returning_nothing(tree)
@@ -135,6 +137,16 @@ def _gives(node: ast.AST) -> bool:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
         return False
     return isinstance(node, ast.Yield | ast.YieldFrom) or any(map(_gives, ast.iter_child_nodes(node)))
+
+
+def _breakpoints(tree: ast.Module, path: str) -> Iterator[str]:
+    names = [
+        (node.lineno, getattr(node.func, "id", getattr(node.func, "attr", "")))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+    ]
+    for line in sorted(line for line, name in names if name in _BREAKPOINTS):
+        yield f"{path}:{line}: a breakpoint: `t3d debug` stops there, but on a server nobody can go on from it"
 
 
 def _shadowed(files: Mapping[str, bytes]) -> Iterator[str]:

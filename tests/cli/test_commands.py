@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from typer.testing import CliRunner
 
+from t3d_server.cli.app import app
 from t3d_server.client import Client
-from t3d_server.errors import ForbiddenError, UnauthorizedError
+from t3d_server.errors import ForbiddenError, RunNotFoundError, UnauthorizedError
 from t3d_server.models import RunStatus
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ def folder(write_algorithm: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="module")
 def gain(t3d: T3d, folder: Path) -> Path:
     """The folder, deployed by the command."""
-    assert "gain 1.0.0 is deployed (Image2Image, proven on cpu)" in t3d("deploy", folder).stdout
+    assert "gain 1.0.0 is deployed (Image2Image, loaded on cpu)" in t3d("deploy", folder).stdout
     return folder
 
 
@@ -94,10 +96,10 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def saved(ended: subprocess.CompletedProcess[str]) -> list[Path]:
-    """The files with arrays that a command says it wrote; small values are in a JSON file beside them."""
+    """The files that a command says it wrote."""
     files = [Path(line.partition(" (")[0]) for line in ended.stdout.splitlines() if line.startswith("/")]
     assert all(file.exists() for file in files)
-    return [file for file in files if file.suffix != ".json"]
+    return files
 
 
 def test_usage_errors_exit_with_2(t3d: T3d) -> None:
@@ -186,6 +188,7 @@ def test_debug_runs_the_authors_own_file(t3d: T3d, folder: Path, tmp_path: Path)
     for phase in ("load_assets", "preprocess", "inference", "postprocess"):
         assert phase in ended.stdout
     output, picture = saved(ended)
+    assert output.name == "image-gain-image.png"  # as `t3d run` names it
     np.testing.assert_array_equal(np.asarray(Image.open(output)), IMAGE * 2 + 10)
     assert Image.open(picture).size[0] > 0
 
@@ -225,12 +228,40 @@ def test_run_refuses_what_does_not_fit(t3d: T3d, gain: Path, tmp_path: Path) -> 
 
 
 def test_runs_and_logs_tell_of_a_run(t3d: T3d, gain: Path, client: Client) -> None:
+    """Which may be called by the beginning of its id."""
     handle = client.submit("gain", IMAGE, args={"gain": 4})
     handle.wait(60)
 
     line = next(line for line in t3d("runs", "--algorithm", "gain").stdout.splitlines() if handle.id in line)
     assert "COMPLETED" in line
-    assert "gain 4" in t3d("logs", handle.id).stdout
+    assert "gain 4" in t3d("logs", handle.id[:24]).stdout
+
+
+@pytest.mark.usefixtures("gain")
+def test_a_beginning_that_is_not_of_one_run_is_refused(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        client.submit("gain", IMAGE).wait(60)
+    latest = [run.id for run in client.runs(limit=2)]
+    monkeypatch.setenv("T3D_STATE_DIR", str(server.state_dir))
+    with pytest.raises(RunNotFoundError, match=f"runs begin with '0': {latest[0]}, {latest[1]}.*; give more of it"):
+        CliRunner().invoke(app, ["cancel", "0"], catch_exceptions=False)
+    with pytest.raises(RunNotFoundError, match="no recent run begins with 'x'"):
+        CliRunner().invoke(app, ["cancel", "x"], catch_exceptions=False)
+
+
+def test_a_failed_run_shows_why_and_where(t3d: T3d, gain: Path, client: Client, tmp_path: Path) -> None:
+    """With the author's traceback at once, and shortly in the list of runs."""
+    np.save(tmp_path / "image.npy", IMAGE)
+    ended = t3d("run", "gain", tmp_path / "image.npy", "-a", "gain=300", code=1)
+
+    run = client.runs(algorithm="gain", limit=1)[0]
+    assert 'File "Runner.py", line 11, in inference' in ended.stderr
+    assert f"`t3d logs {run.id}` shows" in ended.stderr
+    line = next(line for line in t3d("runs").stdout.splitlines() if run.id in line)
+    assert run.error is not None
+    assert f"  {run.error.type}: {run.error.message.splitlines()[0]}" in line
 
 
 @pytest.mark.usefixtures("probe")
@@ -268,6 +299,7 @@ def test_ctrl_c_exits_with_130(server: Server, client: Client, tmp_path: Path) -
 
 def test_deploy_bump_use_and_remove(t3d: T3d, gain: Path, client: Client) -> None:
     """Changed content needs another version, which `--bump` makes; `use` rolls back; `remove` takes all of it away."""
+    assert "gain 1.0.0 is deployed already, and serves: nothing has changed\n" in t3d("deploy", gain).stdout
     (gain / "files" / "offset.txt").write_text("20")
     assert "--bump patch" in t3d("deploy", gain, code=1).stderr
 

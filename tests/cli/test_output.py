@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from t3d_server.cli import output
 from t3d_server.errors import AlgorithmError, InvalidRequestError
@@ -44,6 +45,37 @@ def test_an_error_says_everything_once(capsys: pytest.CaptureFixture[str]) -> No
     told = capsys.readouterr().err
     assert told.count("b.png") == 1
     assert told.endswith("error: x 1.0.0 failed: InvalidDatasetError: the images cannot be stacked\n")
+
+
+def test_the_bar_tells_of_each_stage_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its clock goes on at 100 % and starts again with a stage; texts are no markup, and cut where they are long."""
+    file = io.StringIO()
+    now = 0.0
+    terminal = Console(file=file, force_terminal=True, width=80, soft_wrap=True, get_time=lambda: now)
+    monkeypatch.setattr(output, "errors", terminal)
+
+    def drawn() -> str:
+        file.truncate(0)
+        bar._progress.refresh()
+        return Text.from_ansi(file.getvalue()).plain
+
+    with output.progress_bar("uploading") as bar:
+        bar.show_bytes(7, 7)
+        now = 65.0
+        assert "0:01:05" in drawn()
+        assert "100% uploading" in drawn()
+
+        bar.begin("waiting, [/3] runs\nahead " + "x" * 80)
+        now = 75.0
+        line = drawn()
+        assert "0:00:10" in line
+        assert "%" not in line
+        assert "waiting, [/3] runs ahead xx" in line
+        assert len(line.strip().splitlines()) == 1
+        assert line.rstrip().endswith("…")
+
+        bar.show(0.5, "half")
+        assert " 50% half" in drawn()
 
 
 def test_a_bar_without_a_terminal_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from typer.testing import CliRunner
 
 from t3d_server.algorithm_utils.tags import load_tags
+from t3d_server.cli.app import app
 from t3d_server.cli.scaffold import AlgorithmType
 from t3d_server.models import Manifest
 from t3d_server.packages.folder import scan
@@ -103,8 +105,14 @@ def test_what_is_there_and_bad_names_are_refused_together(command: Command, fold
     assert "my algorithm: is there already" in ended.stderr
 
 
+def test_the_case_of_a_type_does_not_matter(tmp_path: Path) -> None:
+    assert CliRunner().invoke(app, ["new", str(tmp_path / "lower"), "--type", "image2segmentation"]).exit_code == 0
+    assert 'algorithm_type = "Image2Segmentation"' in (tmp_path / "lower" / "pyproject.toml").read_text()
+
+
 def test_an_unknown_type_tells_those_there_are(command: Command) -> None:
-    ended = command("t3d", "new", "other", "--type", "Image2Text", code=2)
+    ended = command("t3d", "new", "other", "--type", "Image2Segment", code=2)
 
     for name in TYPES:
         assert name in ended.stderr
+    assert "did you mean 'Image2Segmentation'?" in ended.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,7 +82,9 @@ def watching(environment: Mapping[str, str], folder: Path, *args: str) -> Iterat
 
 
 def write(folder: Path, text: str) -> None:
-    """Save `Runner.py` as editors do: beside it, and then in its place."""
+    """Save `Runner.py` as editors do: beside it, and then in its place; Vim first tries whether it may write there."""
+    (folder / "4913").touch()
+    (folder / "4913").unlink()
     (folder / ".Runner.py.swp").write_text(text)
     (folder / "Runner.py~").write_text(text)
     (folder / "Runner.py~").replace(folder / "Runner.py")
@@ -91,7 +94,7 @@ def test_debug_runs_again_at_each_save(write_algorithm: WriteAlgorithm) -> None:
     """Errors are shown and the loop goes on; its own results, caches and backups of editors do not count."""
     folder = write_algorithm("seen", RUNNER)
     np.save(folder / "image.npy", IMAGE)
-    result, picture = folder / "t3d-output" / "seen-0-image.npy", folder / "t3d-output" / "seen.png"
+    result, picture = folder / "t3d-output" / "image-seen-image.npy", folder / "t3d-output" / "seen.png"
     with watching(os.environ, folder, "debug", ".", "image.npy") as command:
         assert "t3d-output/seen.png (picture" in command.until("waiting for a save")
         np.testing.assert_array_equal(np.load(result), IMAGE + 1)
@@ -99,7 +102,7 @@ def test_debug_runs_again_at_each_save(write_algorithm: WriteAlgorithm) -> None:
 
         write(folder, RUNNER.replace("self.offset\n", "nowhere\n"))
         output = command.until("waiting for a save")
-        assert " Runner.py saved" in output
+        assert re.search(r"^[\d:]{8} Runner.py saved$", output, re.M)
         assert 'File "Runner.py", line 10, in inference' in output
         assert "error: seen failed: NameError: name 'nowhere' is not defined" in output
 

@@ -44,7 +44,7 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/*.md", "algorithms/*/README.md", "examples/**/README.md", "deploy/**/*.md")
     for path in ROOT.glob(pattern)
 )
-RUN = re.compile(r"(t3d|curl|api|mkdir|cp|python examples/\w+\.py)\b|\w+=\S|\w+\(\)")
+RUN = re.compile(r"(t3d|pytest|curl|api|mkdir|cp|python examples/\w+\.py)\b|\w+=\S|\w+\(\)")
 PLAIN_T3D = re.compile(r"t3d [^$|>;&`]*")
 NOT_RUN = {
     "t3d up": "the suite's server is there already",

@@ -46,3 +46,10 @@ def test_a_forgotten_return_is_told(body: str, is_told: bool) -> None:
     code = f"class Runner(Base):\n    def inference(self, data, args):\n        {body}\n"
     warnings = ["Runner.py:2: inference returns nothing; is a `return` missing?"] if is_told else []
     assert check_code({"Runner.py": code.encode()}) == ([], warnings)
+
+
+def test_a_forgotten_breakpoint_is_told() -> None:
+    code = b"import pdb\ndef f(): breakpoint()\nprint(pdb.set_trace, breakpoint)\npdb.set_trace()\n"
+    _, warnings = check_code({"Runner.py": RUNNER, "code.py": code})
+    assert [warning[:24] for warning in warnings[:2]] == ["code.py:2: a breakpoint:", "code.py:4: a breakpoint:"]
+    assert len([warning for warning in warnings if "breakpoint" in warning]) == 2

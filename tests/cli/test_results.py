@@ -1,7 +1,8 @@
-"""What the commands take as inputs, and results as files."""
+"""Results as files."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from t3d_server.cli.files import check_inputs, naming, result_stems, save_dataset
+from t3d_server.cli.results import save_dataset, save_results
 from t3d_server.datasets import formats, hdf5
-from t3d_server.errors import InvalidDatasetError, InvalidRequestError, Problem, UnsupportedMediaTypeError
-from t3d_server.ids import new_id
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -38,9 +37,9 @@ def test_an_imagej_stack_with_spacing_goes_through(tmp_path: Path) -> None:
     values = dataset(tmp_path, tmp_path / "ij.tif")
     values["mask"] = (stack > 9).astype(np.int32)
 
-    image, mask, rest = save_dataset(values, tmp_path / "out", "ij", formats.TIFF)
+    image, mask, picture = save_dataset(values, tmp_path / "out", "ij", formats.TIFF)
 
-    assert [path.name for path in (image, mask, rest)] == ["ij-image.tif", "ij-mask.tif", "ij.json"]
+    assert [path.name for path in (image, mask, picture)] == ["ij-image.tif", "ij-mask.tif", "ij-mask-picture.png"]
     for path, expected in ((image, stack), (mask, values["mask"])):
         again = dataset(tmp_path, path)
         np.testing.assert_array_equal(again["image"], expected)
@@ -51,7 +50,7 @@ def test_an_imagej_stack_with_spacing_goes_through(tmp_path: Path) -> None:
 def test_a_mask_alone_is_a_stack_of_its_own_spacing(tmp_path: Path) -> None:
     """However narrow: the 3 of its last axis is no colour."""
     mask = np.ones((5, 6, 3), np.uint8)
-    [path, _] = save_dataset({"mask": mask, "spacing": np.array([3.0, 2, 1])}, tmp_path, "x", formats.PNG)
+    path, _ = save_dataset({"mask": mask, "spacing": np.array([3.0, 2, 1])}, tmp_path, "x", formats.PNG)
     again = dataset(tmp_path, path)
     assert (path.suffix, again["axes"], again["spacing"].tolist()) == (".tif", "ZYX", [3, 2, 1])
 
@@ -59,15 +58,50 @@ def test_a_mask_alone_is_a_stack_of_its_own_spacing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("array", [np.eye(5, dtype=np.uint8), np.full((5, 6, 3), 9, np.uint8)])
 def test_a_png_stays_a_png(tmp_path: Path, array: np.ndarray) -> None:
     Image.fromarray(array).save(tmp_path / "a.png")
-    path = save_dataset(dataset(tmp_path, tmp_path / "a.png"), tmp_path / "out", "a", formats.PNG)[0]
+    [path] = save_dataset(dataset(tmp_path, tmp_path / "a.png"), tmp_path / "out", "a", formats.PNG)
     assert path.suffix == ".png"
     np.testing.assert_array_equal(np.asarray(Image.open(path)), array)
+
+
+def test_what_a_png_cannot_hold_becomes_one_tiff(tmp_path: Path) -> None:
+    values = {
+        "image": np.linspace(0, 1, 30).reshape(5, 6),
+        "axes": "YX",
+        "spacing": np.array([3.0, 2]),
+        "spacing_unit": "nm",
+    }
+    [path] = save_dataset(values, tmp_path / "out", "a", formats.PNG)
+    again = dataset(tmp_path, path)
+    assert (path.suffix, again["spacing"].tolist(), again["spacing_unit"]) == (".tif", [3, 2], "nm")
+    np.testing.assert_array_equal(again["image"], values["image"])
+
+
+def test_what_no_array_tells_is_in_a_json_file(tmp_path: Path) -> None:
+    """Such as the spacing of a PNG, and axes that the shape of an npy does not suggest."""
+    values = {"image": np.zeros((5, 6, 3), np.uint8), "axes": "ZYX", "spacing": np.array([3.0, 2, 1])}
+    assert [path.suffix for path in save_dataset(values, tmp_path, "a", formats.NPY)] == [".npy", ".json"]
+    assert json.loads((tmp_path / "a.json").read_text()) == {"axes": "ZYX", "spacing": [3, 2, 1]}
+    values = {"image": np.zeros((5, 6), np.uint8), "axes": "YX", "spacing": np.array([3.0, 2])}
+    assert [path.suffix for path in save_dataset(values, tmp_path, "b", formats.PNG)] == [".png", ".json"]
+    assert json.loads((tmp_path / "b.json").read_text()) == {"spacing": [3, 2]}
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [(formats.PNG, ".tif"), (formats.TIFF, ".tif"), (formats.NPY, ".npy")])
+def test_a_mask_is_data_and_a_picture_that_can_be_seen(tmp_path: Path, kind: str, suffix: str) -> None:
+    mask = np.eye(5, dtype=np.int64)
+    files = save_dataset({"mask": mask}, tmp_path, "a", kind)
+    assert {path.name: what for path, what in files.items()} == {f"a-mask{suffix}": "", "a-mask-picture.png": "picture"}
+    path = tmp_path / f"a-mask{suffix}"
+    np.testing.assert_array_equal(np.load(path) if suffix == ".npy" else tifffile.imread(path), mask)
+    picture = np.asarray(Image.open(tmp_path / "a-mask-picture.png")).max(axis=-1)
+    np.testing.assert_array_equal(picture == 255, mask == 1)
+    np.testing.assert_array_equal(picture == 0, mask == 0)
 
 
 def test_npy_stays_npy_and_short_lists_are_json(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.eye(5))
     values = dataset(tmp_path, tmp_path / "a.npy") | {"input_size": np.array([6, 8]), "features": np.ones(64, "f4")}
-    paths = save_dataset(values, tmp_path / "out", "a", formats.NPY)
+    paths = list(save_dataset(values, tmp_path / "out", "a", formats.NPY))
     assert [path.name for path in paths] == ["a-image.npy", "a-features.npy", "a.json"]
     np.testing.assert_array_equal(np.load(paths[0]), np.eye(5))
     assert '"input_size": [\n    6,\n    8\n  ]' in paths[-1].read_text()
@@ -91,10 +125,19 @@ def test_nothing_is_left_of_a_file_that_cannot_be_written(tmp_path: Path, monkey
 
 def test_results_are_named_after_their_inputs(tmp_path: Path) -> None:
     """Where that names them: one for each, and of different names."""
-    (tmp_path / "scan.1").mkdir()
-    assert result_stems([str(tmp_path / "scan.1"), "b.tif"], "x", 2) == ["scan.1-x", "b-x"]
-    assert result_stems(["a.tif", "b.tif"], "x", 1) == ["x-0"]
-    assert result_stems(["1/a.tif", "2/a.tif"], "x", 2) == ["x-0", "x-1"]
+    folder, out = tmp_path / "scan.1", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.png", "b.npy", "scan.1/a.png"):
+        (tmp_path / name).touch()
+    a, b, other = (str(tmp_path / name) for name in ("a.png", "b.npy", "scan.1/a.png"))
+
+    def names(count: int, *inputs: str) -> list[str]:
+        result = {"image": np.zeros((4, 5), np.uint8), "axes": "YX"}
+        return [path.name for path in save_results([result] * count, inputs, "x", out)]
+
+    assert names(3, str(folder), a, b) == ["scan.1-x-image.tif", "a-x-image.png", "b-x-image.npy"]
+    assert names(1, a, b) == ["x-0-image.png"]
+    assert names(2, a, other) == ["x-0-image.png", "x-1-image.png"]
 
 
 @pytest.mark.usefixtures("probe")
@@ -108,31 +151,4 @@ def test_a_folder_of_slices_gives_a_stack(server: Server, tmp_path: Path) -> Non
     subprocess.run(command, env=server.environment, cwd=tmp_path, check=True, timeout=60)
     stack = dataset(tmp_path, tmp_path / "t3d-output" / "scan-probe-image.tif")
     assert (stack["image"][:, 0, 0].tolist(), stack["axes"]) == ([1, 2, 10], "ZYX")
-    assert (tmp_path / "t3d-output" / "one-probe-image.tif").exists()
-
-
-def test_inputs_that_are_not_there_are_told_together(tmp_path: Path) -> None:
-    (tmp_path / "a.png").touch()
-    check_inputs([str(tmp_path / "a.png"), new_id()], ids=True)
-    with pytest.raises(InvalidRequestError) as told:
-        check_inputs(["nothere.png", "01a2-not-an-id", str(tmp_path)], ids=True)
-    assert told.value.message.split("; ") == [
-        "nothere.png: no such file",
-        "01a2-not-an-id: neither a file nor a dataset id",
-        f"{tmp_path}: a folder, not a file",
-    ]
-    check_inputs([str(tmp_path)], ids=True, folders=True)
-    with pytest.raises(InvalidRequestError, match="no such file"):
-        check_inputs([new_id()], ids=False)
-    (tmp_path / "a.czi").touch()
-    with pytest.raises(UnsupportedMediaTypeError, match=r"a\.czi"):
-        check_inputs([str(tmp_path / "a.czi")], ids=True)
-
-
-def test_errors_name_files_and_not_their_ids() -> None:
-    first, second = new_id(), new_id()
-    error = InvalidDatasetError(f"{first} is odd", problems=[Problem(second, "too")], traceback=f"at {first}")
-    with pytest.raises(InvalidDatasetError) as told, naming({first: "a.png", second: "b.png"}):
-        raise error
-    assert str(told.value) == "a.png is odd\n  - b.png: too"
-    assert told.value.traceback == "at a.png"
+    assert (tmp_path / "t3d-output" / "one-probe-image.npy").exists()

@@ -1,0 +1,153 @@
+"""Writes what runs have given as files, for other programs and to look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from t3d_server.algorithm_utils.axes import resolve_axes
+from t3d_server.datasets import formats, hdf5
+from t3d_server.datasets.conventions import layout_of
+from t3d_server.errors import UnsupportedMediaTypeError
+from t3d_server.views import view_labels
+
+_SUFFIXES = {formats.TIFF: ".tif", formats.PNG: ".png", formats.NPY: ".npy"}
+_LARGEST_IN_JSON = 16
+
+
+def save_results(
+    results: Sequence[Mapping[str, Any]], inputs: Sequence[str], name: str, folder: Path
+) -> dict[Path, str]:
+    """Write what a run has given as files, named after the inputs where there is one result for each.
+
+    Args:
+        results: the datasets.
+        inputs: what the run was given: paths, or ids of datasets.
+        name: the algorithm; results that no input names are numbered.
+        folder: where to write; made if it is missing.
+
+    Returns:
+        The files, and what each is; "" for data. See `save_dataset`.
+    """
+    stems = [Path(item).resolve().name if Path(item).is_dir() else Path(item).stem for item in inputs]
+    if len(stems) == len(results) == len(set(stems)):
+        targets = [(f"{stem}-{name}", _kind_of(item)) for stem, item in zip(stems, inputs, strict=True)]
+    else:
+        targets = [(f"{name}-{index}", _kind_of(inputs[0])) for index in range(len(results))]
+    saved: dict[Path, str] = {}
+    for values, (stem, kind) in zip(results, targets, strict=True):
+        saved |= save_dataset(values, folder, stem, kind)
+    return saved
+
+
+def _kind_of(item: str) -> str:
+    """Content type of an input; TIFF for a folder, PNG for a dataset's id."""
+    path = Path(item)
+    if path.is_dir():
+        return formats.TIFF
+    return formats.guess_content_type(path) if path.exists() else formats.PNG
+
+
+def save_dataset(values: Mapping[str, Any], folder: Path, stem: str, content_type: str) -> dict[Path, str]:
+    """Write a dataset as files of the kind that the input had, without loss; each appears when it is whole.
+
+    HDF5 and npz inputs give one HDF5 file. Otherwise each array is a file: `image` one of the input's kind (a PNG for a
+    JPEG), or TIFF where that cannot hold it; `mask` TIFF, or npy for npy, and a picture of it in colours, because
+    labels are black in most viewers; others npy. One JSON file has small values, short lists of numbers, and axes and
+    spacing if none of the other files tells them.
+
+    Args:
+        values: the dataset.
+        folder: where to write; made if it is missing.
+        stem: how the file names begin.
+        content_type: that of the input.
+
+    Returns:
+        The files, and what each is; "" for data.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if content_type in (formats.HDF5, formats.NPZ):
+        path = folder / f"{stem}.h5"
+        with _appearing(path) as part:
+            hdf5.write(part, values)
+        return {path: ""}
+    files: dict[Path, str] = {}
+    small: dict[str, Any] = {}
+    told: set[str] = set()
+    for key, value in values.items():
+        if not isinstance(value, np.ndarray):
+            small[key] = value
+        elif value.ndim == 1 and value.size <= _LARGEST_IN_JSON:
+            small[key] = value.tolist()
+        else:
+            base = folder / f"{stem}-{key}"
+            path, tells = _save_array(key, value, values, base, content_type)
+            files[path] = ""
+            told |= tells
+            if key == "mask" and value.ndim in (2, 3):
+                files[_save_picture(value, base)] = "picture" if value.ndim == 2 else "picture of the middle slice"
+    small = {key: value for key, value in small.items() if value is not None and key not in told}
+    if small:
+        path = folder / f"{stem}.json"
+        with _appearing(path) as part:
+            part.write_text(json.dumps(small, indent=2) + "\n", "utf-8")
+        files[path] = ""
+    return files
+
+
+def _save_array(
+    key: str, array: np.ndarray[Any, Any], values: Mapping[str, Any], base: Path, content_type: str
+) -> tuple[Path, set[str]]:
+    """Write an array; gives the file, and which other keys of the dataset a reader of that file knows without them."""
+    axes, spacing = layout_of(key, array.ndim, values.get("axes"), values.get("spacing"))
+    unit = values.get("spacing_unit")
+    kinds = [formats.NPY]
+    if key in ("image", "mask") and content_type != formats.NPY:
+        kinds.insert(0, formats.TIFF)
+        if key == "mask":
+            array = _narrowed(array)
+        elif content_type != formats.TIFF:
+            kinds.insert(0, formats.PNG)
+    for kind in kinds:
+        path = base.with_name(base.name + _SUFFIXES[kind])
+        try:
+            with _appearing(path) as part, part.open("wb") as file:
+                formats.encode_array(array, kind, file, axes=axes, spacing=spacing, spacing_unit=unit)
+        except UnsupportedMediaTypeError:  # never of npy, the last one
+            continue
+        break
+    tells = {"spacing", "spacing_unit"} if kind == formats.TIFF and spacing else set()
+    if key == "image" and (kind == formats.TIFF or axes == resolve_axes(array.shape, None)):
+        tells.add("axes")
+    return path, tells
+
+
+def _narrowed(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Labels of 64 bits, which no TIFF has, as int32 where they fit."""
+    if mask.dtype.itemsize < 8:
+        return mask
+    narrow = mask.astype(np.int32)
+    return narrow if np.array_equal(narrow, mask) else mask
+
+
+def _save_picture(mask: np.ndarray[Any, Any], base: Path) -> Path:
+    path = base.with_name(f"{base.name}-picture.png")
+    with _appearing(path) as part, part.open("wb") as file:
+        formats.encode_array(view_labels(mask), formats.PNG, file, axes="YXC")
+    return path
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[Path]:
+    """A path to write to, whose content then is at `path`; nothing is left of it where writing fails."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
