@@ -30,7 +30,8 @@ RunCancelled(BaseException)         raised inside the author's code to stop a ru
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -265,3 +266,42 @@ class RunCancelled(BaseException):
 
     Not an `Exception`, so that an author's `except Exception` cannot swallow it.
     """
+
+
+class Faults:
+    """What is wrong with a request, collected so that all of it is told at once; false while nothing is."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[str, T3dError]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, key: str, fault: T3dError) -> None:
+        """Add a fault; `key` says where it is, if it has no problems that do."""
+        self._found.append((key, fault))
+
+    @contextmanager
+    def at(self, key: str) -> Iterator[None]:
+        """Collect the fault of the caller that is raised within, as `add` does; all else passes."""
+        try:
+            yield
+        except (InvalidInputError, NotFoundError) as fault:
+            self.add(key, fault)
+
+    def raise_if_any(self) -> None:
+        """Raise what was collected, if there is something.
+
+        Raises:
+            T3dError: the one fault; of several, one of the class that they share.
+            InvalidRequestError: they are of several classes.
+        """
+        if not self._found:
+            return
+        [(_, first), *others] = self._found
+        if not others:
+            raise first
+        kinds = {type(fault) for _, fault in self._found}
+        kind = InvalidRequestError if len(kinds) > 1 else kinds.pop()
+        problems = [each for key, fault in self._found for each in fault.problems or [Problem(key, fault.message)]]
+        raise kind("Several things are wrong with the request.", problems=problems)

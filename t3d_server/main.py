@@ -101,6 +101,7 @@ def connect() -> Resources:
         max_dataset_bytes=settings.max_dataset_bytes,
         max_package_bytes=settings.max_package_bytes,
         max_package_files=settings.max_package_files,
+        cors_origins=settings.cors_origins,
         v0_address=None if settings.v0_port is None else (settings.v0_host, settings.v0_port),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,8 @@ from t3d_server.errors import InvalidRequestError, Problem
 GIB = 1024**3
 SETTINGS_FILE = "T3D_SETTINGS_FILE"
 """The environment variable that names a file of settings."""
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
 
 
 class Settings(BaseSettings):
@@ -39,6 +42,8 @@ class Settings(BaseSettings):
             `s3_endpoint`.
         auth: "off" lets everybody who reaches the port do everything.
         tokens: role ("use" or "admin") of each token that is valid beside the admin token in the state directory.
+        cors_origins: origins whose pages browsers let use the HTTP API, such as "https://viewer.example.org"; "*" for
+            all. None by default.
         num_cpus: logical CPUs of the local Ray node; None counts the cores.
         num_gpus: logical GPUs of the local Ray node; None finds them.
         replica_num_cpus: logical CPUs that a replica reserves, unless its manifest says otherwise.
@@ -81,6 +86,8 @@ class Settings(BaseSettings):
     tokens: Annotated[dict[Annotated[str, Field(min_length=1)], Literal["use", "admin"]], NoDecode] = Field(
         default={}, repr=False
     )
+    # Commas between them, where pydantic-settings wants JSON.
+    cors_origins: Annotated[list[str], NoDecode] = []
     num_cpus: int | None = Field(default=None, ge=1)
     num_gpus: int | None = Field(default=None, ge=0)
     replica_num_cpus: float = Field(default=0.1, gt=0)
@@ -109,6 +116,14 @@ class Settings(BaseSettings):
             return json.loads(value) if isinstance(value, str) else value
         except json.JSONDecodeError as error:
             raise ValueError(f'JSON such as {{"<token>": "use"}} is expected ({error})') from error
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _read_origins(cls, value: Any) -> Any:
+        origins = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        if wrong := [origin for origin in origins if origin != "*" and not _ORIGIN.fullmatch(origin)]:
+            raise ValueError(f"{', '.join(wrong)}: an origin is like https://viewer.example.org, without a path, or *")
+        return origins
 
 
 def load_settings(**given: Any) -> Settings:

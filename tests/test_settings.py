@@ -46,3 +46,12 @@ def test_every_bad_setting_is_told_at_once_and_no_secret(tmp_path: Path, tokens:
     assert "found 'abc'" in ended.stderr
     assert "'on' or 'off', but found 'maybe'" in ended.stderr
     assert "secret" not in ended.stderr
+
+
+def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("T3D_CORS_ORIGINS", "https://viewer.example.org, http://localhost:5173,")
+    assert load_settings().cors_origins == ["https://viewer.example.org", "http://localhost:5173"]
+    for wrong in ("https://viewer.example.org/", "viewer.example.org", "https://Viewer.example.org"):
+        monkeypatch.setenv("T3D_CORS_ORIGINS", f"*,{wrong}")
+        with pytest.raises(InvalidRequestError, match=f"T3D_CORS_ORIGINS: .*{wrong}: an origin is like"):
+            load_settings()

@@ -7,13 +7,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ConfigDict
 
-from t3d_server.api.auth import may_administer, may_use
-from t3d_server.api.requests import Operations, WaitS, described, json_body, spooled
+from t3d_server.api.requests import FOR_ADMINS, FOR_USERS, Operations, WaitS, described, json_body, spooled
 from t3d_server.errors import ObjectNotFoundError
 from t3d_server.models import AlgorithmInfo, AlgorithmVersion, Device, Model, Publication, PublishRequest
 
-router = APIRouter(prefix="/v1", tags=["algorithms"], dependencies=[Depends(may_use)])
-admin = APIRouter(prefix="/v1", tags=["publishing"], dependencies=[Depends(may_administer)])
+router = APIRouter(prefix="/v1", tags=["algorithms"], dependencies=FOR_USERS)
+admin = APIRouter(prefix="/v1", tags=["publishing"], dependencies=FOR_ADMINS)
 
 
 class Choice(Model):
@@ -47,7 +46,11 @@ async def algorithm(name: str, service: Operations) -> AlgorithmInfo:
 
 # Before `/{version}`, which would take it for a version.
 @router.get("/algorithms/{name}/args-schema")
-async def args_schema(name: str, service: Operations, version: str | None = None) -> dict[str, Any]:
+async def args_schema(
+    name: str,
+    service: Operations,
+    version: Annotated[str | None, Query(description="Of this version; of the current one without.")] = None,
+) -> dict[str, Any]:
     """JSON Schema of the args, for forms; of the current version unless `version` says otherwise.
 
     It accepts what a run accepts, by any draft since 6. `x-step` is for sliders; values between the steps are valid.

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
+from starlette.middleware.cors import CORSMiddleware
 
 from t3d_server import __version__
 from t3d_server.api import algorithms, datasets, problems, runs
-from t3d_server.api.auth import Gate, Role, may_use
-from t3d_server.api.requests import Operations
+from t3d_server.api.auth import Gate, Role
+from t3d_server.api.requests import FOR_USERS, Operations
 from t3d_server.api.service import Service
 from t3d_server.api.v0.app import BesideV1, create_v0
 from t3d_server.models import Health, ProblemDetails, ServerInfo
 
 _probes = APIRouter(tags=["health"])
-_about = APIRouter(prefix="/v1", tags=["server"], dependencies=[Depends(may_use)])
+_about = APIRouter(prefix="/v1", tags=["server"], dependencies=FOR_USERS)
+
+# Headers that pages of other origins may send and read, beside those that any may.
+_SENT = ("Authorization", "Idempotency-Key", "If-None-Match", "If-Range", "Last-Event-ID", "Range")
+_READ = ("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After", "WWW-Authenticate")
 
 
 @_probes.get("/healthz")
@@ -45,12 +50,13 @@ async def openapi(request: Request) -> dict[str, Any]:
     return description
 
 
-def create_app(service: Service, tokens: Mapping[str, Role] | None) -> FastAPI:
+def create_app(service: Service, tokens: Mapping[str, Role] | None, *, cors_origins: Sequence[str] = ()) -> FastAPI:
     """Make the app.
 
     Args:
         service: the operations.
         tokens: role of each token; None lets everybody who reaches the port do everything.
+        cors_origins: origins whose pages browsers let use v1, such as "https://viewer.example.org", or "*" for all.
     """
     error = {"model": ProblemDetails, "content": {problems.MEDIA_TYPE: {}}, "description": "What was wrong."}
     app = FastAPI(
@@ -67,6 +73,15 @@ def create_app(service: Service, tokens: Mapping[str, Role] | None) -> FastAPI:
     app.state.service = service
     app.state.gate = Gate(tokens)
     problems.install(app)
+    if cors_origins:
+        # Tokens come in a header of the page's own, never by themselves as cookies do.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=("GET", "HEAD", "POST", "PUT", "DELETE"),
+            allow_headers=_SENT,
+            expose_headers=_READ,
+        )
     app.add_middleware(BesideV1, v0=create_v0(service, app.state.gate))
     for router in (_probes, _about, datasets.router, algorithms.router, algorithms.admin, runs.router):
         app.include_router(router)

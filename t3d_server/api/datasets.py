@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.exceptions import HTTPException
 
-from t3d_server.api.auth import may_use
-from t3d_server.api.requests import Operations, spooled
+from t3d_server.api.negotiation import preferred
+from t3d_server.api.requests import FOR_USERS, Operations, spooled
 from t3d_server.api.streams import ByteStream, requested_span
 from t3d_server.datasets.formats import HDF5, NPY, READABLE, WRITABLE, readable
 from t3d_server.errors import InvalidRequestError, Problem
 from t3d_server.models import DatasetInfo
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(may_use)])
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=FOR_USERS)
 
 _FILE = {"type": "string", "format": "binary"}
 _UPLOAD = {"requestBody": {"required": True, "content": {kind: {"schema": _FILE} for kind in READABLE}}}
-_DOWNLOAD: dict[int | str, dict[str, Any]] = {200: {"content": {kind: {"schema": _FILE} for kind in (HDF5, *WRITABLE)}}}
+_KNOWN: dict[int | str, dict[str, Any]] = {304: {"description": "What If-None-Match names."}}
+_DOWNLOAD = {200: {"content": {kind: {"schema": _FILE} for kind in (HDF5, *WRITABLE)}}, **_KNOWN}
+
+ArrayName = Annotated[str | None, Query(description="Only this array, in the format that Accept asks for.")]
+
 # An id never names other bytes. Private: they are for the token's owner.
 _FOR_EVER = "private, max-age=31536000, immutable"
 
@@ -47,48 +52,36 @@ async def upload(
 
 
 @router.get("/{dataset_id}", response_class=Response, responses=_DOWNLOAD)
-async def download(
-    request: Request,
-    dataset_id: str,
-    service: Operations,
-    array: Annotated[str | None, Query(description="Only this array, in the format that Accept asks for.")] = None,
-) -> Response:
+async def download(request: Request, dataset_id: str, service: Operations, array: ArrayName = None) -> Response:
     """The HDF5 file, or a range of it; or one array as npy, PNG or TIFF."""
-    headers = {"Cache-Control": _FOR_EVER, "X-Content-Type-Options": "nosniff"}
+    kind, headers = await _headers(request, service, dataset_id, array)
+    etag = headers["ETag"]
+    if _knows(request, etag):
+        headers.pop("Content-Length", None)
+        return Response(status_code=304, headers=headers)
     if array is not None:
-        media_type = _accepted(request.headers.get("accept", "*/*"))
-        headers |= {"ETag": f'"{dataset_id}"', "Vary": "Accept"}
-        return ByteStream(await service.array(dataset_id, array, media_type), 200, headers, media_type)
-    size_bytes = await service.size_bytes(dataset_id)
-    etag = f'"{dataset_id}"'
-    headers |= {
-        "ETag": etag,
-        "Accept-Ranges": "bytes",
-        "Content-Disposition": f'attachment; filename="{dataset_id}.h5"',
-    }
+        size_bytes, body = await service.array(dataset_id, array, kind)
+        return ByteStream(body, 200, headers | {"Content-Length": str(size_bytes)}, kind)
     # If-Range asks for the whole where the client's part is of another file.
     asked = request.headers.get("range") if request.headers.get("if-range", etag) == etag else None
-    span = requested_span(asked, size_bytes)
+    span = requested_span(asked, int(headers["Content-Length"]))
     if span is None:
-        headers |= {"Content-Length": str(size_bytes)}
-        return ByteStream(await service.file(dataset_id), 200, headers, HDF5)
+        return ByteStream(await service.file(dataset_id), 200, headers, kind)
     last = span.offset + span.length - 1
-    headers |= {"Content-Length": str(span.length), "Content-Range": f"bytes {span.offset}-{last}/{size_bytes}"}
-    return ByteStream(await service.file(dataset_id, span.offset, span.length), 206, headers, HDF5)
+    headers["Content-Range"] = f"bytes {span.offset}-{last}/{headers['Content-Length']}"
+    headers["Content-Length"] = str(span.length)
+    return ByteStream(await service.file(dataset_id, span.offset, span.length), 206, headers, kind)
 
 
-@router.head("/{dataset_id}", response_class=Response)
-async def head(dataset_id: str, service: Operations) -> Response:
-    """Size of the file, without the file."""
-    return Response(
-        headers={
-            "Accept-Ranges": "bytes",
-            "Cache-Control": _FOR_EVER,
-            "Content-Length": str(await service.size_bytes(dataset_id)),
-            "ETag": f'"{dataset_id}"',
-        },
-        media_type=HDF5,
-    )
+@router.head("/{dataset_id}", response_class=Response, responses=_KNOWN)
+async def head(request: Request, dataset_id: str, service: Operations, array: ArrayName = None) -> Response:
+    """What GET would tell of the file or array, without it: no size where only converting the array tells."""
+    kind, headers = await _headers(request, service, dataset_id, array)
+    response = Response(status_code=304 if _knows(request, headers["ETag"]) else 200, media_type=kind)
+    response.headers.update(headers)
+    if "Content-Length" not in headers or response.status_code == 304:
+        del response.headers["Content-Length"]
+    return response
 
 
 @router.get("/{dataset_id}/info")
@@ -103,20 +96,36 @@ async def delete(dataset_id: str, service: Operations) -> None:
     await service.delete(dataset_id)
 
 
+async def _headers(
+    request: Request, service: Operations, dataset_id: str, array: str | None
+) -> tuple[str, dict[str, str]]:
+    """Media type and headers of a file or an array, once it is known to be there."""
+    headers = {"Cache-Control": _FOR_EVER, "X-Content-Type-Options": "nosniff"}
+    if array is None:
+        headers["Content-Length"] = str(await service.size_bytes(dataset_id))
+        headers |= {"Accept-Ranges": "bytes", "Content-Disposition": f'attachment; filename="{dataset_id}.h5"'}
+        return HDF5, headers | {"ETag": f'"{dataset_id}"'}
+    kind = preferred(accept := request.headers.get("accept", "*/*"), WRITABLE)
+    if kind is None:
+        raise HTTPException(406, f"Arrays are not written as {accept!r:.80}; allowed are {', '.join(WRITABLE)}.")
+    size_bytes = await service.array_size_bytes(dataset_id, array, kind)
+    if size_bytes is not None:
+        headers["Content-Length"] = str(size_bytes)
+    variant = hashlib.sha256(f"{kind} {array}".encode("utf-8", "backslashreplace")).hexdigest()[:16]
+    # Weak where a later release of a library may write the same pixels in other bytes.
+    etag = f'"{dataset_id}-{variant}"' if kind == NPY else f'W/"{dataset_id}-{variant}"'
+    return kind, headers | {"ETag": etag, "Vary": "Accept"}
+
+
+def _knows(request: Request, etag: str) -> bool:
+    """Whether the client has what this tag names (If-None-Match, which compares tags as if they were weak)."""
+    tags = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    return "*" in tags or etag.removeprefix("W/") in tags
+
+
 def _numbers(name: str, text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
         problem = Problem(name, f"found {text!r:.80}, allowed are numbers separated by commas, such as 2,.65,.65")
         raise InvalidRequestError("The request does not fit the API.", problems=[problem]) from None
-
-
-def _accepted(accept: str) -> str:
-    """The first format of the Accept header that arrays can be written in."""
-    for part in accept.split(","):
-        kind = part.partition(";")[0].strip().lower()
-        if kind in WRITABLE:
-            return kind
-        if kind in ("*/*", "application/*", ""):
-            return NPY
-    raise HTTPException(406, f"Arrays are not written as {accept!r:.80}; allowed are {', '.join(WRITABLE)}.")

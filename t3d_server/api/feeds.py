@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from t3d_server.api.workers import Workers
-from t3d_server.errors import RunNotFoundError, ServerUnavailableError, StoreUnavailableError, T3dError
+from t3d_server.errors import RunNotFoundError, ServerUnavailableError, StoreUnavailableError
 from t3d_server.models import LogLine, Run, RunNews
 from t3d_server.runs.log import MAX_LINES
 from t3d_server.runs.records import RunRecords
@@ -53,7 +53,7 @@ class Feeds:
             The run with the log lines that are new; None when there was nothing new for `HEARTBEAT_S`.
 
         Raises:
-            T3dError: it cannot be followed any more.
+            Exception: it cannot be followed any more; a T3dError where that was to be expected.
         """
         feed = self._feeds.get(run_id)
         if feed is None:
@@ -90,10 +90,7 @@ class Feeds:
                 feed.hear(await self._news(run_id, feed))
             except (ServerUnavailableError, StoreUnavailableError):
                 pause_s = _RETRY_S
-            except T3dError as error:
-                return feed.fail(error)
             await asyncio.sleep(pause_s)
-        return None
 
     async def _news(self, run_id: str, feed: _Feed) -> RunNews:
         try:
@@ -121,11 +118,12 @@ class _Feed:
 
     def __init__(self, ask: Callable[[_Feed], Awaitable[None]]) -> None:
         self.run: Run | None = None
-        self.error: T3dError | None = None
+        self.error: BaseException | None = None
         self.followers = 0
         self.changed = asyncio.Event()
         self._lines: deque[LogLine] = deque(maxlen=MAX_LINES)
         self._asking = asyncio.ensure_future(ask(self))
+        self._asking.add_done_callback(self._has_ended)
 
     @property
     def latest(self) -> datetime | None:
@@ -150,14 +148,15 @@ class _Feed:
             self._lines.extend(news.lines)
             self._tell()
 
-    def fail(self, error: T3dError) -> None:
-        """Tell that nothing more will come."""
-        self.error = error
-        self._tell()
-
     def stop(self) -> None:
         """Nobody listens any more."""
         self._asking.cancel()
+
+    def _has_ended(self, asking: asyncio.Future[None]) -> None:
+        """Tell, where it failed, that nothing more will come."""
+        if not asking.cancelled() and (error := asking.exception()) is not None:
+            self.error = error
+            self._tell()
 
     def _tell(self) -> None:
         self.changed.set()

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from t3d_server import errors
+from t3d_server.api.bodies import place
 from t3d_server.errors import InvalidRequestError, Problem, T3dError
 from t3d_server.models import ProblemDetails, ProblemItem
 
@@ -96,7 +97,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  # as above
-    problems = [Problem(".".join(map(str, fault["loc"][1:])), fault["msg"]) for fault in error.errors()]
+    problems = [Problem(place(fault["loc"][1:]), fault["msg"]) for fault in error.errors()]
     return answer(InvalidRequestError("The request does not fit the API.", problems=problems))
 
 

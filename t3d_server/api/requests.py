@@ -1,4 +1,4 @@
-"""What the routes share: the service, the waiting time, and request bodies that are read within limits."""
+"""What the routes share: who may use them, the service, their queries, and bodies that are read within limits."""
 
 from __future__ import annotations
 
@@ -6,24 +6,46 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
+from pydantic_core import from_json
 
+from t3d_server.api.auth import may_administer, may_use
+from t3d_server.api.bodies import M, fitted
 from t3d_server.api.service import MAX_WAIT_S, Service
 from t3d_server.errors import InvalidRequestError, PayloadTooLargeError, Problem, UnsupportedMediaTypeError
+from t3d_server.packages.wording import did_you_mean
 
 MAX_JSON_BYTES = 16 * 1024**2
 _BLOCK_BYTES = 1024**2
-
-M = TypeVar("M", bound=BaseModel)
 
 
 async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
+
+async def _known_query(request: Request) -> None:
+    """Refuses what a route does not take: clients would believe that it is of effect."""
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    problems = [
+        Problem(
+            f"{name:.80}", f"unknown; this route takes {', '.join(known) or 'none'}{did_you_mean(name[:80], known)}"
+        )
+        for name in request.query_params
+        if name not in known
+    ]
+    if problems:
+        raise InvalidRequestError("The query does not fit the API.", problems=problems)
+
+
+# Who has no token learns nothing of the query.
+FOR_USERS = [Depends(may_use), Depends(_known_query)]
+"""Dependencies of the routes of v1 that need a token."""
+FOR_ADMINS = [Depends(may_administer), Depends(_known_query)]
+"""Dependencies of those that need an admin's."""
 
 Operations = Annotated[Service, Depends(_service)]
 """The service of the app."""
@@ -41,23 +63,33 @@ def json_body(model: type[M], *, of_any_type: bool = False) -> Callable[[Request
     """
 
     async def read(request: Request) -> M:
-        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        # A page in a browser can send other types to this server without asking first.
-        if content_type != "application/json" and not of_any_type:
-            raise UnsupportedMediaTypeError(f"Content-Type is {content_type!r:.80}; send application/json.")
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_JSON_BYTES:
-                raise PayloadTooLargeError(f"The body is larger than {MAX_JSON_BYTES} bytes.")
-        try:
-            return model.model_validate_json(bytes(body))
-        except ValidationError as error:
-            faults = error.errors(include_input=False, include_url=False, include_context=False)
-            problems = [Problem(".".join(map(str, fault["loc"])) or "body", fault["msg"]) for fault in faults]
-            raise InvalidRequestError("The body does not fit the API.", problems=problems) from error
+        return fitted(model, await json_content(request, of_any_type=of_any_type))
 
     return read
+
+
+async def json_content(request: Request, *, of_any_type: bool = False) -> Any:
+    """What a JSON body holds, whatever that is.
+
+    Raises:
+        UnsupportedMediaTypeError: Content-Type says that it is something else.
+        PayloadTooLargeError: it is larger than `MAX_JSON_BYTES`.
+        InvalidRequestError: it is no JSON.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    # A page in a browser can send other types to this server without asking first.
+    if content_type != "application/json" and not of_any_type:
+        raise UnsupportedMediaTypeError(f"Content-Type is {content_type!r:.80}; send application/json.")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_JSON_BYTES:
+            raise PayloadTooLargeError(f"The body is larger than {MAX_JSON_BYTES} bytes.")
+    try:
+        return from_json(bytes(body))
+    except ValueError as error:
+        problem = Problem("body", f"is no JSON: {error}")
+        raise InvalidRequestError("The body does not fit the API.", problems=[problem]) from error
 
 
 def described(model: type[BaseModel]) -> dict[str, Any]:

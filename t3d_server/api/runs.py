@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import BeforeValidator
 
-from t3d_server.api.auth import may_use
+from t3d_server.api.bodies import Draft
 from t3d_server.api.events import END, MEDIA_TYPE, last_seen, told
-from t3d_server.api.requests import Operations, WaitS, described, json_body
-from t3d_server.api.service import MAX_RUNS_PER_PAGE, RunPage
+from t3d_server.api.listing import MAX_RUNS_PER_PAGE, RunPage
+from t3d_server.api.negotiation import preferred
+from t3d_server.api.requests import FOR_USERS, Operations, WaitS, described, json_content
 from t3d_server.api.streams import ByteStream
 from t3d_server.models import LogLine, Run, RunRequest, RunStatus
 
-router = APIRouter(prefix="/v1", tags=["runs"], dependencies=[Depends(may_use)])
+router = APIRouter(prefix="/v1", tags=["runs"], dependencies=FOR_USERS)
 
 _LAST = "Id of the last event that was seen: only what came after it is told."
 _EVENTS: dict[int | str, dict[str, Any]] = {
@@ -23,10 +25,14 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 _TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 
+async def _draft(request: Request) -> Draft:
+    return Draft.of(await json_content(request))
+
+
 @router.post("/algorithms/{name}/runs", status_code=201, openapi_extra=described(RunRequest))
 async def submit(
     name: str,
-    content: Annotated[RunRequest, Depends(json_body(RunRequest))],
+    draft: Annotated[Draft, Depends(_draft)],
     response: Response,
     service: Operations,
     wait_s: WaitS = 0.0,
@@ -36,7 +42,7 @@ async def submit(
     ] = None,
 ) -> Run:
     """Run an algorithm on datasets. Once this has answered, the run will reach an end."""
-    run = await service.submit(name, content, wait_s, idempotency_key=idempotency_key)
+    run = await service.submit(name, draft, wait_s, idempotency_key=idempotency_key)
     response.headers["Location"] = f"/v1/runs/{run.id}"
     return run
 
@@ -44,12 +50,17 @@ async def submit(
 @router.get("/runs")
 async def runs(
     service: Operations,
-    limit: Annotated[int, Query(ge=1, le=MAX_RUNS_PER_PAGE)] = 50,
+    limit: Annotated[int, Query(ge=1, le=MAX_RUNS_PER_PAGE, description="Most runs on the page.")] = 50,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
-    algorithm: str | None = None,
-    status: RunStatus | None = None,
+    algorithm: Annotated[str | None, Query(description="Only runs of this algorithm.")] = None,
+    status: Annotated[
+        RunStatus | None, BeforeValidator(str.upper), Query(description="Only runs that are there; in any case.")
+    ] = None,
 ) -> RunPage:
-    """Runs, newest first."""
+    """Runs, newest first.
+
+    A page may have fewer runs than `limit`, or none, and yet a next one: go on while there is a `next_cursor`.
+    """
     return await service.runs(limit=limit, cursor=cursor, algorithm=algorithm, status=status)
 
 
@@ -63,7 +74,7 @@ async def run(run_id: str, service: Operations, wait_s: WaitS = 0.0) -> Run:
 async def log(request: Request, run_id: str, service: Operations) -> list[LogLine] | Response:
     """The log so far: JSON, or text where Accept asks for text/plain."""
     lines = await service.log(run_id)
-    if "text/plain" in request.headers.get("accept", ""):
+    if preferred(request.headers.get("accept", "*/*"), ("application/json", "text/plain")) == "text/plain":
         text = "".join(f"{line.time.isoformat()} {line.level} {line.message}\n" for line in lines)
         return Response(text, media_type="text/plain; charset=utf-8")
     return lines

@@ -5,88 +5,52 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from t3d_server import __version__
+from t3d_server.api.bodies import Draft
 from t3d_server.api.feeds import Feeds
-from t3d_server.api.listing import age, one_page
+from t3d_server.api.listing import RunPage, list_runs
+from t3d_server.api.ports import CoordinatorPort
 from t3d_server.api.workers import Workers
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.errors import (
     DatasetNotFoundError,
     ExpiredError,
+    Faults,
     InvalidRequestError,
     NotFoundError,
     Problem,
     RunNotFoundError,
     ServerUnavailableError,
 )
-from t3d_server.ids import is_id
 from t3d_server.models import (
     AlgorithmInfo,
     AlgorithmVersion,
     DatasetInfo,
     Device,
     LogLine,
-    Model,
     Publication,
     PublishRequest,
     Run,
-    RunNews,
-    RunRequest,
     RunStatus,
     ServerInfo,
 )
 from t3d_server.packages.folder import find_file
 from t3d_server.packages.parameters import args_schema
 from t3d_server.packages.registry import Registry
-from t3d_server.runs.records import EndedRun, RunRecords
+from t3d_server.runs.acceptance import accept
+from t3d_server.runs.records import RunRecords
 from t3d_server.storage.base import ObjectStore, exists
 
 MAX_WAIT_S = 60.0
 MAX_KEY_LENGTH = 255
-MAX_RUNS_PER_PAGE = 500
 READY_TIMEOUT_S = 5.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-class CoordinatorPort(Protocol):
-    """What the service asks of the coordinator, wherever that runs."""
-
-    async def submit(self, algorithm: str, request: RunRequest, key: str | None) -> Run:
-        """Accept a run; the same one again where the same key comes with the same request."""
-
-    async def get(self, run_id: str, wait_s: float) -> Run:
-        """A run that is live or has ended lately, after waiting for its end; else RunNotFoundError."""
-
-    async def cancel(self, run_id: str) -> Run:
-        """Cancel a run that is live or has ended lately; else RunNotFoundError."""
-
-    async def log(self, run_id: str) -> list[LogLine]:
-        """The log of a run that is live or has ended lately; else RunNotFoundError."""
-
-    async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
-        """What is new of a run that is live or has ended lately; else RunNotFoundError."""
-
-    async def live_runs(self) -> list[Run]:
-        """Runs that have not ended."""
-
-    async def publish(self, request: PublishRequest, wait_s: float) -> Publication:
-        """Publish a folder, or go on publishing it; returns after `wait_s` at the latest."""
-
-    async def use(self, name: str, version: str) -> AlgorithmInfo:
-        """Make a version the current one."""
-
-    async def remove(self, name: str, version: str, cancel_runs: bool) -> None:
-        """Remove a version once it has no live run."""
-
-    async def devices(self) -> list[Device]:
-        """Devices that the cluster has."""
 
 
 @dataclass(frozen=True)
@@ -96,22 +60,12 @@ class Limits:
     Attributes:
         max_dataset_bytes: largest upload.
         max_blob_bytes: largest file of an algorithm folder.
+        max_run_s: longest time an attempt at a run may take.
     """
 
     max_dataset_bytes: int
     max_blob_bytes: int
-
-
-class RunPage(Model):
-    """A page of runs, newest first.
-
-    Attributes:
-        runs: the runs.
-        next_cursor: gives the next page, also after one that has few runs, or none; None on the last one.
-    """
-
-    runs: list[Run]
-    next_cursor: str | None = None
+    max_run_s: float
 
 
 @dataclass(frozen=True)
@@ -152,6 +106,7 @@ class Service:
             limits={
                 "max_dataset_bytes": self.limits.max_dataset_bytes,
                 "max_blob_bytes": self.limits.max_blob_bytes,
+                "max_run_s": self.limits.max_run_s,
                 "max_wait_s": MAX_WAIT_S,
             },
         )
@@ -213,9 +168,14 @@ class Service:
         """A dataset's file or a range of it, opened when this returns."""
         return self.workers.iterate(await self.workers.run(self.datasets.open, dataset_id, offset, length))
 
-    async def array(self, dataset_id: str, name: str, media_type: str) -> AsyncGenerator[bytes]:
-        """One array of a dataset in another format; see `DatasetStore.open_array`."""
-        return self.workers.iterate(await self.workers.run(self.datasets.open_array, dataset_id, name, media_type))
+    async def array_size_bytes(self, dataset_id: str, name: str, media_type: str) -> int | None:
+        """Size of one array of a dataset in another format; see `DatasetStore.array_size`."""
+        return await self.workers.run(self.datasets.array_size, dataset_id, name, media_type)
+
+    async def array(self, dataset_id: str, name: str, media_type: str) -> tuple[int, AsyncGenerator[bytes]]:
+        """One array of a dataset in another format, and its size in bytes; see `DatasetStore.open_array`."""
+        size_bytes, chunks = await self.workers.run(self.datasets.open_array, dataset_id, name, media_type)
+        return size_bytes, self.workers.iterate(chunks)
 
     async def delete(self, dataset_id: str) -> None:
         """Remove a dataset."""
@@ -282,25 +242,34 @@ class Service:
         await self.coordinator.remove(name, version, cancel_runs)
 
     async def submit(
-        self, algorithm: str, request: RunRequest, wait_s: float = 0.0, *, idempotency_key: str | None = None
+        self, algorithm: str, draft: Draft, wait_s: float = 0.0, *, idempotency_key: str | None = None
     ) -> Run:
         """Accept a run, and wait up to `wait_s` for its end.
 
         Args:
             algorithm: what to run.
-            request: how.
+            draft: how.
             wait_s: longest time to wait, in seconds.
             idempotency_key: chosen by the caller; the same request with it again gives the same run.
 
         Raises:
-            InvalidRequestError: the key is empty or too long, or was used for another request.
-            DatasetNotFoundError: naming every input dataset that is not there.
+            InvalidRequestError: the draft has faults, the key is empty or too long, or was used for another request;
+                or several things are wrong: all are told.
+            DatasetNotFoundError, ExpiredError: naming every input dataset that is not there.
             T3dError: as `Coordinator.submit`.
         """
-        if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_KEY_LENGTH:
-            raise InvalidRequestError(f"The Idempotency-Key has to have 1 to {MAX_KEY_LENGTH} characters.")
-        await self._require_datasets(request.input_dataset_ids)
-        run = await self.coordinator.submit(algorithm, request, idempotency_key)
+        faults = Faults()
+        if draft.fault is not None:
+            faults.add("body", draft.fault)
+        with faults.at("Idempotency-Key"):
+            _check_key(idempotency_key)
+        with faults.at("input_dataset_ids"):
+            await self._require_datasets(draft.request.input_dataset_ids)
+        if faults:  # it is refused: the coordinator is not asked, who would accept it, but what it would say is told
+            with faults.at("algorithm"):
+                await self._check(algorithm, draft)
+            faults.raise_if_any()
+        run = await self.coordinator.submit(algorithm, draft.request, idempotency_key)
         return await self.run(run.id, wait_s) if wait_s > 0 else run
 
     async def run(self, run_id: str, wait_s: float = 0.0) -> Run:
@@ -345,48 +314,18 @@ class Service:
         algorithm: str | None = None,
         status: RunStatus | None = None,
     ) -> RunPage:
-        """Runs, newest first, live and ended ones.
+        """Runs, newest first, live and ended ones; see `listing.list_runs`."""
+        live = await self.coordinator.live_runs()
+        return await list_runs(
+            live, self.records, self.workers, limit=limit, cursor=cursor, algorithm=algorithm, status=status
+        )
 
-        A page may have fewer runs than it may have, or none, and yet a next one: a bounded part of the index is looked
-        at for each.
-
-        Args:
-            limit: most runs on the page.
-            cursor: `next_cursor` of the page before.
-            algorithm: only runs of this one.
-            status: only runs that are there.
-        """
-        if cursor is not None and not is_id(cursor):
-            raise InvalidRequestError(
-                "The page is unknown.", problems=[Problem("cursor", "give next_cursor as it was")]
-            )
-        # Live runs come first: one that ends in between is met twice rather than never.
-        live = {
-            run.id: run
-            for run in await self.coordinator.live_runs()
-            if algorithm in (None, run.algorithm)
-            and status in (None, run.status)
-            and (cursor is None or age(run.id) > age(cursor))
-        }
-
-        def ids() -> tuple[list[str], str | None]:
-            ended: Iterable[EndedRun] = ()
-            if status is None or status.ended:
-                ended = self.records.ended_runs(start_after=cursor)
-            return one_page(
-                live, ended, lambda run: algorithm in (None, run.algorithm) and status in (None, run.status), limit
-            )
-
-        page, next_cursor = await self.workers.run(ids)
-        runs = await asyncio.gather(*(self._listed(run_id, live) for run_id in page))
-        return RunPage(runs=[run for run in runs if run is not None], next_cursor=next_cursor)
-
-    async def _listed(self, run_id: str, live: Mapping[str, Run]) -> Run | None:
-        """A run of a page, None if its record was removed meanwhile."""
-        try:
-            return live.get(run_id) or await self.workers.run(self.records.find, run_id)
-        except NotFoundError:
-            return None
+    async def _check(self, algorithm: str, draft: Draft) -> None:
+        """Raises what the coordinator would."""
+        manifest = (await self.version(algorithm, draft.request.version)).manifest
+        if "input_dataset_ids" in draft.unread:  # then any number is right
+            manifest = manifest.model_copy(update={"inputs": None})
+        accept(manifest, draft.request, await self.coordinator.devices(), "", self.limits.max_run_s)
 
     async def _require_datasets(self, dataset_ids: Sequence[str]) -> None:
         unique = list(dict.fromkeys(dataset_ids))
@@ -408,6 +347,11 @@ class Service:
         except NotFoundError as fault:
             return fault
         return None
+
+
+def _check_key(idempotency_key: str | None) -> None:
+    if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_KEY_LENGTH:
+        raise InvalidRequestError(f"The Idempotency-Key has to have 1 to {MAX_KEY_LENGTH} characters.")
 
 
 def _blob_key(sha256: str) -> str:

@@ -32,6 +32,7 @@ WRITABLE = (NPY, TIFF, PNG)
 
 _NPY_HEADER_BYTES = 16384
 
+_ALIASES = {"application/octet-stream": HDF5, "image/jpg": JPEG}
 _EXTENSIONS = {
     ".h5": HDF5,
     ".hdf5": HDF5,
@@ -66,8 +67,7 @@ def readable(content_type: str) -> str:
         UnsupportedMediaTypeError: it names none of them.
     """
     plain = content_type.partition(";")[0].strip().lower()
-    if plain == "application/octet-stream":
-        return HDF5
+    plain = _ALIASES.get(plain, plain)
     if plain not in READABLE:
         raise UnsupportedMediaTypeError(f"content type {content_type!r} is not read; {', '.join(READABLE)} are")
     return plain
@@ -249,9 +249,9 @@ def encode_array(
         tiff.write(array, file, axes=axes, spacing=spacing, spacing_unit=spacing_unit)
 
 
-def npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
-    """What stands in front of the bytes of a C-ordered array in an npy file."""
+def npy_parts(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[bytes, int]:
+    """What stands in front of the bytes of a C-ordered array in an npy file, and how many those are."""
     header = io.BytesIO()
     described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, described)
-    return header.getvalue()
+    return header.getvalue(), math.prod(shape) * dtype.itemsize

@@ -119,7 +119,18 @@ class DatasetStore:
         with self._named(dataset_id):
             return self._store.get(_key(dataset_id), offset=offset, length=length)
 
-    def open_array(self, dataset_id: str, name: str, media_type: str) -> Iterator[bytes]:
+    def array_size(self, dataset_id: str, name: str, media_type: str) -> int | None:
+        """Size in bytes of one array in a format for other programs, None where only writing it tells.
+
+        Raises:
+            DatasetNotFoundError, ExpiredError: there is no such dataset.
+            InvalidRequestError: it has no such array.
+        """
+        self.size(dataset_id)
+        header, length = self._npy_parts(dataset_id, name)
+        return len(header) + length if media_type == formats.NPY else None
+
+    def open_array(self, dataset_id: str, name: str, media_type: str) -> tuple[int, Iterator[bytes]]:
         """Stream one array in a format for other programs.
 
         Args:
@@ -127,22 +138,18 @@ class DatasetStore:
             name: key of the array.
             media_type: one of `formats.WRITABLE`.
 
+        Returns:
+            Its size in bytes, and the bytes.
+
         Raises:
             DatasetNotFoundError, ExpiredError: there is no such dataset.
             InvalidRequestError: it has no such array.
             UnsupportedMediaTypeError: the format cannot hold this array.
         """
-        self.size(dataset_id)
+        header, length = self._npy_parts(dataset_id, name)
         contents = self._contents(dataset_id)
-        array = contents.arrays.get(name)
-        if array is None:
-            there = ", ".join(contents.arrays) or "none"
-            raise InvalidRequestError(f"dataset {dataset_id} has no array {name!r}; its arrays: {there}")
         if media_type == formats.NPY and name in contents.offsets:
-            dtype = np.dtype(array.dtype)
-            length = int(np.prod(array.shape, dtype=np.int64)) * dtype.itemsize
-            body = self.open(dataset_id, contents.offsets[name], length)
-            return _chain(formats.npy_header(array.shape, dtype), body)
+            return len(header) + length, _chain(header, self.open(dataset_id, contents.offsets[name], length))
         return self._encoded(dataset_id, name, media_type, contents)
 
     def read(self, dataset_id: str, keys: Sequence[str] = ()) -> dict[str, Any]:
@@ -236,7 +243,16 @@ class DatasetStore:
         # The limit is for what comes in; what is stored stays readable when it is lowered.
         return hdf5.inspect(file, max_bytes=sys.maxsize)
 
-    def _encoded(self, dataset_id: str, name: str, media_type: str, contents: hdf5.Contents) -> Iterator[bytes]:
+    def _npy_parts(self, dataset_id: str, name: str) -> tuple[bytes, int]:
+        arrays = self._contents(dataset_id).arrays
+        if name not in arrays:
+            there = ", ".join(arrays) or "none"
+            raise InvalidRequestError(f"dataset {dataset_id} has no array {name!r:.300}; its arrays: {there}")
+        return formats.npy_parts(arrays[name].shape, np.dtype(arrays[name].dtype))
+
+    def _encoded(
+        self, dataset_id: str, name: str, media_type: str, contents: hdf5.Contents
+    ) -> tuple[int, Iterator[bytes]]:
         array = self.read(dataset_id, [name])[name]
         axes, spacing = layout_of(name, array.ndim, contents.axes, contents.spacing)
         with self._temporary() as path:
@@ -250,11 +266,12 @@ class DatasetStore:
                 spacing=spacing,
                 spacing_unit=contents.spacing_unit,
             )
+            size_bytes = file.seek(0, io.SEEK_END)
             file.seek(0)
         except BaseException:
             file.close()
             raise
-        return _drain(file)
+        return size_bytes, _drain(file)
 
 
 class _StoredFile(io.RawIOBase):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from t3d_server.errors import DeviceNotSupportedError, InvalidRequestError, Problem
+from t3d_server.errors import DeviceNotSupportedError, Faults, InvalidRequestError, Problem
 from t3d_server.models import Device, Manifest, Run, RunRequest, TolerantRunRequest, utc_now
 from t3d_server.packages.parameters import resolve_args
 
@@ -47,18 +47,24 @@ def accept(
     Raises:
         InvalidArgsError: args do not fit the parameters.
         DeviceNotSupportedError: the algorithm does not run on the device, or the cluster lacks it.
-        InvalidRequestError: the run is to take longer than it may, or has too few or too many inputs.
+        InvalidRequestError: the run is to take longer than it may, has too few or too many inputs, or several things
+            are wrong with it: all are told.
     """
-    if request.timeout_s is not None and request.timeout_s > max_run_s:
-        found = f"found {request.timeout_s:g}, but a run may take at most {max_run_s:g} s here (T3D_MAX_RUN_S)"
-        raise InvalidRequestError("The run is to take too long.", problems=[Problem("timeout_s", found)])
-    _check_count(manifest, len(request.input_dataset_ids))
-    device, warnings = _resolve_device(manifest, request.device, devices)
-    args = request.args
+    args, ignored = request.args, list[str]()
     if isinstance(request, TolerantRunRequest):
         known = {parameter.name for parameter in manifest.additional_parameters}
-        warnings += [f"args.{name:.80}: unknown and ignored" for name in args if name not in known]
+        ignored = [name for name in args if name not in known]
         args = {name: value for name, value in args.items() if name in known}
+    faults = Faults()
+    with faults.at("timeout_s"):
+        _check_timeout(request.timeout_s, max_run_s)
+    with faults.at("input_dataset_ids"):
+        _check_count(manifest, len(request.input_dataset_ids))
+    with faults.at("device"):
+        device, warnings = _resolve_device(manifest, request.device, devices)
+    with faults.at("args"):
+        args = resolve_args(manifest.additional_parameters, args)
+    faults.raise_if_any()
     run = Run(
         id=run_id,
         algorithm=manifest.name,
@@ -66,16 +72,22 @@ def accept(
         device=request.device,
         resolved_device=device,
         input_dataset_ids=request.input_dataset_ids,
-        args=resolve_args(manifest.additional_parameters, args),
+        args=args,
         timeout_s=request.timeout_s or min(manifest.timeout_s or max_run_s, max_run_s),
         created_at=utc_now(),
     )
-    return run, warnings
+    return run, warnings + [f"args.{name:.80}: unknown and ignored" for name in ignored]
 
 
 def request_sha256(algorithm: str, request: RunRequest) -> str:
     """Hash of what is asked for, to tell whether the same is asked for again."""
     return hashlib.sha256(f"{algorithm}\n{request.model_dump_json()}".encode()).hexdigest()
+
+
+def _check_timeout(timeout_s: float | None, max_run_s: float) -> None:
+    if timeout_s is not None and timeout_s > max_run_s:
+        message = f"found {timeout_s:g}, but a run may take at most {max_run_s:g} s here (T3D_MAX_RUN_S)"
+        raise InvalidRequestError("The run is to take too long.", problems=[Problem("timeout_s", message)])
 
 
 def _check_count(manifest: Manifest, count: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +59,7 @@ class Resources:
         max_dataset_bytes: largest dataset.
         max_package_bytes: largest package.
         max_package_files: most files in a package.
+        cors_origins: origins whose pages browsers let use the HTTP API; "*" for all.
         v0_address: host and port of the v0 API without a token; None where it is off.
     """
 
@@ -74,6 +75,7 @@ class Resources:
     max_dataset_bytes: int
     max_package_bytes: int
     max_package_files: int
+    cors_origins: Sequence[str] = ()
     v0_address: tuple[str, int] | None = None
 
 

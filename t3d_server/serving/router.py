@@ -8,16 +8,16 @@ from contextlib import suppress
 from typing import Any, TypedDict, Unpack
 
 import ray
-from pydantic import ValidationError
 from ray import serve
 from ray.exceptions import TaskCancelledError
 
 from t3d_server.api.app import create_app
 from t3d_server.api.backpressure import IMPORT_PATH
+from t3d_server.api.bodies import Draft
 from t3d_server.api.service import MAX_WAIT_S, Limits, Service
 from t3d_server.api.v0.listener import listen
-from t3d_server.errors import InvalidDatasetError, InvalidRequestError, Problem, T3dError
-from t3d_server.models import AlgorithmInfo, DatasetInfo, Device, LogLine, Run, RunRequest
+from t3d_server.errors import InvalidDatasetError, T3dError
+from t3d_server.models import AlgorithmInfo, DatasetInfo, Device, LogLine, Run
 from t3d_server.packages.registry import Registry
 from t3d_server.serving.calls import CoordinatorClient
 from t3d_server.serving.coordinator_actor import start_coordinator
@@ -53,7 +53,7 @@ class Router:
         log_with_serve()
         resources = connect()
         ray.get(start_coordinator(connect).follow_serve.remote())  # it may be there: it outlives this process
-        self._tokens = resources.tokens
+        self._tokens, self._cors_origins = resources.tokens, resources.cors_origins
         self._service = Service(
             datasets=resources.datasets,
             registry=Registry(resources.store),
@@ -61,14 +61,14 @@ class Router:
             store=resources.store,
             coordinator=CoordinatorClient(),
             scratch=resources.scratch,
-            limits=Limits(resources.max_dataset_bytes, resources.max_package_bytes),
+            limits=Limits(resources.max_dataset_bytes, resources.max_package_bytes, resources.run_limits.max_run_s),
         )
         if resources.v0_address is not None:
             listen(self._service, *resources.v0_address)
 
     def __serve_build_asgi_app__(self) -> Any:
         """The HTTP application, made once the router is."""
-        return create_app(self._service, self._tokens)
+        return create_app(self._service, self._tokens, cors_origins=self._cors_origins)
 
     async def post_data(self, datasets: Sequence[Mapping[str, Any]]) -> list[str]:
         """Store datasets, all or none.
@@ -121,12 +121,8 @@ class Router:
         **options: Unpack[RunOptions],
     ) -> Run:
         """Submit a run; returns as soon as it is accepted. The same again with the same key gives the same run."""
-        try:
-            request = RunRequest(input_dataset_ids=input_dataset_ids, args=args or {}, **options)
-        except ValidationError as error:
-            problems = [Problem(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors()]
-            raise InvalidRequestError("The request does not fit the API.", problems=problems) from None
-        return await self._service.submit(algorithm, request, idempotency_key=idempotency_key)
+        draft = Draft.of({"input_dataset_ids": input_dataset_ids, "args": args or {}, **options})
+        return await self._service.submit(algorithm, draft, idempotency_key=idempotency_key)
 
     async def run(
         self,

@@ -54,6 +54,7 @@ MAX_DATASET_BYTES = 128 * 1024**2
 MAX_BLOB_BYTES = 1024**2
 MAX_RUN_S = 60.0
 KEEP_S = 86_400.0
+ORIGIN = "https://viewer.example.org"
 MAX_QUEUED = 20
 PROBE = {
     "pyproject.toml": """
@@ -358,9 +359,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         RunLimits(max_run_s=MAX_RUN_S, cancel_grace_s=20, max_queued=MAX_QUEUED, max_queued_per_algorithm=MAX_QUEUED),
     )
     coordinator = LocalCoordinator(dispatcher.coordinator, registry, store, folder)
-    limits = Limits(max_dataset_bytes=MAX_DATASET_BYTES, max_blob_bytes=MAX_BLOB_BYTES)
+    limits = Limits(max_dataset_bytes=MAX_DATASET_BYTES, max_blob_bytes=MAX_BLOB_BYTES, max_run_s=MAX_RUN_S)
     service = Service(datasets, registry, records, store, coordinator, scratch, limits)
-    app = create_app(service, {"a-user": Role.USE, "an-admin": Role.ADMIN})
+    app = create_app(service, {"a-user": Role.USE, "an-admin": Role.ADMIN}, cors_origins=[ORIGIN])
     with _serving(app) as url:
         yield Server(url, store, service, scratch)
 

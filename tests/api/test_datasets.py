@@ -65,6 +65,12 @@ def test_a_png_arrives_under_the_key_that_was_asked_for(server: Server) -> None:
     assert list(info["arrays"]) == ["mask"]
 
 
+def test_a_jpeg_may_be_called_a_jpg(server: Server) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((5, 6), np.uint8)).save(buffer, "JPEG")
+    assert upload(server, buffer.getvalue(), "image/jpg").json()["axes"] == "YX"
+
+
 @pytest.mark.parametrize(
     ("content", "content_type", "query", "status", "code"),
     [
@@ -203,11 +209,49 @@ def test_one_array_comes_in_the_format_that_is_asked_for(server: Server) -> None
         "image/png": "png",
         "image/tiff": "tiff",
         "text/html, image/png;q=.1": "png",
+        "image/*": "tiff",
     }.items():
         response = server.request("GET", f"/v1/datasets/{dataset_id}?array=mask", headers={"Accept": accept})
         content = io.BytesIO(response.content)
         assert kind in response.headers["Content-Type"]
         assert np.array_equal(np.load(content) if kind == "npy" else np.asarray(Image.open(content)), mask)
+
+
+ARRAYS = [(f"?array={name}", kind) for name in ("image", "mask") for kind in ("*/*", "image/*")]
+REPRESENTATIONS = [("", "*/*"), *ARRAYS]
+"""What can be got of a dataset, and by which Accept."""
+
+
+@pytest.mark.parametrize(("query", "accept"), REPRESENTATIONS)
+def test_head_tells_what_get_does(server: Server, stored: tuple[str, bytes], query: str, accept: str) -> None:
+    """But for the size of what has to be converted to learn it."""
+    path, headers = f"/v1/datasets/{stored[0]}{query}", {"Accept": accept}
+    got, told = (server.request(method, path, headers=headers) for method in ("GET", "HEAD"))
+    assert (got.headers["Content-Length"], told.content) == (str(len(got.content)), b"")
+    assert told.headers.get("Content-Length") == (None if accept == "image/*" else got.headers["Content-Length"])
+    for each in (got.headers, told.headers):
+        each.pop("Content-Length", None)
+        each.pop("Date")
+    assert got.headers == told.headers
+
+
+def test_a_tag_is_of_one_representation(server: Server, stored: tuple[str, bytes]) -> None:
+    asked = [(f"/v1/datasets/{stored[0]}{query}", {"Accept": accept}) for query, accept in REPRESENTATIONS]
+    tags = [server.request("HEAD", path, headers=headers).headers["ETag"] for path, headers in asked]
+    assert len({tag.removeprefix("W/") for tag in tags}) == len(tags)
+    assert [tag.startswith("W/") for tag in tags] == [accept == "image/*" for _, accept in REPRESENTATIONS]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(("query", "accept"), REPRESENTATIONS)
+def test_who_has_it_is_told_so(server: Server, stored: tuple[str, bytes], query: str, accept: str, method: str) -> None:
+    path = f"/v1/datasets/{stored[0]}{query}"
+    tag = server.request("HEAD", path, headers={"Accept": accept}).headers["ETag"]
+    for known, status in ((tag, 304), (f'"other", {tag}', 304), ("*", 304), ('"other"', 200)):
+        answer = server.request(method, path, headers={"Accept": accept, "If-None-Match": known})
+        assert (answer.status_code, answer.headers["ETag"]) == (status, tag)
+        assert "immutable" in answer.headers["Cache-Control"]
+    assert server.request(method, f"/v1/datasets/{new_id()}", headers={"If-None-Match": "*"}).status_code == 404
 
 
 def test_arrays_that_are_not_there_and_formats_that_are_not_written_are_told(
@@ -229,7 +273,8 @@ def test_arrays_that_are_not_there_and_formats_that_are_not_written_are_told(
 @pytest.mark.parametrize("route", ["", "/info", "?array=image"])
 def test_unknown_ids_are_not_found(server: Server, dataset_id: str, route: str) -> None:
     for method in ("GET", "HEAD", "DELETE"):
-        assert server.request(method, f"/v1/datasets/{dataset_id}{route}").status_code in (404, 405)
+        if method != "DELETE" or "?" not in route:
+            assert server.request(method, f"/v1/datasets/{dataset_id}{route}").status_code in (404, 405)
 
 
 def test_a_deleted_dataset_is_gone(server: Server) -> None:

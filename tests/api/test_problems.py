@@ -69,6 +69,35 @@ def test_all_that_is_wrong_with_a_request_is_told_at_once(server: Server) -> Non
     assert [item["key"] for item in response.json()["errors"]] == ["limit", "status"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "key", "meant"),
+    [
+        ("GET", "/v1/runs?stauts=FAILED", "stauts", "status"),
+        ("POST", "/v1/datasets?Spacing=1,1", "Spacing", "spacing"),
+        ("DELETE", "/v1/algorithms/probe/9.9.9?run=cancel", "run", "runs"),
+        ("GET", "/v1/algorithms?algorithm_type=x", "algorithm_type", None),
+        ("GET", "/v1?x", "x", None),
+    ],
+)
+def test_a_query_that_a_route_does_not_know_is_refused(
+    server: Server, method: str, path: str, key: str, meant: str | None
+) -> None:
+    """Rather than ignored; but not by the v0 API, whose clients rely on that."""
+    response = server.request(method, path)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+    [problem] = response.json()["errors"]
+    assert problem["key"] == key
+    assert meant is None or f"did you mean {meant!r}?" in problem["message"]
+    assert server.request("GET", f"/api/v0/algorithm/all?{path.partition('?')[2]}").status_code == 200
+
+
+def test_every_parameter_of_a_query_is_described(server: Server) -> None:
+    paths = server.request("GET", "/v1/openapi.json").json()["paths"]
+    operations = [operation for path in paths.values() for operation in path.values()]
+    given = [each for operation in operations for each in operation.get("parameters", []) if each["in"] != "path"]
+    assert [each["name"] for each in given if not each.get("description")] == []
+
+
 def test_the_description_lists_every_route(server: Server) -> None:
     paths = server.request("GET", "/v1/openapi.json").json()["paths"]
     assert {"get", "head", "delete"} == set(paths["/v1/datasets/{dataset_id}"])

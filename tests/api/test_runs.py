@@ -41,6 +41,8 @@ def test_a_run_is_accepted_followed_and_logged(server: Server, image: str) -> No
     assert [line["message"] for line in server.request("GET", path).json()] == ["mode add"]
     text = server.request("GET", path, headers={"Accept": "text/plain"})
     assert text.text.endswith(" INFO mode add\n")
+    both = server.request("GET", path, headers={"Accept": "application/json, text/plain, */*"})
+    assert both.headers["Content-Type"] == "application/json"
 
 
 def test_submitting_can_wait_for_the_end(server: Server, image: str) -> None:
@@ -151,6 +153,36 @@ def test_every_wrong_arg_is_told_at_once(server: Server, image: str) -> None:
     assert {item["key"] for item in response.json()["errors"]} == {f"args.{name}" for name in args}
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "body", "keys"),
+    [
+        ("probe", {"timeout_s": 61, "device": "gpu", "args": {"amount": 11}}, {"timeout_s", "device", "args.amount"}),
+        ("probe", {"inputs": [], "args": {"amont": 1}}, {"inputs", "args.amont"}),
+        ("probe", {"device": "tpu", "timeout_s": 61}, {"device", "timeout_s"}),
+        ("probe", {"input_dataset_ids": "x", "args": {"weight": ""}}, {"input_dataset_ids", "args.weight"}),
+        ("probe", {"input_dataset_ids": [1], "timeout_s": -1}, {"input_dataset_ids[0]", "timeout_s"}),
+        ("probe", {"input_dataset_ids": ["x"], "args": {"weight": ""}}, {"input_dataset_ids[0]", "args.weight"}),
+        ("prob", {"input_dataset_ids": ["x"], "devise": "cpu"}, {"input_dataset_ids[0]", "devise", "algorithm"}),
+        ("probe", {"version": "9.9.9", "inputs": []}, {"algorithm", "inputs"}),
+    ],
+)
+def test_faults_of_several_kinds_are_told_at_once(
+    server: Server, image: str, algorithm: str, body: dict[str, Any], keys: set[str]
+) -> None:
+    path, content = f"/v1/algorithms/{algorithm}/runs", {"input_dataset_ids": [image], **body}
+    response = server.request("POST", path, json=content)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+    assert sorted(item["key"] for item in response.json()["errors"]) == sorted(keys)
+    response = server.request("POST", path, json=content, headers={"Idempotency-Key": ""})
+    assert {item["key"] for item in response.json()["errors"]} == {*keys, "Idempotency-Key"}
+
+
+def test_an_unknown_field_is_told_with_the_one_that_was_meant(server: Server) -> None:
+    [problem, _] = server.request("POST", RUNS, json={"input_datasets": []}).json()["errors"][::-1]
+    assert problem["key"] == "input_datasets"
+    assert "did you mean 'input_dataset_ids'?" in problem["message"]
+
+
 def test_every_missing_dataset_is_told_at_once(server: Server, image: str) -> None:
     missing = [new_id(), "x\x00y", "../etc", "é" * 300]
     response = server.request("POST", RUNS, json={"input_dataset_ids": [image, *missing]})
@@ -235,6 +267,7 @@ def test_pages_list_every_run_once_newest_first(server: Server, image: str) -> N
     assert listed == [run.id for run in everything]
     with server.client() as client:
         assert [run.id for run in client.runs(status="RUNNING")] == [forever]
+        assert [run["id"] for run in server.request("GET", "/v1/runs?status=running").json()["runs"]] == [forever]
         assert forever not in [run.id for run in client.runs(status="COMPLETED")]
         assert client.runs(algorithm="nothing") == []
         client.cancel(forever)

@@ -340,7 +340,7 @@ def test_clients_reach_the_store_by_presigned_urls(
         s3_store,
         None,  # type: ignore[arg-type]  # no runs here
         tmp_path,
-        Limits(2**20, 2**20),
+        Limits(2**20, 2**20, 60.0),
     )
     content = hdf5(points=np.arange(4, dtype=np.uint8))
     with serving(create_v0(service, Gate(None))) as url:

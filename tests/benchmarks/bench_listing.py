@@ -144,7 +144,7 @@ def main() -> None:
         datasets = DatasetStore(store, scratch=Path(folder), max_dataset_bytes=0)
         records = RunRecords(store)
         coordinator: Any = Idle()
-        service = Service(datasets, Registry(store), records, store, coordinator, Path(folder), Limits(0, 0))
+        service = Service(datasets, Registry(store), records, store, coordinator, Path(folder), Limits(0, 0, 0.0))
 
         print(f"{count} ended runs; best of {REPEATS}")
         measure("the bare index: one listing of 1000 keys", lambda: asyncio.to_thread(_list_1000, store), store)

@@ -102,10 +102,10 @@ def test_an_array_leaves_as_npy_without_the_rest_of_the_file(datasets: DatasetSt
     datasets.info(info.id)
     objects.read_bytes = 0
     np.testing.assert_array_equal(
-        np.load(io.BytesIO(b"".join(datasets.open_array(info.id, "other", formats.NPY)))), IMAGE
+        np.load(io.BytesIO(b"".join(datasets.open_array(info.id, "other", formats.NPY)[1]))), IMAGE
     )
     assert objects.read_bytes == IMAGE.nbytes
-    flags = np.load(io.BytesIO(b"".join(datasets.open_array(info.id, "flags", formats.NPY))))
+    flags = np.load(io.BytesIO(b"".join(datasets.open_array(info.id, "flags", formats.NPY)[1])))
     assert flags.tolist() == [True, False]
 
 
@@ -113,7 +113,7 @@ def test_an_array_leaves_as_tiff_with_its_axes_and_spacing(datasets: DatasetStor
     mask = (IMAGE > 9).astype(np.uint8)[:3]
     info = datasets.add({"image": IMAGE[:3], "axes": "ZYX", "mask": mask, "spacing": (2, 1, 1)})
     for name in ("image", "mask"):
-        (tmp_path / "a.tif").write_bytes(b"".join(datasets.open_array(info.id, name, formats.TIFF)))
+        (tmp_path / "a.tif").write_bytes(b"".join(datasets.open_array(info.id, name, formats.TIFF)[1]))
         with tifffile.TiffFile(tmp_path / "a.tif") as file:
             assert file.series[0].axes == "ZYX"
             assert 'PhysicalSizeZ="2.0"' in (file.ome_metadata or "")
@@ -177,7 +177,7 @@ def test_datasets_live_on_s3(s3_store: S3ObjectStore, tmp_path: Path) -> None:
     datasets = pickle.loads(pickle.dumps(datasets))
     assert datasets.info(info.id) == info
     np.testing.assert_array_equal(datasets.read(info.id)["image"], IMAGE)
-    array = np.load(io.BytesIO(b"".join(datasets.open_array(info.id, "image", formats.NPY))))
+    array = np.load(io.BytesIO(b"".join(datasets.open_array(info.id, "image", formats.NPY)[1])))
     np.testing.assert_array_equal(array, IMAGE)
     datasets.delete(info.id)
     with pytest.raises(DatasetNotFoundError):

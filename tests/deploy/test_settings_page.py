@@ -15,7 +15,7 @@ ROW = re.compile(r"^\| `(T3D_\w+)` \|([^|]*)\|(?: `([^|`]*)`)? \| [^|]+ \|$", re
 
 def written(default: Any) -> str:
     """A default as it would stand in the environment; empty for none."""
-    return "" if default in (None, {}) else json.dumps(default).strip('"').removesuffix(".0")
+    return "" if default in (None, {}, []) else json.dumps(default).strip('"').removesuffix(".0")
 
 
 def unit(name: str) -> str:

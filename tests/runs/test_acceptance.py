@@ -32,6 +32,14 @@ def test_the_number_of_inputs_is_that_which_the_algorithm_takes(
         assert str(problem) == f"input_dataset_ids: found {count} datasets, tested 1.0.0 takes {allowed}"
 
 
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    manifest = Manifest(name="tested", version="1.0.0", inputs=InputInfo(min_datasets=1))
+    request = RunRequest(input_dataset_ids=[], args={"colour": "red"}, device="gpu", timeout_s=61)
+    with pytest.raises(InvalidRequestError) as caught:
+        accept(manifest, request, ["cpu"], new_id(), 60)
+    assert [each.key for each in caught.value.problems] == ["timeout_s", "input_dataset_ids", "device", "args.colour"]
+
+
 def test_a_tolerant_request_has_unknown_args_left_out_with_a_warning() -> None:
     manifest = Manifest(name="m", version="1.0.0")
     run, warnings = accept(manifest, TolerantRunRequest(input_dataset_ids=[], args={"colour": "red"}), ["cpu"], "id")

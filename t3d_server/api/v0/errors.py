@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from t3d_server import errors
+from t3d_server.api.bodies import place
 from t3d_server.api.problems import STATUS, printable
 from t3d_server.api.v0.models import Failure, Fault
 from t3d_server.errors import Problem, T3dError
@@ -99,7 +101,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  # as above
-    return _invalid([Problem(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors()])
+    return _invalid([Problem(place(fault["loc"]), fault["msg"]) for fault in error.errors()])
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
@@ -113,7 +115,7 @@ async def _on_unexpected(request: Request, error: Exception) -> Response:
 
 
 def _invalid(problems: Sequence[Problem]) -> Response:
-    faults = [Fault(loc=printable(each.key).split("."), msg=printable(each.message)) for each in problems]
+    faults = [Fault(loc=re.findall(r"[^][.]+", printable(each.key)), msg=printable(each.message)) for each in problems]
     return _answer(422, Failure(detail=faults, code=_VALIDATION))
 
 

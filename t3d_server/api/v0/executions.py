@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from t3d_server.api.service import Service
@@ -18,8 +19,9 @@ from t3d_server.api.v0.algorithms import Algorithms, algorithm_id
 from t3d_server.api.v0.errors import InputsNotFoundError, NotStoppableError
 from t3d_server.api.v0.files import Files
 from t3d_server.api.v0.models import ExecuteRequest, ExecutionRecord, Status
-from t3d_server.errors import DatasetNotFoundError, ObjectNotFoundError, RunNotFoundError
+from t3d_server.errors import DatasetNotFoundError, NotFoundError, ObjectNotFoundError, RunNotFoundError
 from t3d_server.models import LogLine, Run, RunNews, RunStatus, TolerantRunRequest
+from t3d_server.runs.log import MAX_LINES
 from t3d_server.runs.records import v0_key
 from t3d_server.storage.base import read
 
@@ -41,7 +43,7 @@ class _Watched:
 
     asked: ExecuteRequest | None = None
     run: Run | None = None
-    lines: list[LogLine] = field(default_factory=list)
+    lines: deque[LogLine] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
     body: bytes = b""
     good_until: float = 0.0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -68,19 +70,17 @@ class Executions:
         Raises:
             AlgorithmNotFoundError, VersionNotFoundError: there is no such algorithm, or minor version.
             InputsNotFoundError: inputs are not there.
-            T3dError: as `Service.submit`.
+            T3dError: as `Coordinator.submit`.
         """
         line = await self._algorithms.by_id(request.algorithm_id)
         version = line.version(request.algorithm_minor_version)
-        run = await self._service.submit(
-            line.name,
-            TolerantRunRequest(
-                input_dataset_ids=await self._inputs(request.input_dataset_ids),
-                args=request.additional_parameters,
-                device=request.execution_device_override,
-                version=version,
-            ),
+        wanted = TolerantRunRequest(
+            input_dataset_ids=await self._inputs(request.input_dataset_ids),
+            args=request.additional_parameters,
+            device=request.execution_device_override,
+            version=version,
         )
+        run = await self._service.coordinator.submit(line.name, wanted, None)
         if request.session_token is None:
             request = request.model_copy(update={"session_token": str(uuid.uuid4())})
         content = request.model_dump_json().encode()
@@ -92,7 +92,7 @@ class Executions:
         """How an execution is, as JSON of `ExecutionRecord`.
 
         Raises:
-            RunNotFoundError: there is none.
+            RunNotFoundError, ExpiredError: there is none.
         """
         watched = self._watched.get(execution_id)
         if watched is None:
@@ -103,7 +103,7 @@ class Executions:
             if loop.time() >= watched.good_until:
                 try:
                     await self._refresh(execution_id, watched)
-                except RunNotFoundError:
+                except NotFoundError:
                     self._watched.pop(execution_id, None)
                     raise
                 watched.good_until = loop.time() + REFRESH_S
@@ -137,7 +137,7 @@ class Executions:
             watched.asked = await self._service.workers.run(self._asked, news.run)
         if news.run.status.ended:
             # The log is stored before the end is told, and is whole there.
-            watched.lines = await self._service.workers.run(self._service.records.log, execution_id)
+            watched.lines = deque(await self._service.workers.run(self._service.records.log, execution_id))
         elif news.run == watched.run and not news.lines:
             return
         else:
@@ -181,7 +181,7 @@ class Executions:
             return None
 
 
-def _record(run: Run, asked: ExecuteRequest, lines: list[LogLine]) -> ExecutionRecord:
+def _record(run: Run, asked: ExecuteRequest, lines: Iterable[LogLine]) -> ExecutionRecord:
     return ExecutionRecord(
         execution_id=run.id,
         algorithm_id=_algorithm_id(run),

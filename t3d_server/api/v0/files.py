@@ -22,7 +22,6 @@ from t3d_server.errors import (
     PayloadTooLargeError,
     Problem,
 )
-from t3d_server.ids import is_id
 from t3d_server.models import Model
 from t3d_server.storage.base import Presigner, exists, read
 
@@ -101,10 +100,9 @@ class Files:
         return None
 
     async def _is_dataset(self, dataset_id: str) -> bool:
-        if not is_id(dataset_id):
-            return False
+        """Whether it is there, and may become an input."""
         try:
-            await self._service.size_bytes(dataset_id)
+            await self._service.workers.run(self._service.datasets.require, dataset_id)
         except (DatasetNotFoundError, ExpiredError):
             return False
         return True

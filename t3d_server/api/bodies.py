@@ -1,0 +1,73 @@
+"""Reads what clients send into models, and tells all of it that does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from t3d_server.errors import InvalidRequestError, Problem
+from t3d_server.models import RunRequest
+from t3d_server.packages.wording import did_you_mean
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def fitted(model: type[M], content: object) -> M:
+    """What a client sent, as a model.
+
+    Raises:
+        InvalidRequestError: it does not fit; names every field.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise _unfit(model, error) from error
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A request for a run, as far as it can be read.
+
+    Attributes:
+        request: the request; fields that cannot be read have their defaults, and there are no inputs.
+        unread: names of these fields.
+        fault: what is wrong with them.
+    """
+
+    request: RunRequest
+    unread: frozenset[str] = frozenset()
+    fault: InvalidRequestError | None = None
+
+    @classmethod
+    def of(cls, content: object) -> Draft:
+        """What a client sent."""
+        try:
+            return cls(RunRequest.model_validate(content))
+        except ValidationError as error:
+            read = dict(content) if isinstance(content, Mapping) else {"input_dataset_ids": None}
+            unread = frozenset(str((*fault["loc"], "input_dataset_ids")[0]) for fault in error.errors())
+            request = RunRequest.model_validate(
+                {"input_dataset_ids": []} | {key: read[key] for key in read.keys() - unread}
+            )
+            return cls(request, unread, _unfit(RunRequest, error))
+
+
+def place(path: Iterable[str | int]) -> str:
+    """Where a problem is: `args.sigma`, `input_dataset_ids[1]`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def _unfit(model: type[BaseModel], error: ValidationError) -> InvalidRequestError:
+    faults = error.errors(include_input=False, include_url=False, include_context=False)
+    problems = [Problem(place(fault["loc"]) or "body", _message(model, fault)) for fault in faults]
+    return InvalidRequestError("The body does not fit the API.", problems=problems)
+
+
+def _message(model: type[BaseModel], fault: Mapping[str, Any]) -> str:
+    if fault["type"] != "extra_forbidden":
+        return str(fault["msg"])
+    known = model.model_fields
+    return f"unknown; the fields are: {', '.join(known)}{did_you_mean(str(fault['loc'][-1]), known)}"

@@ -1,0 +1,42 @@
+"""Which of several media types a client wants, by its Accept header (RFC 9110, section 12.5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def preferred(accept: str, offered: Sequence[str]) -> str | None:
+    """The type that the header gives the most weight to.
+
+    Args:
+        accept: the header, such as "text/html, image/*;q=0.8".
+        offered: types that there are.
+
+    Returns:
+        One of `offered`: of those of equal weight the one that the header names first, of those that one range takes
+        in the first; None where it takes none.
+    """
+    ranges: dict[str, tuple[float, int]] = {}
+    for index, part in enumerate(accept.split(",")):
+        kind, *parameters = part.strip().lower().split(";")
+        ranges.setdefault(kind.strip() or "*/*", (_weight(parameters), -index))
+
+    def rank(kind: str) -> tuple[float, int]:
+        # The most exact range that takes a type in decides for it.
+        exact = (each for each in (kind, f"{kind.partition('/')[0]}/*", "*/*") if each in ranges)
+        return ranges.get(next(exact, ""), (0.0, 0))
+
+    best = max(offered, key=rank)
+    return best if rank(best)[0] > 0 else None
+
+
+def _weight(parameters: Sequence[str]) -> float:
+    """The parameter `q`, from 0 to 1; 1 where there is none that can be read."""
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return min(1.0, max(0.0, float(value)))
+            except ValueError:
+                return 1.0
+    return 1.0
