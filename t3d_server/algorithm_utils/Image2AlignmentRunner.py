@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from t3d_server.algorithm_utils.arrays import Array
 from t3d_server.algorithm_utils.ImageRunner import ImageRunner
-from t3d_server.algorithm_utils.io_schemas import AlignmentSchema, from_tensor
+from t3d_server.algorithm_utils.io_schemas import NUMBERS, AlignmentSchema
 from t3d_server.errors import InvalidDatasetError
 
 
@@ -54,12 +55,9 @@ class Image2AlignmentRunner(ImageRunner):
         Returns:
             N-1 ids, in order.
         """
-        inference_output = from_tensor(inference_output)
-        if not isinstance(inference_output, (list, tuple, np.ndarray)):
-            raise TypeError(
-                "Image2Alignment: `inference` must return matrices as an array (N-1, 3, 3) or a list of N-1, "
-                f"but returned {type(inference_output).__name__}"
-            )
+        if not isinstance(inference_output, (list, tuple)):
+            form, words = Array("(N-1, 3, 3)", dtypes=NUMBERS), "matrices as an array (N-1, 3, 3) or a list of N-1"
+            inference_output = self._checked(inference_output, form, expected=words)
         expected = sum(layout.slices for layout in self._input_layouts()) - 1
         if len(inference_output) != expected:
             raise ValueError(
@@ -68,12 +66,12 @@ class Image2AlignmentRunner(ImageRunner):
             )
         return self.post_data([self._alignment(item) for item in inference_output])
 
-    @staticmethod
-    def _alignment(item: Any) -> dict[str, Any]:
+    def _alignment(self, item: Any) -> dict[str, Any]:
         alignment = dict(item) if isinstance(item, dict) else {"transform_matrix": item}
-        matrix = np.asarray(from_tensor(alignment.get("transform_matrix")))
-        if alignment.get("translation_matrix") is None and matrix.shape == (3, 3):
-            translation = np.eye(3)
-            translation[:2, 2] = matrix[:2, 2]
-            alignment["translation_matrix"] = translation
+        if "transform_matrix" in alignment:
+            form, words = Array("(3, 3)", dtypes=NUMBERS), "matrices (3, 3)"
+            matrix = self._checked(alignment["transform_matrix"], form, expected=words)
+            if alignment.get("translation_matrix") is None:
+                translation = alignment["translation_matrix"] = np.eye(3)
+                translation[:2, 2] = matrix[:2, 2]
         return alignment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from t3d_server.algorithm_utils.arrays import FLOATS, Array
 from t3d_server.algorithm_utils.ImageRunner import ImageRunner
 from t3d_server.algorithm_utils.io_schemas import EmbeddingSchema
 
@@ -32,12 +33,16 @@ class Image2EmbeddingRunner(ImageRunner):
             One id for each input dataset, in order: features (D,) or (C, h, w) of a single image, with a leading axis
             Z for a stack.
         """
+        features: Any
         if isinstance(inference_output, (list, tuple)):
-            expected = "features (D,) or (C, h, w) in its list"
-            features: Any = [self._stack_of(item, expected=expected, ndims=(1, 3)) for item in inference_output]
+            form, expected = Array("(D,)", "(C, h, w)", dtypes=FLOATS), "floats (D,) or (C, h, w) in its list"
+            features = [self._checked(item, form, expected=expected) for item in inference_output]
         else:
-            expected = "an array (N, D) or (N, C, h, w), or a list of N"
-            features = self._stack_of(inference_output, expected=expected, ndims=(2, 4))
+            form, expected = (
+                Array("(N, D)", "(N, C, h, w)", dtypes=FLOATS),
+                "floats (N, D) or (N, C, h, w), or a list of N",
+            )
+            features = self._checked(inference_output, form, expected=expected)
         return self.post_data(
             [
                 {"features": part, "input_size": self.input_size or layout.size, "original_size": layout.size}

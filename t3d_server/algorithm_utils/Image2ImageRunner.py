@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from t3d_server.algorithm_utils.arrays import Array
 from t3d_server.algorithm_utils.ImageRunner import ImageRunner
-from t3d_server.algorithm_utils.io_schemas import ImageSchema
+from t3d_server.algorithm_utils.io_schemas import IMAGE_DTYPES, ImageSchema
+
+_SLICES = Array("(N, Y, X)", "(N, Y, X, 3 or 4)", dtypes=IMAGE_DTYPES)
+_EXPECTED = f"an array {' or '.join(_SLICES.shapes)}, {', '.join(IMAGE_DTYPES[:-1])} or {IMAGE_DTYPES[-1]}"
 
 
 class Image2ImageRunner(ImageRunner):
@@ -18,13 +22,14 @@ class Image2ImageRunner(ImageRunner):
         """Post one image or stack for each input dataset.
 
         Args:
-            inference_output: (N, Y, X) or (N, Y, X, C), one slice for each input slice, an image dtype.
+            inference_output: (N, Y, X) or (N, Y, X, 3 or 4), an array or a list of N, one slice for each input slice;
+                an image dtype.
             args: not used.
 
         Returns:
             One id for each input dataset, in order. Where the spatial shape is unchanged, spacing is inherited.
         """
-        stack = self._stack_of(inference_output, expected="an array (N, Y, X) or (N, Y, X, C)", ndims=(3, 4))
+        stack = self._checked(inference_output, _SLICES, expected=_EXPECTED)
         results = []
         for layout, image in self._regroup(stack):
             axes = ("Z" if layout.stacked else "") + ("YXC" if stack.ndim == 4 else "YX")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from t3d_server.algorithm_utils.arrays import INTEGERS, Array
 from t3d_server.algorithm_utils.ImageRunner import ImageRunner
 from t3d_server.algorithm_utils.io_schemas import SegmentationSchema
 
@@ -18,11 +19,17 @@ class Image2SegmentationRunner(ImageRunner):
         """Post one mask for each input dataset.
 
         Args:
-            inference_output: (N, Y, X), integers or bool, one slice for each input slice; 0 is background.
+            inference_output: (N, Y, X), an array or a list of N, one slice for each input slice; integers or bool,
+                0 is background.
             args: not used.
 
         Returns:
             One id for each input dataset, in order. Where the spatial shape is unchanged, spacing is inherited.
         """
-        stack = self._stack_of(inference_output, expected="an array (N, Y, X) of integers or bool", ndims=(3,))
+        stack = self._checked(
+            inference_output,
+            Array("(N, Y, X)", dtypes=("bool", *INTEGERS)),
+            expected="an array (N, Y, X) of integers or bool",
+            remedy="make a mask of it by `> 0.5` where it holds probabilities, by .astype(np.uint16) where labels",
+        )
         return self.post_data([{"mask": mask, **layout.inherited(mask.shape)} for layout, mask in self._regroup(stack)])

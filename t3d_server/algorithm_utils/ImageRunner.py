@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from t3d_server.algorithm_utils.arrays import Array
 from t3d_server.algorithm_utils.axes import resolve_axes
-from t3d_server.algorithm_utils.io_schemas import ImageSchema, from_tensor
+from t3d_server.algorithm_utils.io_schemas import ImageSchema, to_array
 from t3d_server.algorithm_utils.TypedRunner import TypedRunner
 from t3d_server.errors import InvalidDatasetError, Problem
 
@@ -126,13 +128,34 @@ class ImageRunner(TypedRunner):
             start += layout.slices
             yield layout, part if layout.stacked else part[0]
 
-    def _stack_of(self, output: Any, *, expected: str, ndims: tuple[int, ...]) -> np.ndarray:
-        """The output of `inference` as an array, after a check of its type and dimensions."""
-        output = from_tensor(output)
-        if not isinstance(output, np.ndarray) or output.ndim not in ndims:
-            found = f"an array {output.shape}" if isinstance(output, np.ndarray) else type(output).__name__
-            raise TypeError(f"{self.algorithm_type}: `inference` must return {expected}, but returned {found}")
-        return output
+    def _checked(
+        self, output: Any, form: Array, *, expected: str, remedy: str = "convert it by .astype(np.float32)"
+    ) -> np.ndarray:
+        """What `inference` returned, or an item of it, as an array; a list of equal-shaped ones is stacked.
+
+        Args:
+            output: what it returned.
+            form: what the array may be.
+            expected: the same in words.
+            remedy: what to do about another dtype.
+
+        Raises:
+            TypeError: it is something else.
+        """
+        hint = ""
+        try:
+            array = to_array(output)
+        except ValueError as error:
+            array, hint = None, f": {error}"
+        if isinstance(array, np.ndarray):
+            with suppress(ValueError):
+                return form.check(array)  # type: ignore[no-any-return]  # an array gives an array
+            found = f"{array.dtype} {array.shape}"
+            if array.dtype.name not in form.dtypes:
+                hint = f"; {remedy}"
+        else:
+            found = "None; is a `return` missing?" if output is None else type(output).__name__
+        raise TypeError(f"{self.algorithm_type}: `inference` must return {expected}, but returned {found}{hint}")
 
 
 def _layout(dataset: dict[str, Any]) -> Layout:

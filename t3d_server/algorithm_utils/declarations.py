@@ -92,10 +92,11 @@ def describe_outputs(runner: type[BaseRunner]) -> OutputInfo | None:
 
 
 def _owner(runner: type[BaseRunner], attribute: str) -> str:
-    """The attribute with the class that sets it, or with that of the type, which ought to."""
-    classes = [base for base in runner.__mro__ if attribute in vars(base)]
-    types = [base for base in runner.__mro__ if "algorithm_type" in vars(base)]
-    return f"{(classes or types)[0].__name__}.{attribute}"
+    """The attribute with the class of the author's that sets it, or with that of the type, which ought to."""
+    authors = [base for base in runner.__mro__ if base.__module__.partition(".")[0] != "t3d_server"]
+    classes = [base for base in authors if attribute in vars(base)]
+    types = [base for base in authors if issubclass(base, BaseRunner)]
+    return f"{(classes or types[::-1] or [runner])[0].__name__}.{attribute}"
 
 
 def _input_count(runner: type[BaseRunner]) -> Any:

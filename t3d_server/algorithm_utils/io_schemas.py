@@ -45,11 +45,15 @@ def from_tensor(value: Any) -> Any:
         raise ValueError(f"a {value.dtype} tensor that numpy cannot take ({error}); convert it first") from error
 
 
-def _to_array(value: Any) -> Any:
-    """Tensors, numbers and sequences of equal-shaped ones as an array; other values as they are."""
+def to_array(value: Any) -> Any:
+    """Tensors, numbers and sequences of equal-shaped ones as an array; other values as they are.
+
+    Raises:
+        ValueError: the shapes of a sequence differ, or numpy cannot take a tensor.
+    """
     value = from_tensor(value)
     if isinstance(value, (list, tuple)) and value:
-        items = [_to_array(item) for item in value]
+        items = [to_array(item) for item in value]
         shapes = {np.shape(item) for item in items}
         if len(shapes) > 1:
             raise ValueError(f"a list of arrays needs equal shapes, but has {', '.join(map(str, sorted(shapes)))}")
@@ -83,9 +87,9 @@ class DataSchema(BaseModel):
             return field.get_default(call_default_factory=True)
         value = from_tensor(value)
         if takes_array(field.annotation):
-            return _to_array(value)
+            return to_array(value)
         if takes_arrays(field.annotation) and isinstance(value, (list, tuple, np.ndarray)):
-            return [_to_array(item) for item in value]
+            return [to_array(item) for item in value]
         if isinstance(value, (np.ndarray, np.generic)) and Any not in members(field.annotation):
             return value.tolist()
         return value

@@ -19,6 +19,7 @@ from t3d_server.local import run_folder
 from t3d_server.models import LogLine
 from t3d_server.packages.builder import build
 from t3d_server.packages.fetch import folder_package
+from t3d_server.packages.folder import meant_to_open
 from t3d_server.packages.import_check import check_import
 from t3d_server.packages.wording import counted
 from t3d_server.picture import draw_rows
@@ -37,11 +38,10 @@ def check(path: Annotated[Path, typer.Argument(help="The algorithm folder.")]) -
     print_warnings(built.warnings)  # first: an import that fails may be due to one of them
     manifest, warnings = check_import(folder_package(path), built.manifest, built.manifest.load_timeout_s, tags=tags)
     print_warnings(warning for warning in warnings if warning not in built.warnings)
-    assets = built.assets.keys() - {"pyproject.toml"}
     console.print(
         f"{manifest.name} {manifest.version} is fine: {manifest.algorithm_type}, "
         f"on {' and '.join(manifest.supported_devices)}, {counted(len(manifest.additional_parameters), 'parameter')}, "
-        f"{counted(len(assets), 'asset')}",
+        f"{counted(len(meant_to_open(built.assets)), 'asset')}",
         markup=False,
     )
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.requirements import Requirement
-
 from t3d_server.errors import InvalidPackageError, Problem
 from t3d_server.models import AlgorithmVersion, Manifest
 from t3d_server.packages.archive import pack
+from t3d_server.packages.dependencies import check_dependencies
 from t3d_server.packages.folder import scan
+from t3d_server.packages.import_references import check_imports
 from t3d_server.packages.manifest import parse_manifest
 from t3d_server.packages.minify import minify
 from t3d_server.packages.references import check_references
@@ -44,12 +43,13 @@ class BuiltPackage:
     warnings: list[str]
 
 
-def build(folder: Path, *, tags: Mapping[str, Collection[str]]) -> BuiltPackage:
+def build(folder: Path, *, tags: Mapping[str, Collection[str]], where: str = "here") -> BuiltPackage:
     """Check an algorithm folder and build its package. Runs none of its code.
 
     Args:
         folder: the author's folder.
         tags: the tags of each algorithm type.
+        where: how warnings call this Python environment.
 
     Raises:
         InvalidPackageError: the folder breaks rules; it lists every problem.
@@ -66,8 +66,13 @@ def build(folder: Path, *, tags: Mapping[str, Collection[str]]) -> BuiltPackage:
     if problems:
         raise InvalidPackageError(f"The code of {manifest.name} cannot work.", problems=problems)
     parameters = [parameter.name for parameter in manifest.additional_parameters]
-    references = check_references(code, parameters=parameters, assets=sorted(files.keys() - code.keys()))
-    warnings += [*more, *references, *_missing(manifest.dependencies), *_compiled(files)]
+    warnings += [
+        *more,
+        *check_imports(code, manifest.dependencies, where=where),
+        *check_references(code, parameters=parameters, assets=sorted(files.keys() - code.keys())),
+        *check_dependencies(manifest.dependencies, where=where),
+        *_compiled(files),
+    ]
     module = pack(minify(code) if manifest.obfuscate else code)
     assets = {path: file for path, file in files.items() if path not in code}
     asset_sha256 = {path: _sha256(file) for path, file in assets.items()}
@@ -126,21 +131,6 @@ def _read_manifest(folder: Path, tags: Mapping[str, Collection[str]]) -> tuple[M
         problem = Problem("pyproject.toml", f"is no UTF-8 text: {error}")
         raise InvalidPackageError(f"{folder} is no algorithm folder.", problems=[problem]) from error
     return parse_manifest(text, tags=tags)
-
-
-def _missing(dependencies: Collection[str]) -> Iterator[str]:
-    for index, text in enumerate(dependencies):
-        requirement = Requirement(text)
-        if requirement.marker is not None and not requirement.marker.evaluate():
-            continue
-        key = f"project.dependencies[{index}]"
-        try:
-            version = importlib.metadata.version(requirement.name)
-        except importlib.metadata.PackageNotFoundError:
-            yield f"{key}: {text} is not installed where the server runs"
-        else:
-            if not requirement.specifier.contains(version, prereleases=True):
-                yield f"{key}: {text} is asked for, but {requirement.name} {version} is installed where the server runs"
 
 
 def _compiled(files: Collection[str]) -> Iterator[str]:

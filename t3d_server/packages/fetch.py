@@ -13,7 +13,7 @@ from typing import BinaryIO
 from t3d_server.errors import InvalidPackageError
 from t3d_server.models import AlgorithmVersion
 from t3d_server.packages.archive import unpack
-from t3d_server.packages.folder import scan
+from t3d_server.packages.folder import meant_to_open, scan
 from t3d_server.packages.wording import did_you_mean
 from t3d_server.storage.base import ObjectStore
 
@@ -122,5 +122,5 @@ def _find(path: str, assets: Collection[str]) -> str:
         raise FileNotFoundError(f"fetch_asset: {path!r} leaves the algorithm folder; give a path inside of it")
     if name.endswith(".py"):
         raise FileNotFoundError(f"fetch_asset: {path!r} is code, which is imported and not fetched")
-    hint = did_you_mean(name, assets) or f"; there are: {', '.join(sorted(assets)[:20])}"
+    hint = did_you_mean(name, assets) or f"; there are: {', '.join(sorted(meant_to_open(assets))[:20]) or 'none'}"
     raise FileNotFoundError(f"fetch_asset: the algorithm folder has no file {path!r}{hint}")

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,6 +27,10 @@ _DROPPINGS = re.compile(
     r"|.*~|#.*#|\.#.*|\..*\.sw.|.*___jb_(tmp|old|bak)___"
 )
 _RESULTS = "t3d-output"
+_TELLS_OF_THE_FOLDER = re.compile(
+    r"pyproject\.toml|requirements.*\.txt|(readme|changelog|changes|contributing|citation|licen[sc]e|notice)(\..*)?",
+    re.I,
+)
 
 
 def scan(folder: Path, *, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES) -> tuple[dict[str, Path], list[str]]:
@@ -69,6 +73,15 @@ def scan(folder: Path, *, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES
     if problems := check_paths(files):
         raise InvalidPackageError(f"{folder} holds names that cannot be stored.", problems=problems)
     return dict(sorted(files.items())), warnings
+
+
+def meant_to_open(assets: Iterable[str]) -> list[str]:
+    """Those of a folder's assets that are there for its code; the others, such as a README, can be opened all the same.
+
+    Args:
+        assets: `/`-separated paths in the folder.
+    """
+    return [path for path in assets if not _TELLS_OF_THE_FOLDER.fullmatch(path)]
 
 
 def is_part(folder: Path, path: Path) -> bool:
@@ -218,7 +231,7 @@ def _walk(folder: Path, root: Path, warnings: list[str]) -> Iterator[Path]:
 def _is_set_aside(path: Path, root: Path) -> bool:
     """Whether a folder is a virtual environment, or holds the author's tests or results."""
     if path.parent == root and path.name in (_RESULTS, "tests"):
-        return path.name == _RESULTS or any(path.rglob("test_*.py"))
+        return path.name == _RESULTS or any(any(path.rglob(name)) for name in ("test_*.py", "*_test.py"))
     return (path / "pyvenv.cfg").exists()
 
 

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import ModuleType
 
 from t3d_server import algorithm_utils
 from t3d_server.packages.folder import scan
+from t3d_server.packages.modules import module_names
 
 # The old name of `t3d_server.algorithm_utils`, by which existing modules import it.
 _OLD_NAME = "algorithms"
@@ -35,12 +36,14 @@ class ModuleSpace(MetaPathFinder):
     names never meet. `algorithms` leads to `t3d_server.algorithm_utils`, but for what the folder itself has there.
 
     Attributes:
-        names: top-level names that the folder provides.
+        modules: path of each module that the folder provides, by its dotted name.
+        names: the top-level ones of these names.
         warnings: what was noticed while its code was imported.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.names = {name for path in scan(folder)[0] for name in _top_level_names(path)} - _RESERVED
+        self.modules = module_names(scan(folder)[0])
+        self.names = {name for name in self.modules if "." not in name} - _RESERVED
         self.warnings: list[str] = []
         self._folder = folder
         self._roots = [str(folder), str(folder / "files")]
@@ -157,11 +160,3 @@ class _AliasLoader(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         sys.modules.update(self._modules)
-
-
-def _top_level_names(path: str) -> Iterator[str]:
-    parts = PurePosixPath(path).parts
-    if path.endswith(".py"):
-        yield parts[0].removesuffix(".py")
-        if parts[0] == "files" and len(parts) > 1:
-            yield parts[1].removesuffix(".py")

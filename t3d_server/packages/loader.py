@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
+import re
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from t3d_server.algorithm_utils.declarations import (
 )
 from t3d_server.errors import ImportFailedError, InvalidPackageError, Problem
 from t3d_server.models import Manifest
+from t3d_server.packages.dependencies import is_installed
 from t3d_server.packages.fetch import Package, fetch_package, folder_package
+from t3d_server.packages.import_references import not_found
 from t3d_server.packages.isolation import ModuleSpace
 from t3d_server.packages.manifest import check_tags
 from t3d_server.packages.tracebacks import format_author_traceback
@@ -106,12 +109,13 @@ def tag_warnings(manifest: Manifest, runner_class: type[BaseRunner]) -> list[str
 
 def _way_out(asked: str, own: str) -> str:
     """What to do where manifest and class disagree."""
-    known = [*server_types(), own]
-    if asked in known:
-        return "change one of them"
+    types = server_types()
+    if asked in types:
+        return f"write {own!r}, or derive Runner from {types[asked].__name__}"
+    # A type that is near, but not that of the class, would be the next thing that is wrong.
     return (
-        f"nothing defines {asked!r}, the types are: {', '.join(dict.fromkeys(known))}"
-        f"{did_you_mean(asked, known) or '.'} To define a type, derive Runner from a subclass of TypedRunner that has "
+        f"nothing defines {asked!r}, the types are: {', '.join(dict.fromkeys([*types, own]))}"
+        f"{did_you_mean(asked, [own]) or '.'} To define a type, derive Runner from a subclass of TypedRunner that has "
         f"algorithm_type = {asked!r} (docs/types.md)"
     )
 
@@ -139,12 +143,11 @@ def _advice(error: BaseException, space: ModuleSpace) -> str:
         return ""
     if "relative import" in str(error):
         return ". Import modules of the folder by plain name: `from my_module import x`"
-    if not isinstance(error, ModuleNotFoundError) or not error.name:
-        return ""
-    top = error.name.partition(".")[0]
-    if top in space.names or importlib.util.find_spec(top) is not None:
-        return f". {top} is there, but holds no such module"
-    return (
-        f". Add what provides {top!r} to [project] dependencies and install it where the server runs"
-        f"{did_you_mean(top, space.names)}"
-    )
+    name = error.name or ""
+    if not isinstance(error, ModuleNotFoundError):
+        missing = re.match(r"cannot import name '(\w+)'", str(error))
+        return did_you_mean(missing[1], dir(sys.modules.get(name))) if missing else ""
+    top = name.partition(".")[0]
+    if top in space.names or is_installed(top):
+        return f". {top} is there, but holds no such module{did_you_mean(name, [*space.modules, *sys.modules])}"
+    return f": {not_found(top, space.modules, 'where this was tried')}"

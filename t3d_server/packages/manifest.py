@@ -23,6 +23,22 @@ _DEVICES: tuple[Device, ...] = get_args(Device)
 _NEAR = 0.85  # `tdserver` is near, `server` is not
 _NOT_IN_SECTION = {"name", "version", "dependencies", "inputs", "outputs", "gpu_memory_bytes"}
 _KEYS = [*(field for field in Manifest.model_fields if field not in _NOT_IN_SECTION), "gpu_memory"]
+# PEP 621 and its successors.
+_PROJECT_KEYS = (
+    *(
+        "name",
+        "version",
+        "description",
+        "readme",
+        "requires-python",
+        "license",
+        "license-files",
+        "authors",
+        "maintainers",
+    ),
+    *("keywords", "classifiers", "urls", "scripts", "gui-scripts", "entry-points", "dependencies", "dynamic"),
+    *("optional-dependencies", "import-names", "import-namespaces"),
+)
 
 
 def parse_manifest(text: str, *, tags: Mapping[str, Collection[str]]) -> tuple[Manifest, list[str]]:
@@ -47,14 +63,13 @@ def parse_manifest(text: str, *, tags: Mapping[str, Collection[str]]) -> tuple[M
         ) from error
     problems: list[Problem] = []
     warnings: list[str] = []
-    values = _read_project(_Table(content.get("project", {}), "project", problems))
+    project = _Table(content.get("project", {}), "project", problems)
+    values = _read_project(project)
     tool = _Table(content.get("tool", {}), "tool", problems)
     if "t3dserver" not in tool.content:
         problems += _misnamed(content, tool.content)
     section = _Table(tool.content.get("t3dserver", {}), "tool.t3dserver", problems)
-    warnings += [
-        f"{section.key}.{key}: unknown and ignored{did_you_mean(key, _KEYS)}" for key in section.unknown(_KEYS)
-    ]
+    warnings += [*project.unknown(_PROJECT_KEYS, section.key, _KEYS), *section.unknown(_KEYS, "project", _PROJECT_KEYS)]
     values |= _read_section(section, warnings)
     if "algorithm_type" in values:
         _check_type(values["algorithm_type"], values.get("tags", []), tags, problems, warnings)
@@ -140,8 +155,12 @@ class _Table:
         if not isinstance(content, dict):
             problems.append(Problem(key, f"found {found(content)}, allowed is a table, [{key}]"))
 
-    def unknown(self, known: Collection[str]) -> list[str]:
-        return [key for key in self.content if key not in known]
+    def unknown(self, known: Collection[str], other: str, known_there: Collection[str]) -> Iterator[str]:
+        """A warning for each key that is not known; `other` is the table where it may belong."""
+        for key in self.content:
+            if key not in known:
+                hint = f"; it belongs in [{other}]" if key in known_there else did_you_mean(key, known)
+                yield f"{self.key}.{key}: unknown and ignored{hint}"
 
     def problem(self, field: str, message: str) -> None:
         self._problems.append(Problem(f"{self.key}.{field}", message))

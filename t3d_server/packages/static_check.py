@@ -6,16 +6,17 @@ import ast
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.machinery import PathFinder
-from importlib.metadata import packages_distributions, version
-from pathlib import PurePath, PurePosixPath
+from importlib.metadata import version
+from pathlib import PurePath
 from warnings import catch_warnings, simplefilter
 
 from t3d_server.errors import Problem
+from t3d_server.packages.dependencies import distributions_of
+from t3d_server.packages.modules import module_names
 
 # Arguments beside `self`.
 _METHODS = {"load_assets": 0, "preprocess": 2, "inference": 2, "postprocess": 2}
 _BREAKPOINTS = {"breakpoint", "set_trace"}
-_TAKEN_NAMES = sys.stdlib_module_names | {"t3d_server"}
 
 
 def check_code(files: Mapping[str, bytes]) -> tuple[list[Problem], list[str]]:
@@ -151,7 +152,9 @@ def _breakpoints(tree: ast.Module, path: str) -> Iterator[str]:
 
 def _shadowed(files: Mapping[str, bytes]) -> Iterator[str]:
     """Modules that other code, or the author, may mean something else by; one warning for each."""
-    for name, path in _modules(files).items():
+    for name, path in module_names(files).items():
+        if "." in name:
+            continue
         if name in sys.stdlib_module_names:
             yield f"{path}: `import {name}` gives the module of Python's library, not this one; rename it"
         elif name == "t3d_server":
@@ -160,22 +163,10 @@ def _shadowed(files: Mapping[str, bytes]) -> Iterator[str]:
             yield f"{path}: hides the installed package {package} from all code of the algorithm; rename it"
 
 
-def _modules(files: Mapping[str, bytes]) -> dict[str, str]:
-    """A path for each name by which the folder's modules, and those of its `files`, are imported."""
-    modules: dict[str, str] = {}
-    for path in files:
-        parts = PurePosixPath(path).parts
-        for depth in (0, 1) if parts[0] == "files" and len(parts) > 1 else (0,):
-            name = parts[depth].removesuffix(".py")
-            modules.setdefault(name, "/".join(parts[: depth + 1]) + ("" if parts[depth].endswith(".py") else "/"))
-    return modules
-
-
 def _installed(name: str) -> str:
     """The installed package that is imported by this name, with its version; "" if there is none."""
     places = [place for place in sys.path if PurePath(place).name in ("site-packages", "dist-packages")]
     spec = PathFinder.find_spec(name, places)
     if spec is None or spec.origin is None:
         return ""
-    distributions = packages_distributions().get(name, [])
-    return ", ".join(f"{each} {version(each)}" for each in dict.fromkeys(distributions)) or name
+    return ", ".join(f"{each} {version(each)}" for each in distributions_of(name)) or name

@@ -144,7 +144,9 @@ class RunContext:
         clamped = 0.0 if math.isnan(fraction) else min(1.0, max(0.0, float(fraction)))
         if clamped != fraction and not self._clamped:
             self._clamped = True
-            self._listener.log(log_line(f"set_progress({fraction}) is outside of 0 to 1 and was clamped", "WARNING"))
+            hint = f"; it is a fraction: did you mean {fraction / 100:g}?" if 1 < fraction <= 100 else ""
+            text = f"set_progress({fraction}) is outside of 0 to 1 and was clamped{hint}"
+            self._listener.log(log_line(text, "WARNING"))
         self._listener.progress(clamped)
 
     @contextmanager
@@ -179,7 +181,8 @@ class RunContext:
         try:
             return self._datasets.add(values).id
         except InvalidDatasetError as error:
-            raise InvalidDatasetError(f"result {index}: {error.message}", problems=error.problems) from error
+            # Without the cause, which says the same.
+            raise InvalidDatasetError(f"result {index}: {error.message}", problems=error.problems) from None
 
     def _read(self, dataset_id: str, schema: type[BaseModel]) -> dict[str, Any]:
         return _validate(self._datasets.read(dataset_id), schema, f"dataset {dataset_id}")
@@ -201,5 +204,4 @@ def _validate(values: Any, schema: type[BaseModel], what: str) -> dict[str, Any]
 
 
 def _said(fault: ErrorDetails) -> str:
-    text = fault["msg"].removeprefix("Value error, ")
-    return f"{text}; name the array `{fault['loc'][-1]}`" if fault["type"] == "missing" else text
+    return "is missing" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")

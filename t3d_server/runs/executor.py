@@ -136,7 +136,8 @@ def _failure(error: BaseException, algorithm: LoadedAlgorithm, context: RunConte
 
 def _checked_ids(result: Any, posted: list[str]) -> list[str]:
     if not isinstance(result, (list, tuple)) or not all(isinstance(item, str) for item in result):
-        raise TypeError(f"postprocess must return the list of ids that post_data gave, but returned {_shorten(result)}")
+        found = "None; is a `return` missing?" if result is None else _shorten(result)
+        raise TypeError(f"postprocess must return the list of ids that post_data gave, but returned {found}")
     unknown = [item for item in result if item not in posted]
     if unknown:
         raise ValueError(f"postprocess returned ids that this run did not post: {', '.join(unknown)}")

@@ -71,7 +71,8 @@ def _build(connect: Connect, request: PublishRequest) -> AlgorithmVersion:
             max_files=resources.max_package_files,
             max_bytes=resources.max_package_bytes,
         )
-        return store_package(resources.store, build(folder, tags=resources.tags))
+        built = build(folder, tags=resources.tags, where="where the server runs")
+        return store_package(resources.store, built)
 
 
 @ray.remote(num_cpus=0, max_retries=0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from t3d_server.errors import MissingBlobsError, T3dError
+from t3d_server.errors import ImportFailedError, LoadFailedError, MissingBlobsError, Problem, T3dError
 from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest, Publication, PublishRequest
 from t3d_server.packages.builder import source_hash
 from t3d_server.packages.folder import delete_blobs
@@ -162,11 +162,16 @@ class Publisher:
             existing = await asyncio.to_thread(self._registry.existing, version)
             if existing is not None:
                 return await asyncio.to_thread(self._registry.publish, existing)
-            if manifest.check_importable:
-                version = await self._builder.check_import(version)
             application = application_name(manifest.name, manifest.version)
-            undo.push_async_callback(_tidily, partial(self._applications.remove, application))
-            version = await self._prove(version, publishing)
+            try:
+                if manifest.check_importable:
+                    version = await self._builder.check_import(version)
+                undo.push_async_callback(_tidily, partial(self._applications.remove, application))
+                version = await self._prove(version, publishing)
+            except (ImportFailedError, LoadFailedError) as error:
+                # One of the doubts may be the cause, such as a package that is not installed.
+                error.problems += tuple(Problem("warning", text) for text in version.warnings)
+                raise
             publishing.stage = "writing the record"
             undo.push_async_callback(_tidily, partial(asyncio.to_thread, self._withdraw, version))
             version = await asyncio.to_thread(self._registry.publish, version)

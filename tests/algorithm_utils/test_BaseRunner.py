@@ -191,7 +191,7 @@ def test_wrong_datasets_name_the_id_and_the_key(bench: Any) -> None:
     runner = type("Runner", (Steps,), {"inference": lambda self, data, args: self.fetch_data(data, MaskSchema)})
     message = bench.failure(runner, [{"data": np.ones(2)}])
     assert f"dataset {bench.input_ids[0]} does not fit MaskSchema; it has data" in message
-    assert "mask: Field required" in message
+    assert "mask: is missing" in message
     message = bench.failure(with_inference(lambda self: self.fetch_data(["no-id"], GenericSchema)))
     assert "no-id" in message
     message = bench.failure(with_inference(lambda self: self.fetch_data("abc", GenericSchema)))
@@ -239,7 +239,7 @@ def test_typed_runners_take_no_schema(bench: Any) -> None:
 
 
 def test_progress_is_clamped_with_one_warning(bench: Any) -> None:
-    """Values outside 0 to 1 are moved there, and said once."""
+    """Values outside 0 to 1 are moved there, and said once; of percents, what they are meant to be."""
 
     def inference(self: Any) -> None:
         for fraction in (-1, 0.25, np.float32(0.5), 3, float("nan"), True):
@@ -247,7 +247,12 @@ def test_progress_is_clamped_with_one_warning(bench: Any) -> None:
 
     assert bench.execute(with_inference(inference)).error is None
     assert bench.fractions == [0, 0.25, 0.5, 1, 0, 1]
-    assert bench.log_lines == [("WARNING", "set_progress(-1) is outside of 0 to 1 and was clamped")]
+    assert bench.execute(with_inference(lambda self: self.set_progress(50))).error is None
+    clamped = "is outside of 0 to 1 and was clamped"
+    assert bench.log_lines == [
+        ("WARNING", f"set_progress(-1) {clamped}"),
+        ("WARNING", f"set_progress(50) {clamped}; it is a fraction: did you mean 0.5?"),
+    ]
 
 
 def test_log_levels(bench: Any) -> None:
@@ -341,7 +346,10 @@ def test_whatever_a_run_raises_is_its_outcome(bench: Any, action: Callable[[], A
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        (None, "postprocess must return the list of ids that post_data gave, but returned NoneType None"),
+        (
+            None,
+            "postprocess must return the list of ids that post_data gave, but returned None; is a `return` missing?",
+        ),
         ("an id", "but returned str 'an id'"),
         ([np.ones(2)], "but returned list [array([1., 1.])]"),
         (["0198c0de-0000-7000-8000-000000000000"], "returned ids that this run did not post: 0198c0de"),

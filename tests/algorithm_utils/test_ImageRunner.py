@@ -163,14 +163,29 @@ def test_own_preprocess_may_fetch_as_it_likes(bench: Any, way: str) -> None:
     np.testing.assert_array_equal(results[1]["image"], image)
 
 
+def test_a_list_of_slices_is_as_good_as_an_array(bench: Any) -> None:
+    stack = {"image": pixels(2, 4, 4), "axes": "ZYX"}
+    [result] = bench.results(runner(list), [stack])
+    np.testing.assert_array_equal(result["image"], stack["image"])
+
+
 @pytest.mark.parametrize(
     ("output", "message"),
     [
         (lambda data: data[:1], "Image2Image: `inference` must return one result for each of the 2 input slices"),
-        (lambda data: None, "must return an array (N, Y, X) or (N, Y, X, C), but returned NoneType"),
-        (list, "but returned list"),
-        (lambda data: data[0], "but returned an array (4, 4)"),
-        (lambda data: data.astype(np.int64), "image: dtype int64 is not allowed here; allowed: uint8, "),
+        (
+            lambda data: None,
+            "Image2Image: `inference` must return an array (N, Y, X) or (N, Y, X, 3 or 4), uint8, int16, uint16, "
+            "int32, float16, float32 or float64, but returned None; is a `return` missing?",
+        ),
+        (lambda data: {"image": data}, "but returned dict"),
+        (
+            lambda data: [data[0], data[1, 1:]],
+            "but returned list: a list of arrays needs equal shapes, but has (3, 4), (4",
+        ),
+        (lambda data: data[0], "but returned uint8 (4, 4)"),
+        (lambda data: data[..., np.newaxis], "but returned uint8 (2, 4, 4, 1)"),
+        (lambda data: data.astype(np.int64), "but returned int64 (2, 4, 4); convert it by .astype(np.float32)"),
     ],
 )
 def test_wrong_output_of_inference_is_told(bench: Any, output: Callable[[Any], Any], message: str) -> None:

@@ -64,7 +64,7 @@ def test_mask_of_a_colour_image_is_spatial(bench: Any) -> None:
 def test_float_mask_is_refused(bench: Any) -> None:
     """Probabilities are no labels."""
     message = bench.failure(runner(Image2SegmentationRunner, lambda data: data / 2), [IMAGE])
-    assert "mask: dtype float64 is not allowed here; allowed: bool, uint8, " in message
+    assert "must return an array (N, Y, X) of integers or bool, but returned float64 (1, 6, 8); make a mask" in message
 
 
 @pytest.mark.parametrize("as_list", [False, True])
@@ -102,11 +102,11 @@ def test_maps_of_single_images_may_differ_in_size(bench: Any) -> None:
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        (np.ones((1, 2, 3)), "an array (N, D) or (N, C, h, w), or a list of N, but returned an array (1, 2, 3)"),
-        ([np.ones((2, 3))], "features (D,) or (C, h, w) in its list, but returned an array (2, 3)"),
+        (np.ones((1, 2, 3)), "floats (N, D) or (N, C, h, w), or a list of N, but returned float64 (1, 2, 3)"),
+        ([np.ones((2, 3))], "floats (D,) or (C, h, w) in its list, but returned float64 (2, 3)"),
         (["text"], "but returned str"),
         ([], "must return one result for each of the 1 input slices, but returned 0"),
-        (np.ones((1, 3), int), "features: dtype int64 is not allowed here; allowed: float16, "),
+        (np.ones((1, 3), int), "but returned int64 (1, 3); convert it by .astype(np.float32)"),
     ],
 )
 def test_wrong_embeddings_are_told(bench: Any, output: Any, message: str) -> None:
@@ -149,9 +149,9 @@ def test_alignment_keeps_points_and_an_own_translation(bench: Any) -> None:
     [
         ([SHIFT], [IMAGE], "needs two images at least"),
         ([SHIFT] * 2, [IMAGE] * 2, "must return 1 matrices for 2 images, but returned 2"),
-        (None, [IMAGE] * 2, "matrices as an array (N-1, 3, 3) or a list of N-1, but returned NoneType"),
-        ([np.eye(2)], [IMAGE] * 2, "transform_matrix: shape (2, 2) does not fit; allowed: (3, 3)"),
-        ([{"points1": np.ones((1, 2))}], [IMAGE] * 2, "transform_matrix: Field required"),
+        (None, [IMAGE] * 2, "matrices as an array (N-1, 3, 3) or a list of N-1, but returned None; is a `return`"),
+        ([np.eye(2)], [IMAGE] * 2, "must return matrices (3, 3), but returned float64 (2, 2)"),
+        ([{"points1": np.ones((1, 2))}], [IMAGE] * 2, "transform_matrix: is missing"),
     ],
 )
 def test_wrong_alignments_are_told(bench: Any, output: Any, inputs: list[Any], message: str) -> None:

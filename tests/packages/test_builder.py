@@ -116,8 +116,8 @@ def test_what_is_doubtful_is_a_warning(make_folder: MakeFolder, tags: Tags) -> N
         "link: a link, left out; put the file itself there",
         "random.py: `import random` gives the module of Python's library, not this one; rename it",
         "tool.t3dserver.algorithm_typ: unknown and ignored; did you mean 'algorithm_type'?",
-        f"project.dependencies[1]: numpy>99 is asked for, but numpy {np.__version__} is installed where the server runs",
-        "project.dependencies[2]: no-such-thing is not installed where the server runs",
+        f"project.dependencies[1]: numpy>99 is asked for, but numpy {np.__version__} is installed here",
+        "project.dependencies[2]: no-such-thing is not installed here",
         "sub/fast.so: only .py files can be imported; this is an asset. Install compiled code as a dependency",
     ]
 

@@ -56,7 +56,7 @@ def test_an_asset_path_is_understood_in_every_spelling(package: Package, path: s
     ("path", "message"),
     [
         ("files/modell.pt", "no file 'files/modell.pt'; did you mean 'files/model.pt'?"),
-        ("weights.h5", "there are: files/model.pt, notes.txt, pyproject.toml"),
+        ("weights.h5", "; there are: files/model.pt, notes.txt"),
         ("../algorithm/notes.txt", "leaves the algorithm folder"),
         ("/etc/passwd", "leaves the algorithm folder"),
         ("files/helper.py", "is code"),

@@ -75,10 +75,11 @@ def test_foo_runs(foo: Path, tmp_path: Path, tags: dict[str, dict[str, str]], fo
 
 
 def test_building_foo_warns_of_what_is_old_and_refuses_nothing(foo: Path, tags: dict[str, dict[str, str]]) -> None:
-    """Unknown tags and the flat form of parameters are warnings, which name the place."""
+    """Unknown tags, the flat form of parameters, and torch, which is no dependency, are warnings with their place."""
     assert [warning.partition(": ")[0] for warning in build(foo, tags=tags).warnings] == [
         "tool.t3dserver.additional_parameters[0]",
         "tool.t3dserver.additional_parameters[0].type",
         "tool.t3dserver.tags[0]",
         "tool.t3dserver.tags[1]",
+        "Runner.py:5",
     ]

@@ -256,12 +256,21 @@ class TestOldNames:
 
 
 FAULTS = [
-    ({"Runner.py": HEAD + "import no_such_thing"}, "Add what provides 'no_such_thing' to [project] dependencies"),
+    (
+        {"Runner.py": HEAD + "import no_such_thing"},
+        "No module named 'no_such_thing': the folder has no no_such_thing.py, and no package 'no_such_thing' is "
+        "installed where this was tried; what provides it has to be in [project] dependencies, and installed",
+    ),
     (
         {"Runner.py": HEAD + "import my_modle", "my_model/__init__.py": ""},
-        "Add what provides 'my_modle' to [project] dependencies and install it where the server runs; did you mean 'my_model'?",
+        "no package 'my_modle' is installed where this was tried; did you mean 'my_model'?",
     ),
-    ({"Runner.py": HEAD + "import sub.missing", "sub/x.py": ""}, ". sub is there, but holds no such module"),
+    (
+        {"Runner.py": HEAD + "import sub.moduls", "sub/modules.py": ""},
+        ". sub is there, but holds no such module; did you mean 'sub.modules'?",
+    ),
+    ({"Runner.py": HEAD + "from sub import smoth", "sub.py": "def smooth(): ..."}, "; did you mean 'smooth'?"),
+    ({"Runner.py": "from t3d_server.algorithm_utils import Image2Image"}, "; did you mean 'Image2ImageRunner'?"),
     ({"Runner.py": HEAD + "from .sub import x", "sub/x.py": ""}, "Import modules of the folder by plain name"),
     ({"Runner.py": "import sys\nsys.exit(3)"}, "SystemExit: 3"),
     ({"Runner.py": "1 / 0"}, "ZeroDivisionError: division by zero"),
@@ -353,7 +362,7 @@ class TestTraceback:
 @pytest.mark.parametrize(("given", "resolved"), [(None, "Generic"), ("Generic", "Generic")])
 def test_the_type_is_taken_from_the_class(given: str | None, resolved: str) -> None:
     manifest = Manifest(name="foo", version="1.0.0", algorithm_type=given)
-    assert resolve_type(manifest, BaseRunner).algorithm_type  # type: ignore[type-abstract]  # it is not instantiated == resolved
+    assert resolve_type(manifest, BaseRunner).algorithm_type == resolved  # type: ignore[type-abstract]  # it is not instantiated
 
 
 def test_a_type_that_disagrees_with_the_class_is_refused() -> None:
@@ -364,7 +373,7 @@ def test_a_type_that_disagrees_with_the_class_is_refused() -> None:
         resolve_type(Manifest(name="foo", version="1.0.0", algorithm_type="Image2Embedding"), Runner)
     assert [str(problem) for problem in caught.value.problems] == [
         "tool.t3dserver.algorithm_type: found 'Image2Embedding', but Runner derives from Image2ImageRunner, "
-        "whose type is 'Image2Image'; change one of them"
+        "whose type is 'Image2Image'; write 'Image2Image', or derive Runner from Image2EmbeddingRunner"
     ]
 
 
@@ -405,18 +414,19 @@ def test_a_type_may_come_from_an_installed_package(
 
 
 def test_a_type_that_nobody_defines_is_refused_with_what_there_is_and_how_to_define_it() -> None:
-    def message(asked: str) -> str:
+    def message(asked: str, runner_class: type[BaseRunner]) -> str:
         with pytest.raises(InvalidPackageError) as caught:
-            resolve_type(Manifest(name="foo", version="1.0.0", algorithm_type=asked), BaseRunner)  # type: ignore[type-abstract]  # likewise
+            resolve_type(Manifest(name="foo", version="1.0.0", algorithm_type=asked), runner_class)
         return str(caught.value.problems[0])
 
-    assert message("Volume2Mesh") == (
+    assert message("Volume2Mesh", BaseRunner) == (  # type: ignore[type-abstract]  # likewise
         "tool.t3dserver.algorithm_type: found 'Volume2Mesh', but Runner derives from BaseRunner, whose type is "
         "'Generic'; nothing defines 'Volume2Mesh', the types are: Generic, Image2Alignment, Image2Embedding, "
         "Image2Image, Image2Segmentation. To define a type, derive Runner from a subclass of TypedRunner that has "
         "algorithm_type = 'Volume2Mesh' (docs/types.md)"
     )
-    assert "Image2Segmentation; did you mean 'Image2Image'? To define a type" in message("Image2Imag")
+    misspelt = message("Image2Imag", Image2ImageRunner)  # type: ignore[type-abstract]  # likewise
+    assert "Image2Segmentation; did you mean 'Image2Image'? To define a type" in misspelt
 
 
 def test_faults_of_a_type_are_told_with_the_class_that_has_them(make_folder: MakeFolder) -> None:

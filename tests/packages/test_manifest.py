@@ -183,6 +183,9 @@ def test_a_default_device_outside_of_the_supported_ones_is_replaced(supported: s
             f"{SECTION}.algoritm_type: unknown and ignored; did you mean 'algorithm_type'?",
         ),
         (section("xyz = 1"), f"{SECTION}.xyz: unknown and ignored"),
+        (section("dependencies = []"), f"{SECTION}.dependencies: unknown and ignored; it belongs in [project]"),
+        (PROJECT + "dependancies = []", "project.dependancies: unknown and ignored; did you mean 'dependencies'?"),
+        (PROJECT + "tags = []", f"project.tags: unknown and ignored; it belongs in [{SECTION}]"),
         (
             section('algorithm_type = "Image2Image"\ntags = ["image-denoisin"]'),
             f"{SECTION}.tags[0]: 'image-denoisin' is no known tag of 'Image2Image'; did you mean 'image-denoising'?",

@@ -138,6 +138,16 @@ async def test_a_published_version_is_given_again_without_its_blobs(site: Site) 
 
 
 @at_a_site
+async def test_a_version_that_cannot_load_is_told_with_its_doubts(site: Site) -> None:
+    """One of them may be the cause."""
+    site.load_error = LoadFailedError("mouldy")
+    with pytest.raises(LoadFailedError) as raised:
+        await site.publish(site.upload(MANIFEST + b"obfuscat = true\n"))
+    doubt = "warning: tool.t3dserver.obfuscat: unknown and ignored; did you mean 'obfuscate'?"
+    assert doubt in map(str, raised.value.problems)
+
+
+@at_a_site
 async def test_a_success_that_nobody_heard_of_is_no_answer_once_the_version_is_removed(site: Site) -> None:
     request = site.upload()
     assert (await site.publisher.publish(request, 0)).version is None
