@@ -125,7 +125,9 @@ class Reader:
         for runner in self._here.glob("*/Runner.py"):
             manifest = runner.with_name("pyproject.toml")
             if not manifest.exists():
-                manifest.write_text(PROJECT + '[tool.t3dserver]\nsupported_devices = ["cpu"]\n')
+                manifest.write_text(
+                    PROJECT + 'dependencies = ["torch"]\n[tool.t3dserver]\nsupported_devices = ["cpu"]\n'
+                )
             lines: list[LogLine] = []
             testing.run(runner.parent, [self._image, self._image], on_log=lines.append)
             assert not [line.message for line in lines if line.level == "WARNING"], runner.parent.name
