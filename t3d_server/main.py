@@ -21,6 +21,7 @@ from t3d_server.datasets.store import DatasetStore
 from t3d_server.discovery import ServerState, ensure_token, sole_server, state_directory, write_server
 from t3d_server.errors import InvalidRequestError, StoreUnavailableError
 from t3d_server.serving import reaper
+from t3d_server.serving.cluster import ENVIRONMENT, start_cluster
 from t3d_server.serving.haproxy import haproxy_environment
 from t3d_server.settings import SETTINGS_FILE, Settings, load_settings
 from t3d_server.storage.embedded import EmbeddedStore
@@ -34,17 +35,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STORE_CHECK_S = 1.0
-RELEASE_TIMEOUT_S = 5.0
-ENVIRONMENT = {
-    "RAY_AUTH_MODE": "token",  # each replica has a port on all interfaces
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-    # Ray's own ports listen on all interfaces, unless the node's address is loopback; and Ray turns 127.0.0.1 into
-    # another address of the machine, unless it is told, by this name, that no other node can join.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-}
-"""What Ray and Ray Serve read of a local server's environment, beside HAProxy's part."""
-
 WHERE = (
     "settings are T3D_* variables in the environment in which Ray is started on each node, "
     "or lines of the file that T3D_SETTINGS_FILE names there"
@@ -138,6 +128,7 @@ def local_server(settings: Settings, on_step: Callable[[str], None] = logger.inf
     Raises:
         StoreUnavailableError: the store cannot be reached or started.
         InvalidRequestError: the port is taken, or another server has this state directory.
+        ServerUnavailableError: Ray, or the server on it, cannot be started.
     """
     with ExitStack() as cleanup:
         cleanup.enter_context(sole_server())
@@ -153,7 +144,17 @@ def local_server(settings: Settings, on_step: Callable[[str], None] = logger.inf
             os.environ["T3D_TOKENS"] = json.dumps({**settings.tokens, ensure_token(): "admin"})
         if file := os.environ.get(SETTINGS_FILE):  # Ray's processes have working directories of their own
             os.environ[SETTINGS_FILE] = str(Path(file).absolute())
-        ray_address, dashboard_url = _start_ray(settings, cleanup, on_step)
+        ray_address, dashboard_url = start_cluster(
+            connect,
+            host=settings.host,
+            port=settings.port,
+            dashboard_port=settings.dashboard_port,
+            num_cpus=settings.num_cpus,
+            num_gpus=settings.num_gpus,
+            log=state_directory() / "start.log",
+            cleanup=cleanup,
+            on_step=on_step,
+        )
         state = ServerState(
             url=f"http://{_reachable(settings.host)}:{settings.port}",
             dashboard_url=dashboard_url,
@@ -215,54 +216,6 @@ def _kept_running(store: EmbeddedStore) -> Iterator[None]:
         thread.join()
 
 
-def _start_ray(settings: Settings, cleanup: ExitStack, on_step: Callable[[str], None]) -> tuple[str, str]:
-    """Start a Ray cluster of one node, and the server on it; returns Ray's address and the dashboard's URL."""
-    # Serve reads its environment when it is imported, and so does Ray. Its handler of signals would go before that of
-    # this process, and answer SIGTERM with a stack trace; in replicas, it tells where C code crashed.
-    os.environ["RAY_DISABLE_FAILURE_SIGNAL_HANDLER"] = "1"
-    import ray
-    from ray import serve
-
-    del os.environ["RAY_DISABLE_FAILURE_SIGNAL_HANDLER"]
-
-    from t3d_server.serving.coordinator_actor import start_coordinator
-    from t3d_server.serving.logs import SERVE_CONFIG
-    from t3d_server.serving.router import APPLICATION_NAME
-
-    on_step("starting Ray")
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    cleanup.callback(ray.shutdown)  # of a start that fails half-way too
-    context = ray.init(
-        address="local",  # whatever RAY_ADDRESS names
-        num_cpus=settings.num_cpus,
-        num_gpus=settings.num_gpus,
-        dashboard_host="127.0.0.1",
-        dashboard_port=_next_free_port(settings.dashboard_port),
-        include_dashboard=True,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _node_ip_address="127.0.0.1",
-    )
-    on_step("starting the server")
-    serve.start(http_options={"host": settings.host, "port": settings.port}, logging_config=SERVE_CONFIG)
-    coordinator = start_coordinator(connect)
-    cleanup.callback(_release, coordinator)
-    on_step("starting the router")
-    serve.run(application({}), name=APPLICATION_NAME)
-    ray.get(coordinator.ready.remote())
-    return ray.get_runtime_context().gcs_address, f"http://{context.dashboard_url}"
-
-
-def _release(coordinator: Any) -> None:
-    """Leave what has not ended to the next server on this store, without a wait."""
-    import ray
-
-    try:
-        ray.get(coordinator.release.remote(), timeout=RELEASE_TIMEOUT_S)
-    except ray.exceptions.RayError as error:
-        logger.warning("open runs will be taken up some seconds later: %s", error)
-
-
 def _store_environment(location: S3Location) -> dict[str, str]:
     """The store's location for the processes that Ray starts, which inherit this environment."""
     return {
@@ -304,16 +257,6 @@ def _raise_open_files_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS calls its limit infinite, and refuses it
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _next_free_port(port: int) -> int:
-    """The first port from this one on that nothing listens on."""
-    while port < 65535:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                break
-        port += 1
-    return port
 
 
 def _reachable(host: str) -> str:

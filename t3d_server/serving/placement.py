@@ -24,6 +24,10 @@ MARGIN_S = 60.0
 HEALTH_CHECK_S = 2.0
 """Serve notices by these checks that a replica has died, and starts another one."""
 
+LOAD_TOLD_S = 1.0
+"""Serve is told of the load so often, and averages over some of these; by default it would learn of it after 10 s.
+The option is deprecated in favour of environment variables that Ray 2.60 does not read yet."""
+
 PATIENCE_S = 600
 """A health check waits this long: C code that holds the GIL cannot answer, and is not ill."""
 
@@ -78,7 +82,8 @@ def deployment_options(
             "max_replicas": most_replicas(manifest, defaults),
             "target_ongoing_requests": manifest.runs_per_replica,
             "upscale_delay_s": 1.0,
-            "look_back_period_s": 2.0,
+            "metrics_interval_s": LOAD_TOLD_S,
+            "look_back_period_s": 2 * LOAD_TOLD_S,
             "downscale_delay_s": defaults.idle_s,
             "downscale_to_zero_delay_s": defaults.idle_s,
         },
