@@ -236,7 +236,8 @@ def main() -> int:
             rows, eye = restore_eye(demo, Path(state))
             rows.append([*restore_photographs(demo), *count_coins(demo), *tell_apart(demo, eye)])
     picture = options.output / "demo.png"
-    draw_tiles(rows, picture)
+    for path in (picture, picture.with_suffix(".jpg")):  # the smaller one is for docs/
+        draw_tiles(rows, path)
     print()
     print_table(demo.table)
     print(f"\nwhat went in and what came out, after {time.monotonic() - began:.0f} s: {picture}")

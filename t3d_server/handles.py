@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from functools import partial
-from typing import Any, Generic, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, TypeVar, Unpack, overload
 
 import ray
 from ray import serve
 from ray.exceptions import RayActorError, RayError, RayTaskError
-from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
+from ray.serve.exceptions import DeploymentUnavailableError, RayServeException, RequestCancelledError
 
-from t3d_server.client.bodies import SupportsArray, is_several, listed, plain
-from t3d_server.client.datasets import Dataset, id_of
+from t3d_server.client.bodies import SupportsArray, is_several, labelled, naming, values_of
+from t3d_server.client.datasets import Dataset, id_of, ids_of
 from t3d_server.client.handle import outputs_of
-from t3d_server.client.runs import RunOptions, stored_id
+from t3d_server.client.runs import RunOptions, checked_key, stored_id
 from t3d_server.datasets.values import normalise
-from t3d_server.errors import ServerUnavailableError
+from t3d_server.errors import InvalidDatasetError, ServerUnavailableError
 from t3d_server.models import AlgorithmInfo, DatasetInfo, Device, LogLine, Run
 from t3d_server.serving.calls import unwrapped
 from t3d_server.serving.router import APPLICATION_NAME
@@ -35,8 +37,8 @@ T = TypeVar("T")
 class Reply(Generic[T]):
     """The answer to a call that is under way: `.result()` waits for it, `await` does so in async code.
 
-    Errors are those of `t3d_server.errors`, as the server raised them. Ctrl-C in `.result()`, and cancelling what
-    awaits, cancels the call, and with it the run that it waits for.
+    Errors are those of `t3d_server.errors`, as the server raised them. `cancel`, Ctrl-C in `.result()`, and cancelling
+    what awaits all cancel the call, and with it the run that it waits for.
     """
 
     def __init__(self, send: Callable[[], Any], convert: Callable[[Any], T], *, repeatable: bool) -> None:
@@ -56,17 +58,24 @@ class Reply(Generic[T]):
             TimeoutError: there is none by then; the call goes on.
             T3dError: the error that the server raised.
             ServerUnavailableError: the server is not there, or went while it worked on the call.
+            concurrent.futures.CancelledError: the call was cancelled.
         """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
+            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                return self._convert(self._response.result(timeout_s=timeout_s))
+                return self._convert(self._response.result(timeout_s=left_s))
             except KeyboardInterrupt:
-                self._response.cancel()
+                self.cancel()
                 raise
             except (RayError, RayServeException) as error:
                 self._require_retry(error)
             time.sleep(_PAUSE_S)
             self._response = self._send()
+
+    def cancel(self) -> None:
+        """Cancel the call, and with it the run that it waits for; without effect once it is answered."""
+        self._response.cancel()
 
     def __await__(self) -> Generator[Any, None, T]:
         return self._awaited().__await__()
@@ -76,7 +85,7 @@ class Reply(Generic[T]):
             try:
                 return self._convert(await self._response)
             except asyncio.CancelledError:
-                self._response.cancel()
+                self.cancel()
                 raise
             except (RayError, RayServeException) as error:
                 self._require_retry(error)
@@ -85,6 +94,8 @@ class Reply(Generic[T]):
 
     def _require_retry(self, error: RayError | RayServeException) -> None:
         """Returns where the call may be sent again; else raises the error as callers are to see it."""
+        if isinstance(error, RequestCancelledError):
+            raise CancelledError from None
         if isinstance(error, RayTaskError):
             raise unwrapped(error) from None
         never_begun = isinstance(error, DeploymentUnavailableError)
@@ -137,8 +148,7 @@ class T3D:
         Raises:
             InvalidDatasetError: it is no dataset; lists every key that is wrong.
         """
-        stored = [_values(each) for each in cast("Sequence[Values]", listed(data))]
-        return self._call(_same if is_several(data) else _only, "upload", stored)
+        return self._call(_same if is_several(data) else _only, "upload", _each(_values, data, "data"))
 
     @overload
     def run(self, name: str, inputs: Values | Dataset, **options: Unpack[RunOptions]) -> Reply[dict[str, Any]]: ...  # type: ignore[overload-overlap]  # text is a sequence of text, but comes first
@@ -184,7 +194,7 @@ class T3D:
             outputs_of(run, of_one=not several)
             return results if several else results[0]
 
-        given = [stored_id(each) or _values(each) for each in listed(inputs)]
+        given = _each(_id_or_values, inputs, "inputs")
         return self._call(
             made, "compute", name, given, dict(args or {}), device=device, version=version, timeout_s=timeout_s
         )
@@ -192,32 +202,38 @@ class T3D:
     def submit(
         self,
         name: str,
-        inputs: Dataset | Sequence[Dataset],
+        inputs: Values | Dataset | Sequence[Values | Dataset],
         *,
         args: Mapping[str, Any] | None = None,
         device: Device | None = None,
         version: str | None = None,
         timeout_s: float | None = None,
+        idempotency_key: str | None = None,
     ) -> Reply[Run]:
-        """Run an algorithm on datasets that are stored; once this is answered, the run goes on by itself.
+        """Run an algorithm; once this is answered, the run goes on whatever becomes of the caller.
 
         Args:
             name: the algorithm.
-            inputs: a dataset's id or info, or a list or tuple of those.
+            inputs: as `run`.
             args: as `run`.
             device: as `run`.
             version: as `run`.
             timeout_s: as `run`.
+            idempotency_key: as `Client.submit`.
 
         Raises:
             AlgorithmNotFoundError, VersionNotFoundError, DatasetNotFoundError: one of them is not there.
             InvalidArgsError: lists every arg that is wrong.
             DeviceNotSupportedError: it does not run there.
+            InvalidDatasetError: as `upload`. What was stored for a run that is refused is removed.
+            InvalidRequestError: `idempotency_key` cannot be one.
         """
-        ids = _ids(inputs)
-        return self._call(
-            _same, "submit", name, ids, dict(args or {}), device=device, version=version, timeout_s=timeout_s
-        )
+        key = checked_key(idempotency_key)
+        given = _each(_id_or_values, inputs, "inputs")
+        options = {"device": device, "version": version, "timeout_s": timeout_s}
+        # With its key the same request is the same run; data, which is stored anew, would make it another request.
+        repeatable = all(isinstance(each, str) for each in given)
+        return self._call(_same, "submit", name, given, dict(args or {}), key, repeatable=repeatable, **options)
 
     def get_run(self, run_id: str, wait_s: float = 0.0) -> Reply[Run]:
         """A run: its status, progress, latest message, error and outputs.
@@ -229,15 +245,15 @@ class T3D:
         Raises:
             RunNotFoundError: there is no such run.
         """
-        return self._read(_same, "get_run", run_id, wait_s)
+        return self._call(_same, "get_run", run_id, wait_s, repeatable=True)
 
     def cancel(self, run_id: str) -> Reply[Run]:
         """Cancel a run: at once while it waits, else when its code next reports; one that has ended stays as it is."""
-        return self._read(_same, "cancel_run", run_id)
+        return self._call(_same, "cancel_run", run_id, repeatable=True)
 
     def log(self, run_id: str) -> Reply[list[LogLine]]:
         """The log of a run, so far."""
-        return self._read(_same, "run_log", run_id)
+        return self._call(_same, "run_log", run_id, repeatable=True)
 
     @overload
     def fetch(self, dataset: Dataset, keys: Sequence[str] = ()) -> Reply[dict[str, Any]]: ...  # type: ignore[overload-overlap]  # as `run`
@@ -257,12 +273,12 @@ class T3D:
         Raises:
             DatasetNotFoundError: there is no such dataset.
         """
-        ids = _ids(dataset)
-        return self._read(_same if is_several(dataset) else _only, "fetch_data", ids, keys)
+        convert = _same if is_several(dataset) else _only
+        return self._call(convert, "fetch_data", ids_of(dataset), keys, repeatable=True)
 
     def info(self, dataset: Dataset) -> Reply[DatasetInfo]:
         """Keys, shapes, dtypes, axes, spacing and size of a dataset."""
-        return self._read(_same, "dataset_info", id_of(dataset))
+        return self._call(_same, "dataset_info", id_of(dataset), repeatable=True)
 
     def delete(self, dataset: Dataset) -> Reply[None]:
         """Remove a dataset for good."""
@@ -270,14 +286,13 @@ class T3D:
 
     def algorithms(self) -> Reply[list[AlgorithmInfo]]:
         """Algorithms by name."""
-        return self._read(_same, "algorithms")
+        return self._call(_same, "algorithms", repeatable=True)
 
-    def _call(self, convert: Callable[[Any], T], method: str, *args: Any, **options: Any) -> Reply[T]:
-        return Reply(partial(getattr(self._handle, method).remote, *args, **options), convert, repeatable=False)
-
-    def _read(self, convert: Callable[[Any], T], method: str, *args: Any) -> Reply[T]:
-        """A call that may be sent again though it may have had its effect."""
-        return Reply(partial(getattr(self._handle, method).remote, *args), convert, repeatable=True)
+    def _call(
+        self, convert: Callable[[Any], T], method: str, *args: Any, repeatable: bool = False, **options: Any
+    ) -> Reply[T]:
+        """Call the router; if it is `repeatable`, again where the call may have had its effect already."""
+        return Reply(partial(getattr(self._handle, method).remote, *args, **options), convert, repeatable=repeatable)
 
 
 def _same(answer: Any) -> Any:
@@ -288,11 +303,21 @@ def _only(answers: list[Any]) -> Any:
     return answers[0]
 
 
-def _ids(dataset: Dataset | Sequence[Dataset]) -> list[str]:
-    return [id_of(each) for each in ([dataset] if isinstance(dataset, DatasetInfo | str) else dataset)]
+def _each(convert: Callable[[Any], T], data: object, name: str) -> list[T]:
+    """What becomes of one thing, or of each of several; errors tell which one is wrong."""
+    converted = []
+    for label, each in labelled(data, name):
+        with naming(label):
+            converted.append(convert(each))
+    return converted
+
+
+def _id_or_values(data: Any) -> str | dict[str, Any]:
+    return stored_id(data) or _values(data)
 
 
 def _values(data: Any) -> dict[str, Any]:
     """A dataset as plain values, which need no library of the caller's to be read."""
-    given = data if isinstance(data, Mapping) else {"image": data}
-    return dict(normalise({key: plain(value) for key, value in given.items()}))
+    if isinstance(data, str | os.PathLike):
+        raise InvalidDatasetError(f"{str(data)!r} is not the id of a dataset, and files are not read here: give arrays")
+    return dict(normalise(values_of(data)))

@@ -52,7 +52,7 @@ def draw_tiles(rows: Sequence[Sequence[Tile]], path: Path) -> None:
         sheet.paste(row, (GAP_PIXELS, top))
         top += row.height + GAP_PIXELS
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, optimize=True, quality=88)  # PNG has no quality, and ignores it
+    sheet.save(path, optimize=True, quality=80)  # PNG has no quality, and ignores it
 
 
 def _row(tiles: Sequence[Tile]) -> Image.Image:

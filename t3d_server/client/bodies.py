@@ -15,7 +15,7 @@ import numpy as np
 from t3d_server.datasets import conventions, hdf5, slices
 from t3d_server.datasets.formats import HDF5, guess_content_type
 from t3d_server.datasets.values import Array
-from t3d_server.errors import InvalidDatasetError
+from t3d_server.errors import InvalidDatasetError, InvalidInputError
 
 BLOCK_BYTES = 1024**2
 
@@ -104,8 +104,6 @@ def body_of(data: Data, key: str, said: Mapping[str, Any]) -> Iterator[Body]:
     if isinstance(data, str | os.PathLike) and not Path(data).is_dir():
         yield of_file(Path(data), _params(key, said))
         return
-    if data is None:
-        raise InvalidDatasetError("there is no data: None was given; give an array, values by key, or a path")
     parts: dict[str, Iterable[Array]] = {}
     if isinstance(data, str | os.PathLike):
         stack = slices.find(Path(data))
@@ -113,8 +111,7 @@ def body_of(data: Data, key: str, said: Mapping[str, Any]) -> Iterator[Body]:
         values: dict[str, Any] = {key: np.broadcast_to(np.zeros((), stack.dtype), stack.shape)}
         said = {"axes": stack.axes, **said} if key == "image" else said
     else:
-        given = data if isinstance(data, Mapping) else {key: data}
-        values = {name: plain(value) for name, value in given.items()}
+        values = values_of(data, key)
     if "image" in values:
         values, said = {**values, **said}, {}
     with tempfile.TemporaryDirectory() as folder:
@@ -177,7 +174,39 @@ def listed(data: T | Sequence[T]) -> Sequence[T]:
     return cast("Sequence[T]", data if is_several(data) else [data])
 
 
-def plain(value: Any) -> Any:
+def labelled(data: T | Sequence[T], name: str) -> list[tuple[str, T]]:
+    """Each thing with what errors call it: its path, its place in the list `name`, or nothing where it is alone."""
+    several = is_several(data)
+    return [
+        (str(each) if isinstance(each, str | os.PathLike) else f"{name}[{index}]" if several else "", each)
+        for index, each in enumerate(listed(data))
+    ]
+
+
+@contextmanager
+def naming(label: str) -> Iterator[None]:
+    """Has errors tell which input is wrong, where they do not already."""
+    try:
+        yield
+    except InvalidInputError as error:
+        if label in error.message:
+            raise
+        raise type(error)(f"{label}: {error.message}", problems=error.problems) from error
+
+
+def values_of(data: SupportsArray | Mapping[str, Any], key: str = "image") -> dict[str, Any]:
+    """An array, or values by key, as values by key: arrays of other libraries as numpy's.
+
+    Raises:
+        InvalidDatasetError: None, as a function that has forgotten to return gives it.
+    """
+    if data is None:
+        raise InvalidDatasetError("None was given where data is expected: an array, or values by key")
+    given = data if isinstance(data, Mapping) else {key: data}
+    return {name: _plain(value) for name, value in given.items()}
+
+
+def _plain(value: Any) -> Any:
     """Arrays of other libraries as numpy's; tensors, which may be on a GPU, are left to `normalise`."""
     if isinstance(value, np.ndarray | np.generic) or hasattr(value, "detach"):
         return value

@@ -34,16 +34,7 @@ T = TypeVar("T")
 
 
 class Connection:
-    """A connection to a server.
-
-    Args:
-        url: the server; else `T3D_URL`, else the local server.
-        token: a token of that server; else `T3D_TOKEN`, else the local server's.
-        timeout_s: how long the server may stay silent, in seconds.
-
-    Raises:
-        ServerUnavailableError: no server is known.
-    """
+    """A connection to a server, made of the arguments of `Client`."""
 
     def __init__(self, url: str | None = None, token: str | None = None, *, timeout_s: float = 60.0) -> None:
         local = discovery.read_server()

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, overload
+from typing import Any, TypedDict, Unpack, cast, overload
 
 import numpy as np
 
-from t3d_server.client.bodies import BLOCK_BYTES, Data, Progress, body_of, is_several, listed
+from t3d_server.client.bodies import BLOCK_BYTES, Data, Progress, body_of, is_several, labelled, listed, naming
 from t3d_server.client.connection import Connection, path_of
 from t3d_server.datasets import hdf5
 from t3d_server.datasets.formats import HDF5, NPY
 from t3d_server.datasets.values import Array
-from t3d_server.errors import InvalidInputError, T3dError
+from t3d_server.errors import InvalidRequestError, T3dError
 from t3d_server.ids import new_id
 from t3d_server.models import DatasetInfo
 
@@ -82,26 +82,7 @@ class Datasets(Connection):
         """
         given = {"axes": axes, "spacing": spacing, "spacing_unit": spacing_unit}
         given = {name: value for name, value in given.items() if value is not None}
-        items: Sequence[Data] = listed(data)
-        labels = [
-            str(each) if isinstance(each, str | os.PathLike) else f"data[{index}]" if is_several(data) else ""
-            for index, each in enumerate(items)
-        ]
-        infos: list[DatasetInfo] = []
-        with ExitStack() as stack, self._discarding(infos, BaseException):
-            bodies = []
-            for label, each in zip(labels, items, strict=True):
-                with _naming(label):
-                    bodies.append(stack.enter_context(body_of(each, key, given)))
-            total_bytes = sum(body.size_bytes for body in bodies)
-            done_bytes = 0
-            for label, body in zip(labels, bodies, strict=True):
-                said = _shifted(on_progress, done_bytes, total_bytes)
-                with _naming(label):
-                    infos.append(
-                        self._ask(DatasetInfo, "POST", "/v1/datasets", params=body.params, body=body, on_progress=said)
-                    )
-                done_bytes += body.size_bytes
+        infos = self._uploaded(labelled(data, "data"), key, given, on_progress)
         return infos if is_several(data) else infos[0]
 
     @overload
@@ -139,20 +120,13 @@ class Datasets(Connection):
         Raises:
             DatasetNotFoundError: there is no such dataset.
         """
-        if not isinstance(dataset, DatasetInfo | str):
+        ids = ids_of(dataset)
+        if is_several(dataset):
             folder = Path(path or ".")
             folder.mkdir(parents=True, exist_ok=True)
-            return [self.download(each, folder, on_progress=on_progress) for each in dataset]
-        dataset_id = id_of(dataset)
+            return [self._downloaded(each, folder / f"{each}.h5", on_progress) for each in ids]
         target = Path(path or ".")
-        target = target / f"{dataset_id}.h5" if target.is_dir() else target
-        part = target.with_name(f".{target.name}.{new_id()}")
-        try:
-            with part.open("xb") as file:
-                self._http.receive(path_of("datasets", dataset_id), file, HDF5, on_progress=on_progress)
-            return part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        return self._downloaded(ids[0], target / f"{ids[0]}.h5" if target.is_dir() else target, on_progress)
 
     @overload
     def fetch(  # type: ignore[overload-overlap]  # as `upload`
@@ -181,10 +155,8 @@ class Datasets(Connection):
         Raises:
             DatasetNotFoundError: there is no such dataset.
         """
-        if not isinstance(dataset, DatasetInfo | str):
-            return [self.fetch(each, keys, on_progress=on_progress) for each in dataset]
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            return hdf5.read(self.download(dataset, Path(folder) / "dataset.h5", on_progress=on_progress), keys)
+        values = [self._fetched(each, keys, on_progress) for each in ids_of(dataset)]
+        return values if is_several(dataset) else values[0]
 
     def fetch_array(self, dataset: Dataset, name: str = "image") -> Array:
         """One array of a dataset, without the others; mapped from a temporary file where it is large.
@@ -208,6 +180,40 @@ class Datasets(Connection):
         """Remove a dataset for good."""
         self._http.call("DELETE", path_of("datasets", id_of(dataset)))
 
+    def _uploaded(
+        self, items: Sequence[tuple[str, Data]], key: str, said: Mapping[str, Any], on_progress: Progress | None
+    ) -> list[DatasetInfo]:
+        """What was stored of data with its labels: all of it or nothing."""
+        infos: list[DatasetInfo] = []
+        with ExitStack() as stack, self._discarding(infos, BaseException):
+            bodies = []
+            for label, each in items:
+                with naming(label):
+                    bodies.append(stack.enter_context(body_of(each, key, said)))
+            total_bytes = sum(body.size_bytes for body in bodies)
+            done_bytes = 0
+            for (label, _), body in zip(items, bodies, strict=True):
+                hear = _shifted(on_progress, done_bytes, total_bytes)
+                with naming(label):
+                    infos.append(
+                        self._ask(DatasetInfo, "POST", "/v1/datasets", params=body.params, body=body, on_progress=hear)
+                    )
+                done_bytes += body.size_bytes
+        return infos
+
+    def _downloaded(self, dataset_id: str, target: Path, on_progress: Progress | None) -> Path:
+        part = target.with_name(f".{target.name}.{new_id()}")
+        try:
+            with part.open("xb") as file:
+                self._http.receive(path_of("datasets", dataset_id), file, HDF5, on_progress=on_progress)
+            return part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _fetched(self, dataset_id: str, keys: Sequence[str], on_progress: Progress | None) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            return hdf5.read(self._downloaded(dataset_id, Path(folder) / "dataset.h5", on_progress), keys)
+
     @contextmanager
     def _discarding(self, infos: Sequence[DatasetInfo], *errors: type[BaseException]) -> Iterator[None]:
         """Removes these datasets again where one of the errors is raised."""
@@ -221,21 +227,24 @@ class Datasets(Connection):
 
 
 def id_of(dataset: Dataset) -> str:
-    """Id of a dataset."""
-    return dataset.id if isinstance(dataset, DatasetInfo) else dataset
+    """Id of a dataset.
+
+    Raises:
+        InvalidRequestError: it is neither an info nor an id.
+    """
+    if isinstance(dataset, DatasetInfo):
+        return dataset.id
+    if isinstance(dataset, str):
+        return dataset
+    kind = type(dataset).__name__
+    raise InvalidRequestError(f"a dataset is named by its id or info, several by a list or tuple of those, not {kind}")
+
+
+def ids_of(dataset: Dataset | Sequence[Dataset]) -> list[str]:
+    """Ids of one dataset, or of several; as `id_of`."""
+    return [id_of(each) for each in cast("Sequence[Dataset]", listed(dataset))]
 
 
 def _shifted(on_progress: Progress | None, done_bytes: int, total_bytes: int) -> Progress | None:
     """Hears of one part of a transfer, and tells of the whole."""
     return None if on_progress is None else lambda sent_bytes, _: on_progress(done_bytes + sent_bytes, total_bytes)
-
-
-@contextmanager
-def _naming(label: str) -> Iterator[None]:
-    """Has errors tell which input is wrong, where they do not already."""
-    try:
-        yield
-    except InvalidInputError as error:
-        if label in error.message:
-            raise
-        raise type(error)(f"{label}: {error.message}", problems=error.problems) from error

@@ -13,6 +13,8 @@ from t3d_server.models import LogLine, Run, RunStatus, utc_now
 if TYPE_CHECKING:
     from t3d_server.client.transport import Transport
 
+EVENT_STREAM = "text/event-stream"
+
 
 @dataclass(frozen=True)
 class RunEvent:

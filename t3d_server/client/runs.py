@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypedDict, Unpack, cast, overload
 
-from t3d_server.client.bodies import Data, is_several, listed
+from t3d_server.client.bodies import Data, is_several, labelled
 from t3d_server.client.connection import json_of, path_of
 from t3d_server.client.datasets import Datasets
 from t3d_server.client.events import RunEvent, followed
 from t3d_server.client.handle import RunHandle, outputs_of
-from t3d_server.errors import InvalidInputError, InvalidRequestError, NotFoundError, T3dError
+from t3d_server.errors import InvalidInputError, InvalidRequestError, NotFoundError, QueueFullError, T3dError
 from t3d_server.ids import is_id, new_id
 from t3d_server.models import DatasetInfo, Device, LogLine, Model, Run, RunStatus
 
@@ -78,12 +78,9 @@ class Runs(Datasets):
             InvalidDatasetError: as `upload`. What was uploaded for a run that is refused is removed.
             InvalidRequestError: `idempotency_key` cannot be one.
         """
-        if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
-            raise InvalidRequestError(
-                f"an idempotency_key has 1 to 255 printable ASCII characters, it is not {idempotency_key!r:.80}"
-            )
+        key = checked_key(idempotency_key)
         request, uploaded = self._prepared(inputs, args, device, version, timeout_s)
-        return self._submitted(name, request, uploaded, wait_s, idempotency_key)
+        return self._submitted(name, request, uploaded, wait_s, key)
 
     @overload
     def run(self, name: str, inputs: Input, **options: Unpack[RunOptions]) -> dict[str, Any]: ...  # type: ignore[overload-overlap]  # as `upload`
@@ -195,12 +192,11 @@ class Runs(Datasets):
         timeout_s: float | None,
     ) -> tuple[bytes, list[DatasetInfo]]:
         """The request for a run, and what was uploaded for it."""
-        items: Sequence[Input] = listed(inputs)
-        known = [stored_id(each) for each in items]
-        data = [each for each, dataset_id in zip(items, known, strict=True) if dataset_id is None]
-        uploaded = self.upload(cast("list[Data]", data))
+        items = labelled(inputs, "inputs")
+        data = [(label, each) for label, each in items if stored_id(each) is None]
+        uploaded = self._uploaded(cast("list[tuple[str, Data]]", data), "image", {}, None)
         new = iter(uploaded)
-        ids = [dataset_id or next(new).id for dataset_id in known]
+        ids = [stored_id(each) or next(new).id for _, each in items]
         request = {
             "input_dataset_ids": ids,
             "args": dict(args or {}),
@@ -211,15 +207,15 @@ class Runs(Datasets):
         return json_of(request), uploaded
 
     def _submitted(
-        self, name: str, request: bytes, uploaded: Sequence[DatasetInfo], wait_s: float, key: str | None = None
+        self, name: str, request: bytes, uploaded: Sequence[DatasetInfo], wait_s: float, key: str
     ) -> RunHandle:
-        with self._discarding(uploaded, InvalidInputError, NotFoundError):
+        with self._discarding(uploaded, InvalidInputError, NotFoundError, QueueFullError):
             run = self._ask(
                 Run,
                 "POST",
                 path_of("algorithms", name, "runs"),
                 params={"wait_s": wait_s},
-                headers={"Idempotency-Key": key or new_id()},  # with it, sending it again makes no second run
+                headers={"Idempotency-Key": key},  # with it, sending it again makes no second run
                 json=request,
                 wait_s=wait_s,
                 repeatable=True,
@@ -232,3 +228,14 @@ def stored_id(data: object) -> str | None:
     if isinstance(data, DatasetInfo):
         return data.id
     return data if isinstance(data, str) and is_id(data) else None
+
+
+def checked_key(key: str | None) -> str:
+    """An idempotency key, a fresh one where None.
+
+    Raises:
+        InvalidRequestError: it cannot be one.
+    """
+    if key is not None and not _KEY.fullmatch(key):
+        raise InvalidRequestError(f"an idempotency_key has 1 to 255 printable ASCII characters, it is not {key!r:.80}")
+    return key or new_id()

@@ -17,7 +17,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from t3d_server.client.answers import error_of, foreign
 from t3d_server.client.bodies import BLOCK_BYTES, Body, Progress, Sending
-from t3d_server.client.events import ServerSentEvent, parsed
+from t3d_server.client.events import EVENT_STREAM, ServerSentEvent, parsed
 from t3d_server.errors import InvalidRequestError, ServerUnavailableError, T3dError
 
 CONNECT_TIMEOUT_S = 5.0
@@ -63,6 +63,29 @@ class _Failure(Exception):  # noqa: N818  # it never leaves this file
         self.error = error
         self.again = again
         self.after_s = after_s
+
+
+class _Patience:
+    """How long to go on trying: `RETRY_FOR_S` from the first failure, with ever longer pauses."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Take the next failure for the first one: the server was heard."""
+        self._delay_s = _FIRST_DELAY_S
+        self._deadline: float | None = None
+
+    def pause(self, failure: _Failure) -> None:
+        """Return when it is time to try again; raise the error where that is of no use."""
+        now = time.monotonic()
+        if self._deadline is None:
+            self._deadline = now + RETRY_FOR_S
+        delay_s = max(self._delay_s, failure.after_s)
+        if not failure.again or now + delay_s > self._deadline:
+            raise failure.error from failure.__cause__
+        time.sleep(delay_s)
+        self._delay_s = min(2 * self._delay_s, _LONGEST_DELAY_S)
 
 
 class Transport:
@@ -159,8 +182,7 @@ class Transport:
             target.seek(0)
             target.truncate()
             with self._send("GET", path, params, {"Accept": content_type}, None, 0.0, True) as response:
-                if response.headers.get("Content-Type") != content_type:
-                    raise foreign(response, self.url)
+                self._require_type(response, content_type)
                 total_bytes = int(response.headers.get("Content-Length", 0))
                 blocks = response.iter_content(BLOCK_BYTES)
                 while True:
@@ -184,31 +206,32 @@ class Transport:
             T3dError: as `call`; also when the server is away for long.
         """
         last_id = ""
-        delay_s = _FIRST_DELAY_S
-        deadline = time.monotonic() + RETRY_FOR_S
+        patience = _Patience()
         while True:
-            headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
+            headers = {"Accept": EVENT_STREAM} | ({"Last-Event-ID": last_id} if last_id else {})
             try:
                 with self._send("GET", path, None, headers, None, 0.0, True) as response:
-                    for event in parsed(self._lines(response), last_id):
+                    self._require_type(response, EVENT_STREAM)
+                    for event in parsed(self._lines(response, patience), last_id):
                         last_id = event.id
                         yield event
-                        delay_s = _FIRST_DELAY_S
-                        deadline = time.monotonic() + RETRY_FOR_S
+                raise _Failure(ServerUnavailableError(f"{self.url} sends no more events of {path}"), again=True)
             except _Failure as failure:
-                if not failure.again or time.monotonic() + delay_s > deadline:
-                    raise failure.error from failure.__cause__
-            time.sleep(delay_s)
-            delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
+                patience.pause(failure)
 
-    def _lines(self, response: requests.Response) -> Iterator[bytes]:
+    def _lines(self, response: requests.Response, patience: _Patience) -> Iterator[bytes]:
         lines = response.iter_lines(chunk_size=None)
         while True:
             with self._translated(True):
                 line = next(lines, None)
             if line is None:
                 return
+            patience.renew()  # by comments too, which a silent run has
             yield line
+
+    def _require_type(self, response: requests.Response, content_type: str) -> None:
+        if response.headers.get("Content-Type", "").partition(";")[0] != content_type:
+            raise foreign(response, self.url)
 
     def _send(
         self,
@@ -221,14 +244,17 @@ class Transport:
         repeatable: bool,
     ) -> requests.Response:
         """One attempt; the answer's body is still to be read."""
-        with self._translated(repeatable, data if isinstance(data, Sending) else None):
+        sending = data if isinstance(data, Sending) else None
+        # What is given for connecting holds for each block that is sent, too, and a busy server takes its time.
+        connect_timeout_s = CONNECT_TIMEOUT_S if sending is None else self._timeout_s
+        with self._translated(repeatable, sending):
             response = self._session.request(
                 method,
                 self.url + path,
                 params={key: value for key, value in (params or {}).items() if value is not None},
                 headers=headers,
                 data=data,
-                timeout=(CONNECT_TIMEOUT_S, self._timeout_s + wait_s),
+                timeout=(connect_timeout_s, self._timeout_s + wait_s),
                 stream=True,
                 allow_redirects=False,
             )
@@ -248,17 +274,12 @@ class Transport:
 
     def _persistently(self, attempt: Callable[[], T]) -> T:
         """What `attempt` returns; tried again, for a bounded time, where that can help and do no harm."""
-        delay_s = _FIRST_DELAY_S
-        deadline = time.monotonic() + RETRY_FOR_S
+        patience = _Patience()
         while True:
             try:
                 return attempt()
             except _Failure as failure:
-                wait_s = max(delay_s, failure.after_s)
-                if not failure.again or time.monotonic() + wait_s > deadline:
-                    raise failure.error from failure.__cause__
-            time.sleep(wait_s)
-            delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
+                patience.pause(failure)
 
     @contextmanager
     def _translated(self, repeatable: bool, sending: Sending | None = None) -> Iterator[None]:
@@ -272,15 +293,18 @@ class Transport:
             reason = getattr(error.args[0], "reason", None) if error.args else None
             unreached = isinstance(reason, NewConnectionError | ConnectTimeoutError)
             harmless = repeatable or unreached or _unfinished(sending)
+            again = self._answered and harmless  # one that has never answered is not starting again: it is not there
             if isinstance(error, requests.exceptions.MissingSchema | requests.exceptions.InvalidSchema):
                 message = f"{self.url} is not the URL of a server: add http:// or https:// in front."
             elif unreached or isinstance(error, ValueError):
                 message = f"No t3d server answers at {self.url}. {self._advice}"
             else:
+                late = isinstance(error, requests.exceptions.ReadTimeout)
+                what = f"{self.url} has not answered in time" if late else f"The connection to {self.url} broke off"
                 unknown = "" if harmless else ". Whether the request had its effect is not known"
-                message = f"The connection to {self.url} broke off: {error}{unknown}"
-            # A server that has never answered is not starting again: it is not there.
-            raise _Failure(ServerUnavailableError(message), again=self._answered and harmless) from error
+                message = f"{what}: {error}{unknown}"
+                again = again and not late  # the caller has waited as long as it wanted to
+            raise _Failure(ServerUnavailableError(message), again=again) from error
 
 
 def _unfinished(data: object) -> bool:

@@ -16,7 +16,7 @@ from t3d_server.api.backpressure import IMPORT_PATH
 from t3d_server.api.bodies import Draft
 from t3d_server.api.service import MAX_WAIT_S, Limits, Service
 from t3d_server.api.v0.listener import listen
-from t3d_server.errors import InvalidDatasetError, T3dError
+from t3d_server.errors import InvalidDatasetError, InvalidInputError, NotFoundError, QueueFullError, T3dError
 from t3d_server.models import AlgorithmInfo, DatasetInfo, Device, LogLine, Run
 from t3d_server.packages.registry import Registry
 from t3d_server.serving.calls import CoordinatorClient
@@ -115,27 +115,43 @@ class Router:
     async def submit(
         self,
         algorithm: str,
-        input_dataset_ids: list[str],
+        inputs: Sequence[Mapping[str, Any] | str],
         args: dict[str, Any] | None = None,
         idempotency_key: str | None = None,
         **options: Unpack[RunOptions],
     ) -> Run:
-        """Submit a run; returns as soon as it is accepted. The same again with the same key gives the same run."""
-        draft = Draft.of({"input_dataset_ids": input_dataset_ids, "args": args or {}, **options})
-        return await self._service.submit(algorithm, draft, idempotency_key=idempotency_key)
+        """Submit a run; returns as soon as it is accepted.
+
+        Args:
+            algorithm: its name.
+            inputs: ids of datasets, or datasets, which are stored, and removed again if the run is refused.
+            args: values of its parameters.
+            idempotency_key: the same ids, args and options again with the same key give the same run.
+            options: see `RunOptions`.
+        """
+        uploaded = await self.upload([item for item in inputs if not isinstance(item, str)])
+        new = iter(uploaded)
+        ids = [item if isinstance(item, str) else next(new).id for item in inputs]
+        try:
+            draft = Draft.of({"input_dataset_ids": ids, "args": args or {}, **options})
+            return await self._service.submit(algorithm, draft, idempotency_key=idempotency_key)
+        except (InvalidInputError, NotFoundError, QueueFullError):
+            with suppress(T3dError):
+                await self.delete_data([info.id for info in uploaded])
+            raise
 
     async def run(
         self,
         algorithm: str,
-        input_dataset_ids: list[str],
+        inputs: Sequence[Mapping[str, Any] | str],
         args: dict[str, Any] | None = None,
         **options: Unpack[RunOptions],
     ) -> Run:
         """Submit a run and wait for its end; `status`, `error` and `output_dataset_ids` tell how it went.
 
-        Who cancels the call cancels the run.
+        It takes what `submit` takes. Who cancels the call cancels the run.
         """
-        run = await self.submit(algorithm, input_dataset_ids, args, **options)
+        run = await self.submit(algorithm, inputs, args, **options)
         try:
             while not run.status.ended:
                 run = await self._service.run(run.id, wait_s=MAX_WAIT_S)
@@ -151,20 +167,8 @@ class Router:
         args: dict[str, Any] | None = None,
         **options: Unpack[RunOptions],
     ) -> tuple[Run, list[dict[str, Any]]]:
-        """Store inputs, run, and fetch: all of it in one call.
-
-        Args:
-            algorithm: its name.
-            inputs: datasets, or ids of those that are stored.
-            args: as `submit`.
-            options: as `submit`.
-
-        Returns:
-            The ended run and, if it is COMPLETED, the datasets that it made.
-        """
-        new = iter(await self.post_data([item for item in inputs if not isinstance(item, str)]))
-        ids = [item if isinstance(item, str) else next(new) for item in inputs]
-        run = await self.run(algorithm, ids, args, **options)
+        """As `run`; gives the ended run and, if it is COMPLETED, the datasets that it made."""
+        run = await self.run(algorithm, inputs, args, **options)
         return run, await self.fetch_data(run.output_dataset_ids)
 
     async def get_run(self, run_id: str, wait_s: float = 0.0) -> Run:

@@ -6,7 +6,9 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 
 from t3d_server import discovery
-from t3d_server.client import Client, runs
+from t3d_server.client import Client, runs, transport
 from t3d_server.errors import (
     AlgorithmError,
     AlgorithmNotFoundError,
@@ -85,6 +87,8 @@ def test_of_a_list_all_or_none_are_stored(server: Server, client: Client, tmp_pa
         client.upload([IMAGE, IMAGE.astype(complex)])
     with pytest.raises(InvalidDatasetError, match=r"broken\.png: not a readable"):
         client.upload([IMAGE, str(tmp_path / "broken.png")])
+    with pytest.raises(InvalidDatasetError, match=r"inputs\[1\]: None was given"):  # what a forgotten return gives
+        client.submit("probe", [new_id(), None])  # type: ignore[list-item]
     assert len(list(server.store.list("datasets/"))) == before
 
 
@@ -128,6 +132,12 @@ def test_a_folder_of_slices_is_one_stack(client: Client, tmp_path: Path) -> None
         client.upload(tmp_path)
 
 
+def test_what_names_no_dataset_is_told(client: Client) -> None:
+    for wrong in (IMAGE, None, (each for each in [new_id()])):
+        with pytest.raises(InvalidRequestError, match="named by its id or info"):
+            client.fetch(wrong)  # type: ignore[call-overload]
+
+
 def test_a_threshold_is_an_image(client: Client) -> None:
     """Of 0 and 1; what is no image says how to make one."""
     info = client.upload(IMAGE > 5)
@@ -135,8 +145,6 @@ def test_a_threshold_is_an_image(client: Client) -> None:
     for array, hint in ((IMAGE.astype(np.int64), "np.int32"), (IMAGE.astype(np.uint32), "np.int32")):
         with pytest.raises(InvalidDatasetError, match=rf"image\.astype\({hint}\)"):
             client.upload(array)
-    with pytest.raises(InvalidDatasetError, match="None was given"):
-        client.upload(None)  # type: ignore[call-overload]  # what a forgotten return gives
 
 
 def test_runs_are_listed_by_status_in_any_case(client: Client) -> None:
@@ -244,8 +252,6 @@ def test_errors_come_back_as_they_were_raised(server: Server, client: Client, tm
         client.upload({"image": object()})
     with pytest.raises(InvalidRequestError, match="its arrays: image"):
         client.fetch_array(client.upload(IMAGE).id, "nothing")
-    with pytest.raises(AlgorithmNotFoundError):
-        client.algorithm("a/b")
     with pytest.raises(InvalidArgsError) as caught:
         client.submit("probe", IMAGE, args={"amount": 99, "more": 1})
     assert {problem.key for problem in caught.value.problems} == {"args.amount", "args.more"}
@@ -287,23 +293,25 @@ def test_credentials_of_a_netrc_file_do_not_replace_the_token(
 
 
 class Front(BaseHTTPRequestHandler):
-    """Answers what it was told to, then what a server without algorithms and runs does."""
+    """Answers what it was told to, numbers being pauses in seconds, then what a server without algorithms does."""
 
     protocol_version = "HTTP/1.1"
-    scripted: ClassVar[list[bytes]] = []
+    scripted: ClassVar[list[Any]] = []
     heard: ClassVar[list[str]] = []
-    keys: ClassVar[list[str | None]] = []
+    headers_heard: ClassVar[list[Message]] = []
 
     def answer(self) -> None:
         self.heard.append(f"{self.command} {self.path}")
-        self.keys.append(self.headers["Idempotency-Key"])
-        if self.scripted and self.scripted[0] == UNREAD:
-            self.close_connection = bool(self.scripted.pop(0))
+        self.headers_heard.append(self.headers)
+        pause_s = self.scripted.pop(0) if self.scripted and isinstance(self.scripted[0], float) else 0.0
+        answer = self.scripted.pop(0) if self.scripted else None
+        time.sleep(pause_s)
+        self.close_connection = answer is not None
+        if answer == UNREAD:
             return
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.scripted:
-            self.close_connection = True
-            self.wfile.write(self.scripted.pop(0))
+        if answer is not None:
+            self.wfile.write(answer)
             return
         self.send_response(200)
         self.send_header("Content-Length", "2")
@@ -319,6 +327,12 @@ class Front(BaseHTTPRequestHandler):
 def json_answer(content: bytes, status: bytes = b"200 OK", kind: bytes = b"application/json") -> bytes:
     """An answer with a body."""
     return b"HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s" % (status, kind, len(content), content)
+
+
+def stream(content: bytes) -> bytes:
+    """Server-sent events, in a connection that breaks off after them."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + (b"%x\r\n%s\r\n" % (len(content), content) if content else b"")
 
 
 BROKEN = b""
@@ -346,7 +360,7 @@ def front() -> Iterator[Client]:
         with Client(f"http://127.0.0.1:{http_server.server_port}", "secret") as client:
             client.algorithms()
             Front.heard.clear()
-            Front.keys.clear()
+            Front.headers_heard.clear()
             yield client
         http_server.shutdown()
         thread.join()
@@ -359,6 +373,49 @@ def test_what_a_restarting_server_answers_is_tried_again(front: Client, answers:
     assert Front.heard == ["GET /v1/algorithms"] * (len(answers) + 1)
 
 
+def test_patience_begins_with_the_first_failure(front: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the request took until then."""
+    monkeypatch.setattr(transport, "RETRY_FOR_S", 0.15)
+    Front.scripted += [0.2, BROKEN]
+    assert front.algorithms() == []
+
+
+def test_who_has_waited_long_enough_is_told(front: Client) -> None:
+    with Client(front.url, timeout_s=0.1) as client:
+        client.algorithms()
+        Front.scripted.append(0.3)
+        with pytest.raises(ServerUnavailableError, match="has not answered in time"):
+            client.algorithms()
+    assert len(Front.heard) == 2
+
+
+def test_events_go_on_after_the_last_one_that_came(front: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the run has been silent for longer than a server is waited for."""
+    monkeypatch.setattr(transport, "RETRY_FOR_S", 0.15)
+    Front.scripted += [stream(b"id: 1\ndata: a\n\n"), 0.2, stream(b": still there\n\n"), stream(b"id: 2\ndata: b\n\n")]
+    events = front._http.events("/v1/runs/x/events")
+    assert [next(events).data, next(events).data] == ["a", "b"]
+    assert [headers["Last-Event-ID"] for headers in Front.headers_heard] == [None, "1", "1"]
+
+
+def test_streams_without_an_event_are_not_followed_for_ever(front: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "RETRY_FOR_S", 0.15)
+    Front.scripted += [stream(b"")] * 9
+    with pytest.raises(ServerUnavailableError):
+        next(front.follow(new_id()))
+    Front.scripted[:] = [PAGE]
+    with pytest.raises(ServerUnavailableError, match="is the URL right"):
+        next(front.follow(new_id()))
+
+
+def test_a_server_may_take_its_time_to_read(front: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "CONNECT_TIMEOUT_S", 0.1)
+    Front.scripted += [0.3, FAULT]
+    with pytest.raises(T3dError, match="a bug"):
+        front.upload(np.zeros((3000, 1000)))
+    assert len(Front.heard) == 1
+
+
 @pytest.mark.parametrize("answer", [PLAIN_500, PLAIN_503, BROKEN, CUT_OFF])
 def test_a_run_is_submitted_again_with_the_same_key(front: Client, answer: bytes) -> None:
     """So that it is one run, whatever became of the first try."""
@@ -366,8 +423,8 @@ def test_a_run_is_submitted_again_with_the_same_key(front: Client, answer: bytes
     with pytest.raises(T3dError, match="a bug"):
         front.submit("probe", new_id())
     assert Front.heard == ["POST /v1/algorithms/probe/runs?wait_s=0.0"] * 2
-    assert len(set(Front.keys)) == 1
-    assert None not in Front.keys
+    [key] = {headers["Idempotency-Key"] for headers in Front.headers_heard}
+    assert key is not None
 
 
 @pytest.mark.parametrize("key", ["", "a\nb", "für", " a", "k" * 256])

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from functools import partial
 from typing import Any
 
@@ -74,7 +75,10 @@ def datasets(t3d: T3D) -> str:
 
 def runs(t3d: T3D) -> str:
     """Submit, follow, read the log, cancel."""
-    submitted = t3d.submit("probe", t3d.upload(SMALL).result(), args=FOR_EVER).result()
+    dataset = t3d.upload(SMALL).result()
+    replies = [t3d.submit("probe", dataset, args=FOR_EVER, idempotency_key=dataset.id) for _ in range(2)]
+    submitted, again = (reply.result() for reply in replies)
+    assert submitted.id == again.id
     while not t3d.log(submitted.id).result():
         pass
     assert t3d.get_run(submitted.id).result().status == "RUNNING"
@@ -91,8 +95,17 @@ def interrupted(t3d: T3D) -> str:
     return str(t3d.get_run(run_id(), wait_s=30).result().status)
 
 
+def called_off(t3d: T3D) -> str:
+    """So does cancelling the reply."""
+    reply = t3d.run("probe", SMALL, args=FOR_EVER)
+    run_id = at_work(reply.cancel)
+    with pytest.raises(CancelledError):
+        reply.result()
+    return str(t3d.get_run(run_id(), wait_s=30).result().status)
+
+
 async def given_up(t3d: T3D) -> str:
-    """So does cancelling what awaits."""
+    """And cancelling what awaits."""
     reply = asyncio.ensure_future(t3d.run("probe", SMALL, args=FOR_EVER))
     loop = asyncio.get_running_loop()
     run_id = at_work(lambda: loop.call_soon_threadsafe(reply.cancel))
@@ -121,8 +134,16 @@ def errors(t3d: T3D) -> str:
     with pytest.raises(InvalidDatasetError) as wrong:
         t3d.upload({"image": object(), "a/b": 1}).result()
     assert {problem.key for problem in wrong.value.problems} == {"image", "'a/b'"}
+    with pytest.raises(InvalidDatasetError, match=r"data\[1\]: the dataset cannot be stored"):
+        t3d.upload([SMALL, SMALL.astype(complex)])
+    with pytest.raises(InvalidDatasetError, match="None was given"):
+        t3d.run("probe", None)  # type: ignore[call-overload]  # what a forgotten return gives
+    with pytest.raises(InvalidDatasetError, match="files are not read here"):
+        t3d.submit("probe", "photo.png")
     with pytest.raises(InvalidRequestError, match="device"):
         t3d.run("probe", SMALL, device="abacus").result()  # type: ignore[call-overload]  # a mistake
+    run = t3d.submit("probe", SMALL + 1, args={"mode": "raises"}).result()
+    assert t3d.get_run(run.id, wait_s=30).result().status == "FAILED"
     with pytest.raises(AlgorithmError) as failed:
         t3d.run("probe", SMALL + 1, args={"mode": "raises"}).result()
     return str(failed.value)
@@ -158,6 +179,7 @@ def main() -> None:
         "datasets": lambda: datasets(t3d),
         "runs": lambda: runs(t3d),
         "interrupted": lambda: interrupted(t3d),
+        "called off": lambda: called_off(t3d),
         "given up": lambda: asyncio.run(given_up(t3d)),
         "errors": lambda: errors(t3d),
     }

@@ -21,6 +21,7 @@ deployment: both images came back
 datasets: dataset_not_found
 runs: CANCELLED, log: ['holding', 'the run was cancelled']
 interrupted: CANCELLED
+called off: CANCELLED
 given up: CANCELLED
 errors: probe 1.0.0 failed: ValueError: the image is too green: 4.0
 """
