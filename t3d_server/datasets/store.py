@@ -20,7 +20,10 @@ from t3d_server.errors import DatasetNotFoundError, InvalidRequestError, ObjectN
 from t3d_server.ids import first_id, is_id, new_id, tag_of, tagged_id, time_of
 from t3d_server.models import DatasetInfo
 from t3d_server.storage.base import ObjectStore
-from t3d_server.storage.retention import Retention, remove_expired
+from t3d_server.storage.retention import Retention, remove_expired, remove_expired_unordered
+
+UPLOADS, NAMES = "uploads/v0/", "names/v0/"
+"""What clients of the v0 API have put into the store themselves, and the datasets of its names."""
 
 _FOLDER, _SUFFIX = "datasets/", ".h5"
 _CACHED_INFOS = 512
@@ -212,6 +215,18 @@ class DatasetStore:
     def remove_expired(self, spared: Collection[str], limit: int) -> int:
         """Remove some of the datasets that have expired, at most `limit`, but for these; returns how many."""
         return remove_expired(self._store, _FOLDER, _SUFFIX, self._retention, spared=spared, limit=limit)
+
+    def remove_expired_uploads(self, limit: int) -> int:
+        """Remove some of the uploads that have become no dataset in that time, and names of datasets that have expired.
+
+        Args:
+            limit: most objects to remove.
+
+        Returns:
+            How many were removed.
+        """
+        count = remove_expired_unordered(self._store, UPLOADS, self._retention, limit=limit)
+        return count + remove_expired_unordered(self._store, NAMES, self._retention, limit=limit - count)
 
     @contextmanager
     def _named(self, dataset_id: str) -> Iterator[None]:

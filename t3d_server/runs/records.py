@@ -25,7 +25,7 @@ from t3d_server.errors import ObjectExistsError, ObjectNotFoundError, RunNotFoun
 from t3d_server.ids import is_id, milliseconds_of
 from t3d_server.models import LogLine, Model, Run, RunStatus
 from t3d_server.storage.base import ObjectStore, exists, read
-from t3d_server.storage.retention import Retention, remove_expired
+from t3d_server.storage.retention import Retention, remove_expired, remove_expired_unordered
 
 logger = logging.getLogger(__name__)
 
@@ -253,6 +253,24 @@ class RunRecords:
     def remove_expired_logs(self, limit: int) -> int:
         """Remove some of the logs that have expired, at most `limit`; returns how many."""
         return remove_expired(self._store, LOGS, ".jsonl", self._log_retention, limit=limit)
+
+    def remove_expired_keys(self, spared: Collection[str], limit: int) -> int:
+        """Remove some of the idempotency keys that have expired and whose runs were never recorded: others go with
+        their runs.
+
+        Args:
+            spared: runs whose keys stay.
+            limit: most keys to remove.
+
+        Returns:
+            How many were removed.
+        """
+
+        def stays(key: str) -> bool:
+            holder = self.key_holder(key.removeprefix(KEYS).removesuffix(".json"))
+            return holder is not None and holder.run_id in spared
+
+        return remove_expired_unordered(self._store, KEYS, self._retention, limit=limit, stays=stays)
 
     def _remove(self, key: str) -> None:
         """Remove an ended run and what belongs to it; its record goes last, so that a crash leaves it to the next."""

@@ -1,9 +1,11 @@
-"""Removes what has expired: datasets, and runs with their logs and idempotency keys; a bounded number at a time."""
+"""Removes what has expired: datasets, runs with their logs and keys, and uploads; a bounded number at a time."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
@@ -17,6 +19,8 @@ INTERVAL_S = 60.0
 PAUSE_S = 1.0
 """Between passes while there is more to remove."""
 LIMIT = 1000
+LISTING_S = 3600.0
+"""Folders whose keys carry no time have to be listed whole: not at each pass."""
 
 
 class Datasets(Protocol):
@@ -28,6 +32,9 @@ class Datasets(Protocol):
 
     def remove_expired(self, spared: Collection[str], limit: int) -> int:
         """Remove some of those that have expired; returns how many."""
+
+    def remove_expired_uploads(self, limit: int) -> int:
+        """Remove some of the uploads that nobody has used in that time, and names of datasets; returns how many."""
 
 
 class Sweep:
@@ -43,6 +50,7 @@ class Sweep:
         self._records = records
         self._datasets = datasets
         self._live = live
+        self._listed = -math.inf
 
     async def go_on(self) -> None:
         """Sweep now and then, for ever, if anything expires."""
@@ -64,11 +72,20 @@ class Sweep:
         open_ids = self._records.open_ids()
         runs = [*live.values(), *self._records.open_runs(open_ids - live.keys())]  # the latter are of other clusters
         inputs = {dataset_id for run in runs for dataset_id in run.input_dataset_ids}
+        spared = open_ids | live.keys()
         removed = {
             "datasets": self._datasets.remove_expired(inputs, LIMIT),
-            "runs": self._records.remove_expired(open_ids | live.keys(), LIMIT),
+            "runs": self._records.remove_expired(spared, LIMIT),
             "logs": self._records.remove_expired_logs(LIMIT),
         }
+        if time.monotonic() - self._listed >= LISTING_S:
+            unordered = {
+                "uploads": self._datasets.remove_expired_uploads(LIMIT),
+                "idempotency keys": self._records.remove_expired_keys(spared, LIMIT),
+            }
+            if LIMIT not in unordered.values():
+                self._listed = time.monotonic()
+            removed |= unordered
         for what, count in removed.items():
             if count:
                 logger.info("%d %s have expired and were removed", count, what)

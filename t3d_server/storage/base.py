@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 from t3d_server.errors import ObjectNotFoundError
@@ -24,10 +25,12 @@ class ObjectStat:
     Attributes:
         key: its full key.
         size_bytes: its length in bytes.
+        stored_at: when it was stored, by the store's clock.
     """
 
     key: str
     size_bytes: int
+    stored_at: datetime
 
 
 class ObjectStore(Protocol):
@@ -64,7 +67,7 @@ class ObjectStore(Protocol):
         """
 
     def stat(self, key: str) -> ObjectStat:
-        """Size of an object.
+        """Size and time of an object.
 
         Raises:
             ObjectNotFoundError: there is no such key.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import threading
 from collections.abc import Generator, Iterator
+from datetime import UTC, datetime
 from typing import BinaryIO
 
 from t3d_server.errors import ObjectExistsError, ObjectNotFoundError
@@ -23,6 +24,7 @@ class MemoryObjectStore:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._objects: dict[str, bytes] = {}
+        self._stored_at: dict[str, datetime] = {}
 
     def prepare(self) -> None:
         """Do nothing: memory is always there."""
@@ -34,6 +36,7 @@ class MemoryObjectStore:
             if if_absent and key in self._objects:
                 raise ObjectExistsError(f"The key {key!r} holds an object already.")
             self._objects[key] = content
+            self._stored_at[key] = datetime.now(UTC)
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Generator[bytes]:
         """Stream an object or a range of it; see `ObjectStore.get`."""
@@ -42,14 +45,15 @@ class MemoryObjectStore:
         return (content[at : min(at + _CHUNK_BYTES, end)] for at in range(offset, end, _CHUNK_BYTES))
 
     def stat(self, key: str) -> ObjectStat:
-        """Size of an object; see `ObjectStore.stat`."""
-        return ObjectStat(key, len(self._content(key)))
+        """Size and time of an object; see `ObjectStore.stat`."""
+        content = self._content(key)
+        return ObjectStat(key, len(content), self._stored_at.get(key, datetime.now(UTC)))
 
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectStat]:
         """Every object under `prefix` after `start_after`, in key order, as of this call; see `ObjectStore.list`."""
         with self._lock:
             found: builtins.list[ObjectStat] = [
-                ObjectStat(key, len(content))
+                ObjectStat(key, len(content), self._stored_at[key])
                 for key, content in self._objects.items()
                 if key.startswith(prefix) and key > start_after
             ]
@@ -59,6 +63,7 @@ class MemoryObjectStore:
         """Remove an object; a key that is not there is no error."""
         with self._lock:
             self._objects.pop(key, None)
+            self._stored_at.pop(key, None)
 
     def _content(self, key: str) -> bytes:
         with self._lock:
@@ -73,3 +78,4 @@ class MemoryObjectStore:
     def __setstate__(self, objects: dict[str, bytes]) -> None:
         self._lock = threading.Lock()
         self._objects = objects
+        self._stored_at = dict.fromkeys(objects, datetime.now(UTC))

@@ -1,13 +1,15 @@
-"""What is kept for some time only: how old it is, the id in its key tells."""
+"""What is kept for some time only: how old it is, the id in its key tells, or else the time at which it was stored."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
-from t3d_server.errors import ExpiredError
+from t3d_server.errors import ExpiredError, ObjectNotFoundError
 from t3d_server.ids import first_id, is_id, time_of
 from t3d_server.storage.base import ObjectStore
 
@@ -81,4 +83,35 @@ def remove_expired(
             doomed.append(stat.key)
     with ThreadPoolExecutor(PARALLEL_DELETES) as pool:
         list(pool.map(store.delete, doomed))
+    return len(doomed)
+
+
+def remove_expired_unordered(
+    store: ObjectStore, folder: str, retention: Retention, *, limit: int, stays: Callable[[str], bool] | None = None
+) -> int:
+    """Remove objects of a folder whose keys carry no time, and which were stored long enough ago; it is listed whole.
+
+    Args:
+        store: the store.
+        folder: prefix of the keys.
+        retention: how long they are kept.
+        limit: most objects to remove.
+        stays: whether an object that has expired stays nevertheless, by its key.
+
+    Returns:
+        How many were removed.
+    """
+    before = retention.removable_before()
+    if before is None:
+        return 0
+    expired = (stat.key for stat in store.list(folder) if stat.stored_at < before)
+    doomed = list(islice((key for key in expired if stays is None or not stays(key)), limit))
+
+    def remove(key: str) -> None:
+        with suppress(ObjectNotFoundError):
+            if store.stat(key).stored_at < before:  # else it was stored anew since it was listed
+                store.delete(key)
+
+    with ThreadPoolExecutor(PARALLEL_DELETES) as pool:
+        list(pool.map(remove, doomed))
     return len(doomed)

@@ -17,9 +17,12 @@ from xml.etree.ElementTree import ParseError
 import urllib3
 import urllib3.exceptions
 from minio import Minio
+from minio.commonconfig import ENABLED, Filter
 from minio.credentials.credentials import Credentials
+from minio.datatypes import Object
 from minio.error import MinioException, S3Error
 from minio.helpers import BaseURL, check_object_name
+from minio.lifecycleconfig import AbortIncompleteMultipartUpload, LifecycleConfig, Rule
 from minio.signer import sign_v4_s3
 from minio.time import to_amz_date
 from urllib3.response import BaseHTTPResponse
@@ -145,6 +148,7 @@ class S3ObjectStore:
             pass
         finally:
             self.delete(probe)
+        self._have_unfinished_uploads_removed()
 
     def put(self, key: str, data: bytes | BinaryIO, *, if_absent: bool = False) -> None:
         """Store an object, replacing what is there; see `ObjectStore.put`."""
@@ -181,10 +185,10 @@ class S3ObjectStore:
         return chunks
 
     def stat(self, key: str) -> ObjectStat:
-        """Size of an object; see `ObjectStore.stat`."""
+        """Size and time of an object; see `ObjectStore.stat`."""
         with self._translated(key):
             found = self._client.stat_object(self.location.bucket, key)
-        return ObjectStat(key, found.size or 0)
+        return _stat(found)
 
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectStat]:
         """Every object under `prefix` after `start_after`, in key order; see `ObjectStore.list`."""
@@ -193,7 +197,7 @@ class S3ObjectStore:
                 self.location.bucket, prefix, recursive=True, start_after=start_after or None
             ):
                 if found.object_name is not None:
-                    yield ObjectStat(found.object_name, found.size or 0)
+                    yield _stat(found)
 
     def delete(self, key: str) -> None:
         """Remove an object; a key that is not there is no error."""
@@ -213,6 +217,20 @@ class S3ObjectStore:
             http_client=self._http,
         )
         return str(client.get_presigned_url(method, location.bucket, key, expires=timedelta(seconds=expires_s)))
+
+    def _have_unfinished_uploads_removed(self) -> None:
+        """Parts of an upload whose process was killed are seen by the store alone: a rule of the bucket removes them.
+
+        Rules that are there stay as they are: the SDK might not write them as they were.
+        """
+        bucket, days = self.location.bucket, AbortIncompleteMultipartUpload(days_after_initiation=1)
+        rule = Rule(ENABLED, Filter(prefix=""), "t3d-unfinished-uploads", abort_incomplete_multipart_upload=days)
+        try:
+            with self._translated():
+                if self._client.get_bucket_lifecycle(bucket) is None:
+                    self._client.set_bucket_lifecycle(bucket, LifecycleConfig([rule]))
+        except (StoreUnavailableError, ValueError) as error:  # not every store has such rules, or lets us set them
+            _log.info("Unfinished uploads stay in the bucket %r: %s", bucket, error)
 
     def _put_whole(self, key: str, stream: BinaryIO, size: int, *, if_absent: bool) -> None:
         """One PUT, streamed; the SDK's own takes neither a stream nor `If-None-Match`."""
@@ -284,6 +302,10 @@ class S3ObjectStore:
 
 class _RangeBehindEndError(Exception):
     """The range begins where the object has ended."""
+
+
+def _stat(found: Object) -> ObjectStat:
+    return ObjectStat(found.object_name or "", found.size or 0, found.last_modified or datetime.now(UTC))
 
 
 def _nothing() -> Generator[bytes]:

@@ -106,6 +106,27 @@ def test_what_open_runs_need_stays(store: MemoryObjectStore, records: RunRecords
         datasets.require(mine)
 
 
+def test_what_nobody_has_used_expires_by_when_it_was_stored(
+    store: MemoryObjectStore, records: RunRecords, datasets: DatasetStore
+) -> None:
+    """Uploads, names of datasets, and keys whose runs were never recorded; the key of an open run stays."""
+    mine, never = record(OLD, key="mine"), record(OLD, key="never")
+    records.save(mine)
+    for run in (mine, never):
+        records.hold_key(run.key, KeyHolder(run_id=run.id, request_sha256=""))
+    for name in ("old", "anew"):
+        store.put(f"uploads/v0/{name}", b"")
+        store.put(f"names/v0/{name}.json", b"{}")
+    for key in [*keys(store, "uploads/"), *keys(store, "names/"), *keys(store, "runs/keys/")]:
+        if "anew" not in key:
+            store._stored_at[key] -= timedelta(seconds=OLD)
+    asyncio.run(Sweep(records, datasets, list).once())
+
+    assert keys(store, "runs/keys/") == ["runs/keys/mine.json"]
+    assert keys(store, "uploads/") == ["uploads/v0/anew"]
+    assert keys(store, "names/") == ["names/v0/anew.json"]
+
+
 def test_a_pass_is_bounded_and_tells_of_more(
     store: MemoryObjectStore, records: RunRecords, datasets: DatasetStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

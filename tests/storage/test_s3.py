@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from minio.commonconfig import ENABLED, Filter
+from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
 
 from t3d_server.errors import StoreUnavailableError
 from t3d_server.storage.base import exists, read
@@ -144,6 +146,22 @@ def test_prepare_is_repeatable_and_warns_only_of_a_store_without_conditions(
         s3_store.prepare()
     assert caplog.records == []
     assert list(s3_store.list("probes/")) == []
+
+
+def test_prepare_has_unfinished_uploads_removed_unless_the_bucket_has_rules(s3_store: S3ObjectStore) -> None:
+    bucket, client = s3_store.location.bucket, s3_store._client
+
+    def rules() -> list[Rule]:
+        config = client.get_bucket_lifecycle(bucket)
+        return config.rules if config else []
+
+    s3_store.prepare()
+    assert [rule.abort_incomplete_multipart_upload is None for rule in rules()] == [False]
+    theirs = LifecycleConfig([Rule(ENABLED, Filter(prefix="other/"), "theirs", expiration=Expiration(days=9))])
+    client.set_bucket_lifecycle(bucket, theirs)
+    s3_store.prepare()
+    assert [rule.rule_id for rule in rules()] == ["theirs"]
+    client.delete_bucket_lifecycle(bucket)
 
 
 @pytest.mark.juicefs

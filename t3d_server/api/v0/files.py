@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from t3d_server.api.service import Service
 from t3d_server.datasets.formats import HDF5
+from t3d_server.datasets.store import NAMES, UPLOADS
 from t3d_server.errors import (
     DatasetNotFoundError,
     ExpiredError,
@@ -152,11 +153,11 @@ class Files:
 
 
 def _upload_key(name: str) -> str:
-    return f"uploads/v0/{name}"
+    return f"{UPLOADS}{name}"
 
 
 def _name_key(name: str) -> str:
-    return f"names/v0/{name}.json"
+    return f"{NAMES}{name}.json"
 
 
 def _missing(name: str) -> DatasetNotFoundError:
