@@ -198,10 +198,14 @@ def _validate(values: Any, schema: type[BaseModel], what: str) -> dict[str, Any]
             f"{what} does not fit {schema.__name__}; it has {', '.join(map(str, values)) or 'no keys'}",
             problems=[
                 Problem(".".join(map(str, fault["loc"])), _said(fault))
-                for fault in error.errors(include_input=False, include_url=False, include_context=False)
+                for fault in error.errors(include_url=False, include_context=False)
             ],
         ) from None
 
 
 def _said(fault: ErrorDetails) -> str:
-    return "is missing" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "missing":
+        return "is missing"
+    if fault["type"] == "value_error":
+        return fault["msg"].removeprefix("Value error, ")
+    return f"{fault['msg']}, but got {type(fault['input']).__name__}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from t3d_server.models import LogLine, RunRequest
 from t3d_server.packages.builder import build, store_package
 from t3d_server.packages.loader import fetch_package
 from t3d_server.runs.acceptance import accept
-from t3d_server.runs.executor import execute, load
+from t3d_server.runs.executor import LoadedAlgorithm, execute, load
 from t3d_server.storage.memory import MemoryObjectStore
 
 ALGORITHMS = Path(__file__).parents[2] / "algorithms"
@@ -47,17 +48,28 @@ def journal() -> Journal:
     return Journal()
 
 
-@pytest.fixture
-def run_algorithm(tmp_path: Path, journal: Journal) -> RunAlgorithm:
-    """`run_algorithm(name, datasets, args) -> results`; raises AlgorithmError where the run fails."""
-    objects = MemoryObjectStore()
-    datasets = DatasetStore(objects, scratch=tmp_path / "scratch", max_dataset_bytes=2**30)
+@pytest.fixture(scope="session")
+def load_algorithm(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], LoadedAlgorithm]:
+    """`load_algorithm(name)`: as a replica has it, once for all runs."""
+    objects, cache = MemoryObjectStore(), tmp_path_factory.mktemp("cache")
 
-    def run(name: str, inputs: Sequence[Mapping[str, Any]], args: Mapping[str, Any] | None = None) -> list[Any]:
+    @functools.cache
+    def loaded(name: str) -> LoadedAlgorithm:
         built = build(ALGORITHMS / name, tags=load_tags())
         assert built.warnings == []
-        package = fetch_package(objects, store_package(objects, built), tmp_path / "cache")
-        algorithm = load(package, built.manifest, "cpu", journal.log)
+        package = fetch_package(objects, store_package(objects, built), cache)
+        return load(package, built.manifest, "cpu", lambda line: None)
+
+    return loaded
+
+
+@pytest.fixture
+def run_algorithm(tmp_path: Path, journal: Journal, load_algorithm: Callable[[str], LoadedAlgorithm]) -> RunAlgorithm:
+    """`run_algorithm(name, datasets, args) -> results`; raises AlgorithmError where the run fails."""
+    datasets = DatasetStore(MemoryObjectStore(), scratch=tmp_path / "scratch", max_dataset_bytes=2**30)
+
+    def run(name: str, inputs: Sequence[Mapping[str, Any]], args: Mapping[str, Any] | None = None) -> list[Any]:
+        algorithm = load_algorithm(name)
         request = RunRequest(input_dataset_ids=[datasets.add(values).id for values in inputs], args=dict(args or {}))
         accepted, _ = accept(algorithm.manifest, request, ["cpu"], new_id())
         outcome = execute(algorithm, accepted, datasets, journal)

@@ -72,8 +72,7 @@ def as_8_bit(image: np.ndarray) -> np.ndarray:
     return rounded
 
 
-@pytest.mark.parametrize(("seed", "degrees"), [(0, 3.0), (1, -3.0), (2, 3.0)])
-@pytest.mark.parametrize("name", ["camera", "retina"])
+@pytest.mark.parametrize(("name", "seed", "degrees"), [("camera", 0, 3.0), ("retina", 1, -3.0)])
 def test_worst_corner_is_within_a_tenth_of_a_pixel(run_algorithm: Run, name: str, seed: int, degrees: float) -> None:
     """3 degrees and a part of a pixel, 3 % noise on both images; phase correlation alone is far off."""
     scene, window = picture(name), np.s_[0:512, 0:512]
@@ -132,8 +131,8 @@ def test_each_model_finds_its_motion(run_algorithm: Run, model: str, how: dict[s
         np.testing.assert_allclose(linear @ linear.T, scale * np.eye(2), atol=1e-9)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float16", "float32", "float64"])
-def test_every_image_dtype_is_taken(run_algorithm: Run, dtype: str) -> None:
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float16"])
+def test_dtypes_of_every_kind_are_taken(run_algorithm: Run, dtype: str) -> None:
     moved, true = camera_moved(shift=(3.3, 1.7))
     stack = (np.stack([STILL, moved])[:, :160, :160] * 250).astype(dtype)
     [result] = run_algorithm("align", [{"image": stack, "axes": "ZYX"}])
@@ -168,21 +167,21 @@ def test_matched_points_are_the_same_in_both_images(run_algorithm: Run) -> None:
 @pytest.mark.parametrize("reference", ["previous", "first"])
 def test_stack_is_aligned_slice_by_slice(run_algorithm: Run, journal: Any, reference: str) -> None:
     """Whatever the reference, matrices map onto the slice before: multiplied, they map onto the first."""
-    motions = [motion(STILL.shape, 2.0 * index, (3.3 * index, -1.7 * index)) for index in range(4)]
+    motions = [motion(STILL.shape, 2.0 * index, (3.3 * index, -1.7 * index)) for index in range(3)]
     scene = picture("camera")
     stack = np.stack([noisy(seen(scene, each, WINDOW), 0.03, index) for index, each in enumerate(motions)])
 
     results = run_algorithm("align", [{"image": stack, "axes": "ZYX"}], {"reference": reference})
 
-    assert len(results) == 3
+    assert len(results) == 2
     onto_first = np.eye(3)
     for result, true in zip(results, motions[1:], strict=True):
         onto_first = onto_first @ result["transform_matrix"]
         assert corner_error(onto_first, true, STILL.shape) < 0.15
         before = result["points2"] @ result["transform_matrix"][:2, :2].T + result["transform_matrix"][:2, 2]
         assert np.linalg.norm(before - result["points1"], axis=1).max() < 4
-    assert journal.fractions == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1])
-    assert journal.lines[-1].message == "Aligned 4 images: confidence 1.00 to 1.00."
+    assert journal.fractions == pytest.approx([1 / 3, 2 / 3, 1])
+    assert journal.lines[-1].message == "Aligned 3 images: confidence 1.00 to 1.00."
 
 
 def test_cancelled_run_stops_at_the_next_slice(

@@ -41,10 +41,10 @@ def picture(name: str) -> np.ndarray:
 
 
 def texture_crops() -> tuple[np.ndarray, np.ndarray]:
-    """16 crops of each texture, uint8 (48, 128, 128), and their classes."""
-    corners = range(0, 512, CROP)
-    crops = [picture(name)[y : y + CROP, x : x + CROP] for name in TEXTURES for y in corners for x in corners]
-    return np.stack(crops), np.repeat(np.arange(len(TEXTURES)), 16)
+    """8 crops of each texture, uint8 (24, 128, 128), and their classes."""
+    corners = [(y, x) for y in range(0, 512, CROP) for x in range(0, 512, 2 * CROP)]
+    crops = [picture(name)[y : y + CROP, x : x + CROP] for name in TEXTURES for y, x in corners]
+    return np.stack(crops), np.repeat(np.arange(len(TEXTURES)), len(corners))
 
 
 def neighbour_accuracy(features: np.ndarray, classes: np.ndarray) -> float:
@@ -63,12 +63,11 @@ def at_other_contrasts(crops: np.ndarray) -> np.ndarray:
     return images
 
 
-@pytest.mark.parametrize("change", [np.asarray, at_other_contrasts])
-def test_textures_are_told_apart(run_algorithm: Run, journal: Any, change: Callable[[np.ndarray], np.ndarray]) -> None:
+def test_textures_are_told_apart(run_algorithm: Run, journal: Any) -> None:
     """The nearest neighbour is of the same texture, at any contrast; raw pixels, even of one contrast, do not do."""
     crops, classes = texture_crops()
 
-    result = run_algorithm("embed", [{"image": change(crops), "axes": "ZYX"}])[0]
+    result = run_algorithm("embed", [{"image": at_other_contrasts(crops), "axes": "ZYX"}])[0]
 
     accuracy = neighbour_accuracy(result["features"], classes)
     assert accuracy >= 0.95
@@ -76,7 +75,7 @@ def test_textures_are_told_apart(run_algorithm: Run, journal: Any, change: Calla
     standardised = (pixels - pixels.mean(axis=1, keepdims=True)) / pixels.std(axis=1, keepdims=True)
     for raw in (pixels, standardised):
         assert accuracy > neighbour_accuracy(raw, classes) + 0.3
-    assert journal.fractions == pytest.approx([1 / 3, 2 / 3, 1])
+    assert journal.fractions == pytest.approx([2 / 3, 1])
 
 
 def test_cancelled_run_stops_at_the_next_batch(
@@ -113,7 +112,7 @@ def test_map_keeps_the_layout(run_algorithm: Run) -> None:
 
 def test_batches_do_not_matter(run_algorithm: Run) -> None:
     """Any batch size gives the same features."""
-    stack = {"image": texture_crops()[0][::10], "axes": "ZYX"}
+    stack = {"image": texture_crops()[0][::5], "axes": "ZYX"}
     whole = run_algorithm("embed", [stack])[0]["features"]
     single = run_algorithm("embed", [stack], {"batch_size": 1})[0]["features"]
     np.testing.assert_allclose(whole, single, atol=1e-5)
