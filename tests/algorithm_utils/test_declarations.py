@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from t3d_server import algorithm_utils
-from t3d_server.algorithm_utils import Array, BaseRunner
+from t3d_server.algorithm_utils import Array, BaseRunner, TypedRunner
 from t3d_server.algorithm_utils.declarations import declaration_faults, describe_inputs, describe_outputs, server_types
 from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.models import DataKey
@@ -92,6 +92,17 @@ def test_a_runner_that_declares_nothing_is_not_described() -> None:
     assert describe_inputs(BaseRunner) is None  # type: ignore[type-abstract]  # likewise
     assert describe_outputs(BaseRunner) is None  # type: ignore[type-abstract]  # likewise
     assert list(declaration_faults(BaseRunner)) == []  # type: ignore[type-abstract]  # likewise
+
+
+def test_what_a_type_lacks_is_told_of_the_authors_class() -> None:
+    class CountRunner(TypedRunner): ...
+
+    runner = type("Runner", (CountRunner,), {})
+    assert [fault.partition(" is ")[0] for fault in declaration_faults(runner)] == [
+        "CountRunner.algorithm_type",
+        "CountRunner.input_schema",
+        "CountRunner.output_schema",
+    ]
 
 
 @pytest.mark.parametrize("name", ["Image2Image", "Image2Segmentation", "Image2Embedding", "Image2Alignment"])

@@ -19,7 +19,7 @@ from t3d_server.storage.memory import MemoryObjectStore
 
 MakeFolder = Callable[..., Path]
 Tags = Mapping[str, Mapping[str, str]]
-FILES = {"files/model.pt": b"weights", "files/helper.py": "x = 1", "notes.txt": "t"}
+FILES = {"files/model.pt": b"weights", "files/helper.py": "x = 1", "notes.txt": "t", "README.md": "r"}
 
 
 @pytest.fixture

@@ -60,6 +60,7 @@ def test_tests_results_and_backups_are_left_out(make_folder: MakeFolder) -> None
 
 def test_a_folder_tests_without_tests_is_a_part(make_folder: MakeFolder) -> None:
     assert "tests/helper.py" in scan(make_folder({"tests/helper.py": ""}))[0]
+    assert "tests/helper.py" not in scan(make_folder({"tests/helper_test.py": ""}))[0]
 
 
 def test_links_and_other_entries_are_left_out_with_a_warning(make_folder: MakeFolder, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 # ruff: noqa: E501  # exact messages, and lines of the module spec
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,24 +34,6 @@ additional_parameters = [
     {name = "p11", description = "d", config = {type = "float_list", default = [3.14, 3.15, 3.16], adjustable = true}},
     {name = "p12", description = "d", config = {type = "bool_list", default = [true, false, true], adjustable = true}},
 ]
-"""
-
-FOO = """
-[project]
-name = "foo"
-version = "0.1.0"
-
-[tool.t3dserver]
-algorithm_type = "Generic"
-tags = ["foo", "bar"]
-description = "This algorithm does foo and bar."
-additional_parameters = [
-    {name = "some_user_defined_args", type = "str", default = "hello", description = "This is a user defined argument."},
-]
-check_importable = false
-obfuscate = true
-hash_module = true
-hash_assets = true
 """
 
 
@@ -138,7 +122,7 @@ def test_every_parameter_of_the_module_spec_is_read() -> None:
 
 
 def test_the_last_example_of_the_module_spec_is_read_with_warnings() -> None:
-    manifest, warnings = parse_manifest(FOO, tags=TAGS)
+    manifest, warnings = parse_manifest((Path(__file__).parent / "foo" / "pyproject.toml").read_text(), tags=TAGS)
     assert manifest.additional_parameters[0].type == "string"
     assert warnings == [
         f"{PARAMETER}: `type`, `default` and the like belong in `config = {{...}}`; "
