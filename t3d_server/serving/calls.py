@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Any
 
@@ -33,7 +34,7 @@ class CoordinatorClient:
 
     async def get(self, run_id: str, wait_s: float) -> Run:
         """See `Coordinator.get`."""
-        run: Run = await self._call("get", run_id, wait_s)
+        run: Run = await self._wait("get", run_id, wait_s)
         return run
 
     async def cancel(self, run_id: str) -> Run:
@@ -43,7 +44,7 @@ class CoordinatorClient:
 
     async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
         """See `Coordinator.news`."""
-        news: RunNews = await self._call("news", run_id, seen, after, wait_s)
+        news: RunNews = await self._wait("news", run_id, seen, after, wait_s)
         return news
 
     async def log(self, run_id: str) -> list[LogLine]:
@@ -75,9 +76,21 @@ class CoordinatorClient:
         devices: list[Device] = await self._call("devices")
         return devices
 
-    async def _call(self, method: str, *args: Any) -> Any:
+    async def _wait(self, method: str, *args: Any) -> Any:
+        """As `_call`; whoever stops waiting frees the coordinator of it."""
+        answer = getattr(self._actor, method).remote(*args)
         try:
-            return await getattr(self._actor, method).remote(*args)
+            return await self._answered(answer)
+        except asyncio.CancelledError:
+            ray.cancel(answer)
+            raise
+
+    async def _call(self, method: str, *args: Any) -> Any:
+        return await self._answered(getattr(self._actor, method).remote(*args))
+
+    async def _answered(self, answer: Any) -> Any:
+        try:
+            return await answer
         except RayTaskError as error:
             raise unwrapped(error) from None
         except RayActorError as error:

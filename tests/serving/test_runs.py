@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 
 from t3d_server.client import Client, RunHandle
 from t3d_server.errors import (
@@ -226,6 +229,35 @@ def test_thousands_of_log_lines_arrive_in_order(submit: Callable[..., RunHandle]
 
     assert handle.wait(END_TIMEOUT_S).status is RunStatus.COMPLETED
     assert [line.message for line in handle.log()] == [f"line {number}" for number in range(5000)]
+
+
+def test_who_stops_following_is_waited_for_by_nobody(
+    submit: Callable[..., RunHandle], server: Server, tmp_path: Path
+) -> None:
+    """Neither the router nor the coordinator goes on with it, as Ray tells of the calls between them."""
+    handle = submit("holds", path=str(tmp_path / "go"))
+    with closing(handle.events()) as events:
+        next(event for event in events if event.progress == 0.5)
+        wait_until(lambda: _running(server, "CoordinatorActor.news") > 0)
+    wait_until(lambda: _running(server, "CoordinatorActor.news") == 0)
+    handle.cancel()
+
+
+def _running(server: Server, name: str) -> int:
+    """How many calls of a method of an actor are worked on."""
+    query = [("detail", "1")]
+    for key, value in {"name": name, "state": "RUNNING"}.items():
+        query += [("filter_keys", key), ("filter_predicates", "="), ("filter_values", value)]
+    headers = {"Authorization": f"Bearer {server.environment['RAY_AUTH_TOKEN']}"}
+    answer = requests.get(f"{server.dashboard_url}/api/v0/tasks", params=query, headers=headers, timeout=10)
+    return len(answer.json()["data"]["result"]["result"])
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20  # less than a call waits for news
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)  # Ray tells of calls once a second, by no event
 
 
 def test_what_is_printed_is_in_the_log_and_the_servers_own_log_is_json(
