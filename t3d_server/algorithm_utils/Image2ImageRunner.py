@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from t3d_server.algorithm_utils.arrays import Array
 from t3d_server.algorithm_utils.ImageRunner import ImageRunner
 from t3d_server.algorithm_utils.io_schemas import IMAGE_DTYPES, ImageSchema
@@ -27,12 +29,15 @@ class Image2ImageRunner(ImageRunner):
             args: not used.
 
         Returns:
-            One id for each input dataset, in order. Where the spatial shape is unchanged, spacing is inherited.
+            One id for each input dataset, in order. Colours come first where they did in the input. Where the spatial
+            shape is unchanged, spacing is inherited.
         """
         stack = self._checked(inference_output, _SLICES, expected=_EXPECTED)
         results = []
         for layout, image in self._regroup(stack):
             axes = ("Z" if layout.stacked else "") + ("YXC" if stack.ndim == 4 else "YX")
             spatial_shape = image.shape[: image.ndim - (stack.ndim == 4)]
+            if axes == "YXC" and layout.channels_first:
+                axes, image = "CYX", np.moveaxis(image, -1, 0)
             results.append({"image": image, "axes": axes, **layout.inherited(spatial_shape)})
         return self.post_data(results)

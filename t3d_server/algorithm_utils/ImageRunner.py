@@ -23,6 +23,7 @@ class Layout:
     Attributes:
         slices: how many slices it contributes.
         stacked: whether it is a stack; a single image is not, even though it contributes one slice.
+        channels_first: whether its colours come before its pixels.
         size: (height, width) in pixels.
         spacing: distance of samples for each spatial axis, if known.
         spacing_unit: its unit, if known.
@@ -30,6 +31,7 @@ class Layout:
 
     slices: int
     stacked: bool
+    channels_first: bool
     size: tuple[int, int]
     spacing: tuple[float, ...] | None
     spacing_unit: str | None
@@ -165,6 +167,7 @@ def _layout(dataset: dict[str, Any]) -> Layout:
     return Layout(
         slices=shape[0] if stacked else 1,
         stacked=stacked,
+        channels_first=axes == "CYX",
         size=(shape[axes.index("Y")], shape[axes.index("X")]),
         spacing=dataset.get("spacing"),
         spacing_unit=dataset.get("spacing_unit"),

@@ -222,7 +222,7 @@ def encode_array(
 
     Args:
         array: any array for npy; an image, mask or other 2-D to 4-D array for TIFF; uint8 or uint16 (Y, X) or uint8
-            (Y, X, 3 or 4) for PNG.
+            colour for PNG.
         media_type: one of `WRITABLE`.
         file: a seekable binary file.
         axes: axes of the array, by its shape where None.

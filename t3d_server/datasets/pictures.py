@@ -77,13 +77,15 @@ def write_png(array: Array, file: BinaryIO, *, axes: str) -> None:
     """Write a PNG.
 
     Args:
-        array: uint8 or uint16 (Y, X), or uint8 (Y, X, 3 or 4).
+        array: uint8 or uint16 (Y, X), or uint8 (Y, X, 3 or 4) or (3 or 4, Y, X).
         file: a binary file.
-        axes: "YX" or "YXC".
+        axes: "YX", "YXC" or "CYX".
 
     Raises:
         UnsupportedMediaTypeError: any other array; it says which format takes it.
     """
+    if axes == "CYX":
+        array, axes = np.moveaxis(array, 0, -1), "YXC"
     allowed = {"YX": ("uint8", "uint16"), "YXC": ("uint8",)}.get(axes, ())
     if array.dtype.name not in allowed:
         raise UnsupportedMediaTypeError(

@@ -63,7 +63,7 @@ def test_stacks_and_single_images_mix_and_come_back_as_they_were(bench: Any) -> 
     ("shape", "axes", "expected", "result_axes"),
     [
         ((5, 7, 3), None, (1, 5, 7, 3), "YXC"),
-        ((3, 5, 7), None, (1, 5, 7, 3), "YXC"),
+        ((3, 5, 7), None, (1, 5, 7, 3), "CYX"),
         ((3, 5, 7), "ZYX", (3, 5, 7), "ZYX"),
         ((2, 5, 3), "ZYX", (2, 5, 3), "ZYX"),
         ((2, 5, 7, 3), None, (2, 5, 7, 3), "ZYXC"),
@@ -73,7 +73,7 @@ def test_stacks_and_single_images_mix_and_come_back_as_they_were(bench: Any) -> 
 def test_axes_decide_the_layout(
     bench: Any, shape: tuple[int, ...], axes: str | None, expected: tuple[int, ...], result_axes: str
 ) -> None:
-    """Axes that a dataset tells go before those that its shape suggests; colour always comes last."""
+    """Axes that a dataset tells go before those that its shape suggests; colour comes last there, and goes back."""
     image = pixels(*shape)
     data = seen_by_inference(bench, {"image": image, "axes": axes})
     assert data.shape == expected
@@ -81,6 +81,7 @@ def test_axes_decide_the_layout(
     np.testing.assert_array_equal(data.squeeze(), np.moveaxis(image, 0, -1) if colour_first else image)
     [result] = bench.results(runner(), [{"image": image, "axes": axes}])
     assert result["axes"] == result_axes
+    np.testing.assert_array_equal(result["image"], image)
 
 
 @pytest.mark.parametrize(("shape", "axes"), [((5, 7, 4), "YXC"), ((2, 5, 7, 4), "ZYXC"), ((4, 5, 7), "CYX")])

@@ -297,10 +297,17 @@ def test_a_minor_version_is_its_latest_patch_and_ids_stay(
             server.service.registry.remove("probe", version)
 
 
-def test_files_are_the_datasets_of_v1(server: Server) -> None:
-    """Colour images, whose channels come first here, are read as such there."""
-    file_id = upload(server, image=np.zeros((3, 5, 6), np.uint8), mat=np.eye(3))
+def test_colours_come_first_on_the_way_in_and_out(server: Server) -> None:
+    values = np.arange(90, dtype=np.uint8).reshape(3, 5, 6)
+    file_id = upload(server, image=values)
     assert server.service.datasets.info(file_id).axes == "CYX"
+    [output] = ended(server, execute(server, [file_id]))["output_dataset_ids"]
+    np.testing.assert_array_equal(opened(server.request("GET", f"/api/v0/files/{output}").content)["image"], values + 1)
+
+
+def test_files_are_the_datasets_of_v1(server: Server) -> None:
+    file_id = upload(server, image=np.zeros((5, 6), np.uint8), mat=np.eye(3))
+    assert server.service.datasets.info(file_id).arrays.keys() == {"image", "mat"}
     assert call(server, "DELETE", f"/api/v0/files/{file_id}") == {"detail": "File deleted successfully"}
     assert server.request("HEAD", f"/v1/datasets/{file_id}").status_code == 404
 
@@ -352,18 +359,43 @@ def test_clients_reach_the_store_by_presigned_urls(
         assert requests.get(f"{base}/download-url", timeout=20).json()["code"] == "file_not_found"
 
 
-def test_polling_a_live_execution_does_not_touch_the_store(server: Server, image: str) -> None:
+def test_polling_reads_nothing_from_the_store(server: Server, image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither while the execution is live nor once its end was told."""
+    read: list[str] = []
+
+    def counted(method: Callable[..., Any]) -> Callable[..., Any]:
+        def calling(key: str, **options: Any) -> Any:
+            read.append(key)
+            return method(key, **options)
+
+        return calling
+
     execution_id = execute(server, [image], additional_parameters={"mode": "forever"})
     path = f"/api/v0/executions/{execution_id}"
     while call(server, "GET", path)["status"] != "RUNNING":
         time.sleep(0.02)
-    time.sleep(0.3)  # the record of the attempt is written by then
-    server.store.down = True
+    for name in ("get", "stat", "list"):
+        monkeypatch.setattr(server.store, name, counted(getattr(server.store, name)))
     with ThreadPoolExecutor(8) as pool:
-        statuses = set(pool.map(lambda _: call(server, "GET", path)["status"], range(40)))
-    server.store.down = False
-    assert statuses == {"RUNNING"}
-    call(server, "POST", f"{path}/stop")
+        assert set(pool.map(lambda _: call(server, "GET", path)["status"], range(50))) == {"RUNNING"}
+        assert read == []
+        call(server, "POST", f"{path}/stop")
+        ended(server, execution_id)
+        read.clear()
+        assert set(pool.map(lambda _: call(server, "GET", path)["status"], range(50))) == {"STOPPED"}
+    assert read == []
+
+
+def test_an_input_that_has_expired_is_missing(server: Server) -> None:
+    """As long as it is still there, too."""
+    old = "019012d5-0000-7000-8000-000000000001"
+    server.store.put(f"datasets/{old}.h5", b"")
+    algorithm_id = call(server, "GET", "/api/v0/algorithm/probe/1")["algorithm_id"]
+    request = {"algorithm_id": algorithm_id, "input_dataset_ids": [old]}
+    body = refused(server, "POST", "/api/v0/execute-algorithm", 404, "input_datasets_not_found", json=request)
+    assert body["details"] == {"missing_dataset_ids": [old]}
+    refused(server, "GET", f"/api/v0/files/{old}", 404, "file_not_found")
+    refused(server, "GET", f"/api/v0/executions/{old}", 404, "execution_record_not_found")
 
 
 def test_the_other_port_asks_for_no_token_and_comes_when_it_is_free(server: Server) -> None:

@@ -81,6 +81,10 @@ def test_png_keeps_pixels(folder: Path, array: Any) -> None:
         values = taken(folder, "a.png")
         np.testing.assert_array_equal(values["image"], pixels)
         assert values["image"].dtype == pixels.dtype
+    if array.ndim == 3:
+        with (folder / "a.png").open("wb") as file:
+            formats.encode_array(np.moveaxis(array, -1, 0), formats.PNG, file, axes="CYX")
+        np.testing.assert_array_equal(taken(folder, "a.png")["image"], array)
 
 
 @pytest.mark.parametrize(
