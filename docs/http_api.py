@@ -2,7 +2,7 @@
 
     python docs/http_api.py      (or: make docs)
 
-What it says comes from docstrings: of routes in `t3d_server/api/`, of `models.py` and of `errors.py`.
+What it says comes from docstrings: of routes in `t3d_server/api/`, of `models/` and of `errors.py`.
 """
 
 from __future__ import annotations
