@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from t3d_server.errors import StoreUnavailableError
 from t3d_server.ids import tag_for
@@ -13,6 +13,7 @@ from t3d_server.models import Run
 from t3d_server.runs.attempts import was_broken_off
 from t3d_server.runs.entry import Entry
 from t3d_server.runs.records import Record, RunRecords
+from t3d_server.runs.tasks import Tasks
 
 SAVE_AFTER_S = 0.2
 STORE_RETRY_S = 1.0
@@ -48,7 +49,7 @@ class Journal:
         self._owner = owner
         self._unswept: dict[str, Run] = {}
         self._sweeping = asyncio.Lock()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
 
     async def accept(self, entry: Entry) -> None:
         """Store a new run.
@@ -63,13 +64,10 @@ class Journal:
 
         def begin() -> None:
             entry.save_timer = None
-            task = loop.create_task(self.save(entry))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.start(self.save(entry))
 
-        loop = asyncio.get_running_loop()
         if entry.save_timer is None and entry.ending is None:
-            entry.save_timer = loop.call_later(SAVE_AFTER_S, begin)
+            entry.save_timer = asyncio.get_running_loop().call_later(SAVE_AFTER_S, begin)
 
     async def save(self, entry: Entry) -> None:
         """Store how far a run is, unless it has ended, however long the store is away."""

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from bisect import bisect_left, insort
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from t3d_server.ids import new_id
 from t3d_server.models import Device
+from t3d_server.runs.line import Line
 
 RETRY_S = 1.0
 WATCH_S = 5.0
@@ -87,63 +86,12 @@ class _Call(Generic[T]):
         return self.until == math.inf
 
 
-class _Line(Generic[T]):
-    """What waits, in order. Each item has a number; its position follows from the first one's, less what has left."""
-
-    def __init__(self) -> None:
-        self._numbers: OrderedDict[T, int] = OrderedDict()
-        self._left: list[int] = []
-        self._last = 0
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(self._numbers)
-
-    def add(self, item: T) -> None:
-        self._last += 1
-        self._numbers[item] = self._last
-
-    def put_first(self, item: T) -> None:
-        self._numbers[item] = self._first() - 1
-        self._numbers.move_to_end(item, last=False)
-
-    def take(self) -> T | None:
-        if not self._numbers:
-            return None
-        item, _ = self._numbers.popitem(last=False)
-        self._forget_left()
-        return item
-
-    def remove(self, item: T) -> bool:
-        number = self._numbers.pop(item, None)
-        if number is None:
-            return False
-        insort(self._left, number)
-        self._forget_left()
-        return True
-
-    def position(self, item: T) -> int | None:
-        number = self._numbers.get(item)
-        if number is None:
-            return None
-        return number - self._first() - bisect_left(self._left, number)
-
-    def _first(self) -> int:
-        return next(iter(self._numbers.values()), self._last + 1)
-
-    def _forget_left(self) -> None:
-        """Keep the numbers of those alone that have left from behind the first one."""
-        del self._left[: bisect_left(self._left, self._first())]
-
-
 @dataclass(eq=False)
 class _Queue(Generic[T]):
     """The waiting items of a lane, its open calls by id, and since when calls have failed."""
 
     slots: int = 1
-    waiting: _Line[T] = field(default_factory=lambda: _Line[T]())
+    waiting: Line[T] = field(default_factory=lambda: Line[T]())
     calls: dict[str, _Call[T]] = field(default_factory=dict)
     failing_since: float | None = None
 
@@ -179,7 +127,7 @@ class Lanes(Generic[T]):
     def clear(self) -> None:
         """Take all items back."""
         for lane, queue in list(self._queues.items()):
-            queue.waiting = _Line()
+            queue.waiting = Line()
             self._balance(lane)
 
     def pause(self) -> None:

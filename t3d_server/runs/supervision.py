@@ -11,6 +11,7 @@ from t3d_server.runs.attempts import AttemptKey
 from t3d_server.runs.entry import Entry
 from t3d_server.runs.lanes import Dispatcher
 from t3d_server.runs.log import run_fields
+from t3d_server.runs.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Supervisor:
         self._grace_s = grace_s
         self._followed: dict[Entry, AttemptKey] = {}
         self._following: asyncio.Task[None] | None = None
-        self._killing: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._killed: set[str] = set()
 
     def started(self, entry: Entry) -> None:
@@ -111,9 +112,7 @@ class Supervisor:
         self._later(entry, self._grace_s, self._begin_to_kill)
 
     def _begin_to_kill(self, entry: Entry) -> None:
-        task = asyncio.get_running_loop().create_task(self._kill(entry))
-        self._killing.add(task)
-        task.add_done_callback(self._killing.discard)
+        self._tasks.start(self._kill(entry))
 
     async def _kill(self, entry: Entry) -> None:
         """End the replica of a run that does not stop; whoever shares it is repeated without being charged."""

@@ -16,7 +16,6 @@ from t3d_server.errors import AlgorithmNotFoundError, StoreUnavailableError, T3d
 from t3d_server.ids import new_id
 from t3d_server.models import (
     AlgorithmInfo,
-    AlgorithmVersion,
     Device,
     LogLine,
     Publication,
@@ -28,60 +27,26 @@ from t3d_server.models import (
 )
 from t3d_server.packages.registry import Registry
 from t3d_server.runs.attempts import AttemptKey
-from t3d_server.runs.coordinator import Coordinator, Receipt
+from t3d_server.runs.coordinator import Coordinator
 from t3d_server.runs.executor import Outcome
+from t3d_server.runs.grants import Receipt
 from t3d_server.runs.lanes import Lane
 from t3d_server.runs.log import storable
 from t3d_server.runs.ownership import Ownership
 from t3d_server.runs.sweep import Sweep
 from t3d_server.serving.applications import Applications
 from t3d_server.serving.building import Builder
+from t3d_server.serving.catalog import Catalog
 from t3d_server.serving.dispatcher import ReplicaDispatcher
 from t3d_server.serving.logs import log_to_stderr, log_with_serve
 from t3d_server.serving.placement import ON_HEAD, cluster_devices, most_replicas
 from t3d_server.serving.publishing import Publisher
 from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect, application_name
-from t3d_server.storage.base import read
-from t3d_server.storage.memory import MemoryObjectStore
 
 logger = logging.getLogger("ray.serve")
 
 DEVICES_REFRESH_S = 5.0
 START_RETRY_S = 2.0
-
-
-class Catalog:
-    """The published versions, mirrored in memory: the coordinator alone changes them.
-
-    Args:
-        registry: the durable versions.
-        store: where they are kept.
-    """
-
-    def __init__(self, registry: Registry, store: Any) -> None:
-        self.registry = registry
-        self._store = store
-        self._mirror = Registry(MemoryObjectStore())
-        self._reading = asyncio.Lock()
-
-    async def refresh(self) -> None:
-        """Read the versions again."""
-        async with self._reading:  # else an older reading could come last
-            self._mirror = await asyncio.to_thread(self._read)
-
-    def find(self, name: str, version: str | None = None) -> AlgorithmVersion:
-        """See `Registry.find`; without input or output."""
-        return self._mirror.find(name, version)
-
-    def versions(self) -> list[AlgorithmVersion]:
-        """All versions."""
-        return self._mirror.versions()
-
-    def _read(self) -> Registry:
-        memory = MemoryObjectStore()
-        for stat in self._store.list("algorithms/"):
-            memory.put(stat.key, read(self._store, stat.key))
-        return Registry(memory)
 
 
 class CoordinatorActor:

@@ -17,8 +17,8 @@ from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest, Run
 from t3d_server.packages.fetch import fetch_package
 from t3d_server.runs.attempts import AttemptKey, RunDatasets
 from t3d_server.runs.capture import install
-from t3d_server.runs.coordinator import Receipt
 from t3d_server.runs.executor import LoadedAlgorithm, Outcome, execute, load
+from t3d_server.runs.grants import Receipt
 from t3d_server.runs.lanes import Lane
 from t3d_server.runs.log import run_fields, storable
 from t3d_server.serving.logs import log_with_serve

@@ -13,8 +13,9 @@ from t3d_server.ids import new_id
 from t3d_server.models import AlgorithmVersion, Manifest, Parameter, Run, RunRequest, RunStatus
 from t3d_server.runs.acceptance import RunLimits
 from t3d_server.runs.attempts import AttemptKey, latest
-from t3d_server.runs.coordinator import Coordinator, Receipt
+from t3d_server.runs.coordinator import Coordinator
 from t3d_server.runs.executor import Outcome
+from t3d_server.runs.grants import Receipt
 from t3d_server.runs.lanes import Lane
 from t3d_server.runs.ownership import Ownership
 from t3d_server.runs.records import RunRecords

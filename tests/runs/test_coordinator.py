@@ -20,8 +20,8 @@ from t3d_server.ids import new_id
 from t3d_server.models import LogLine, RunFailure, RunStatus
 from t3d_server.models import utc_now as now
 from t3d_server.runs.attempts import AttemptKey
-from t3d_server.runs.coordinator import MAX_ATTEMPTS
 from t3d_server.runs.executor import Outcome
+from t3d_server.runs.grants import MAX_ATTEMPTS
 from t3d_server.runs.lanes import Lane
 from t3d_server.runs.records import Record, RunRecords
 from t3d_server.storage.memory import MemoryObjectStore

@@ -12,8 +12,8 @@ from t3d_server.ids import tag_for
 from t3d_server.models import RunStatus
 from t3d_server.runs import journal, ownership, recovery, supervision
 from t3d_server.runs.attempts import AttemptKey
-from t3d_server.runs.coordinator import MAX_ATTEMPTS
 from t3d_server.runs.executor import Outcome
+from t3d_server.runs.grants import MAX_ATTEMPTS
 from t3d_server.runs.ownership import LEASE_S, Ownership
 from t3d_server.storage.memory import MemoryObjectStore
 from tests.runs.bench import DONE, Bench, in_loop, key_of

@@ -19,7 +19,8 @@ from t3d_server.packages.registry import Registry
 from t3d_server.runs.acceptance import RunLimits
 from t3d_server.runs.records import RunRecords
 from t3d_server.serving import coordinator_actor
-from t3d_server.serving.coordinator_actor import Catalog, CoordinatorActor
+from t3d_server.serving.catalog import Catalog
+from t3d_server.serving.coordinator_actor import CoordinatorActor
 from t3d_server.serving.resources import PlacementDefaults, Resources
 from t3d_server.storage.base import ObjectStat
 from t3d_server.storage.memory import MemoryObjectStore

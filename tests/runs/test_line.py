@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 
-from t3d_server.runs.lanes import _Line
+from t3d_server.runs.line import Line
 
 
 def test_positions_are_right_whatever_comes_and_goes() -> None:
     chance = random.Random(3)
-    line, plain = _Line[int](), list[int]()
+    line, plain = Line[int](), list[int]()
     for item in range(2000):
         match chance.choice(("add", "add", "first", "take", "remove")):
             case "add":
