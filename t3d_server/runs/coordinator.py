@@ -263,7 +263,7 @@ class Coordinator:
         if entry.attempt is None and entry.stop is not None:
             await self._endings.end(entry, RunStatus.CANCELLED, error=entry.stop)
         else:
-            await self._grants.resume(entry)
+            self._grants.resume(entry)
 
     async def catch_up(self) -> None:
         """Take notice of the versions that runs of another cluster may need."""

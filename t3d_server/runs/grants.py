@@ -67,7 +67,6 @@ class Grants:
     ) -> None:
         self.lanes = Lanes[Entry](dispatcher, self)
         self.supervisor = Supervisor(dispatcher, ledger.live, self.lost, grace_s)
-        self._dispatcher = dispatcher
         self._slots = slots
         self._ledger = ledger
         self._records = records
@@ -106,13 +105,10 @@ class Grants:
             following=_run_of(self.lanes.next(call_id, lambda item: _is_over(attempt, item))),
         )
 
-    async def resume(self, entry: Entry) -> None:
+    def resume(self, entry: Entry) -> None:
         """Go on with a run that another coordinator has left, in the queue or with its attempt."""
-        attempt = entry.attempt
-        if attempt is None:
+        if entry.attempt is None:
             self.enqueue(entry)
-        elif await self._dispatcher.is_gone(attempt.replica):
-            await self.lost(entry, attempt.replica, "its replica has ended")
         else:
             self._follow(entry)
 
