@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from t3d_server.cli.developing import publish_at_each_save
 from t3d_server.cli.output import console, files_told, print_table
-from t3d_server.cli.publishing import publish, publish_at_each_save, remove_version
+from t3d_server.cli.publishing import publish, remove_version
 from t3d_server.cli.versions import Part, raised_version
 from t3d_server.client import Client
 from t3d_server.packages.folder import scan

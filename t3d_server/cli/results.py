@@ -32,7 +32,7 @@ def save_results(
         folder: where to write; made if it is missing.
 
     Returns:
-        The files, and what each is; "" for data. See `save_dataset`.
+        The files, and what each is where that has to be said, else "".
     """
     stems = [Path(item).resolve().name if Path(item).is_dir() else Path(item).stem for item in inputs]
     if len(stems) == len(results) == len(set(stems)):
@@ -68,7 +68,7 @@ def save_dataset(values: Mapping[str, Any], folder: Path, stem: str, content_typ
         content_type: that of the input.
 
     Returns:
-        The files, and what each is; "" for data.
+        The files, and what each is where that has to be said, else "".
     """
     folder.mkdir(parents=True, exist_ok=True)
     if content_type in (formats.HDF5, formats.NPZ):
@@ -90,7 +90,8 @@ def save_dataset(values: Mapping[str, Any], folder: Path, stem: str, content_typ
             files[path] = ""
             told |= tells
             if key == "mask" and value.ndim in (2, 3):
-                files[_save_picture(value, base)] = "picture" if value.ndim == 2 else "picture of the middle slice"
+                files[path] = "labels"
+                files[_save_picture(value, base)] = f"picture of the {'labels' if value.ndim == 2 else 'middle slice'}"
     small = {key: value for key, value in small.items() if value is not None and key not in told}
     if small:
         path = folder / f"{stem}.json"

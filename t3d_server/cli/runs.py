@@ -87,7 +87,8 @@ def _follow(handle: RunHandle, bar: Bar) -> None:
         bar.begin(f"{name}: {status.lower()}")
         for event in events:
             if event.queue_position is not None:
-                bar.show(None, f"{name}: waiting, {counted(event.queue_position, 'run')} ahead")
+                ahead = counted(event.queue_position, "run") + " ahead" if event.queue_position else "next in the queue"
+                bar.show(None, f"{name}: waiting, {ahead}")
             elif event.message or event.progress:  # until its code tells, nothing is known
                 bar.show(event.progress or None, f"{name}: {event.message or status.lower()}")
 

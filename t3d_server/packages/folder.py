@@ -68,8 +68,8 @@ def scan(folder: Path, *, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES
     if "Runner.py" not in files:
         hint = did_you_mean("Runner.py", [name for name in files if "/" not in name])
         problems = [Problem("Runner.py", f"is missing{hint}"), *(Problem("left out", text) for text in warnings)]
-        advice = "which has a Runner.py and a pyproject.toml; `t3d new NAME` makes one that works"
-        raise InvalidPackageError(f"{folder} is no algorithm folder, {advice}.", problems=problems)
+        advice = "Such a folder has a Runner.py and a pyproject.toml; `t3d new NAME` makes one that works."
+        raise InvalidPackageError(f"{folder} is no algorithm folder. {advice}", problems=problems)
     if problems := check_paths(files):
         raise InvalidPackageError(f"{folder} holds names that cannot be stored.", problems=problems)
     return dict(sorted(files.items())), warnings

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from typer.testing import CliRunner
 
-from t3d_server.cli.app import app
+from t3d_server.cli.app import main
 from t3d_server.client import Client
-from t3d_server.errors import ForbiddenError, RunNotFoundError, UnauthorizedError
+from t3d_server.errors import ForbiddenError, UnauthorizedError
 from t3d_server.models import RunStatus
 
 if TYPE_CHECKING:
@@ -47,20 +50,24 @@ T3d = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="session")
 def t3d(server: Server, tmp_path_factory: pytest.TempPathFactory) -> T3d:
-    """Runs the command as a user of the suite's server does: `t3d("list")`."""
+    """Runs the command as a user of the suite's server does: `t3d("list")`; in this process, which saves its start."""
 
     def t3d(*args: object, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-        ended = subprocess.run(
-            [server.command, *map(str, args)],
-            env={**server.environment, "COLUMNS": "200", **environment},
-            cwd=tmp_path_factory.mktemp("cwd"),
-            capture_output=True,
-            text=True,
-            timeout=90,
-        )
-        assert ended.returncode == code, f"{ended.returncode}:\n{ended.stdout}\n{ended.stderr}"
-        assert "Traceback" not in ended.stderr or code == 1
-        return ended
+        command = ["t3d", *map(str, args)]
+        output, errors = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, {**server.environment, **environment}, clear=True),
+            mock.patch.object(sys, "argv", command),
+            chdir(tmp_path_factory.mktemp("cwd")),
+            redirect_stdout(output),
+            redirect_stderr(errors),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main()
+        told, faults = output.getvalue(), errors.getvalue()
+        assert ended.value.code == code, f"{ended.value.code}:\n{told}\n{faults}"
+        assert "Traceback" not in faults or code == 1
+        return subprocess.CompletedProcess(command, code, told, faults)
 
     return t3d
 
@@ -155,7 +162,7 @@ def test_check_lists_all_problems(t3d: T3d, write_algorithm: Callable[..., Path]
         assert text in ended.stderr
 
 
-def test_debug_runs_the_authors_own_file(t3d: T3d, folder: Path, tmp_path: Path) -> None:
+def test_debug_runs_the_authors_own_file(server: Server, folder: Path, tmp_path: Path) -> None:
     """Without a server, so that breakpoints hit; it saves outputs and a picture, and tells the time of each phase."""
     source = tmp_path / "image.png"
     Image.fromarray(IMAGE).save(source)
@@ -167,18 +174,20 @@ def test_debug_runs_the_authors_own_file(t3d: T3d, folder: Path, tmp_path: Path)
     runner = folder / "Runner.py"
     text = runner.read_text()
     runner.write_text(text.replace("        return data", "        breakpoint()\n        return data"))
+    environment = {
+        **server.environment,
+        "T3D_STATE_DIR": str(tmp_path / "nowhere"),
+        "PYTHONBREAKPOINT": "hook.stop",
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
+    }
     try:
-        ended = t3d(
-            "debug",
-            folder,
-            source,
-            "-a",
-            "gain=2",
-            "-o",
-            tmp_path / "out",
-            T3D_STATE_DIR=str(tmp_path / "nowhere"),
-            PYTHONBREAKPOINT="hook.stop",
-            PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
+        ended = subprocess.run(
+            [server.command, "debug", folder, source, "-a", "gain=2", "-o", tmp_path / "out"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=True,
         )
     finally:
         runner.write_text(text)
@@ -238,17 +247,13 @@ def test_runs_and_logs_tell_of_a_run(t3d: T3d, gain: Path, client: Client) -> No
 
 
 @pytest.mark.usefixtures("gain")
-def test_a_beginning_that_is_not_of_one_run_is_refused(
-    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_beginning_that_is_not_of_one_run_is_refused(t3d: T3d, client: Client) -> None:
     for _ in range(2):
         client.submit("gain", IMAGE).wait(60)
     latest = [run.id for run in client.runs(limit=2)]
-    monkeypatch.setenv("T3D_STATE_DIR", str(server.state_dir))
-    with pytest.raises(RunNotFoundError, match=f"runs begin with '0': {latest[0]}, {latest[1]}.*; give more of it"):
-        CliRunner().invoke(app, ["cancel", "0"], catch_exceptions=False)
-    with pytest.raises(RunNotFoundError, match="no recent run begins with 'x'"):
-        CliRunner().invoke(app, ["cancel", "x"], catch_exceptions=False)
+
+    assert f"runs begin with '0': {latest[0]}, {latest[1]}" in t3d("cancel", "0", code=1).stderr
+    assert "no recent run begins with 'x'" in t3d("cancel", "x", code=1).stderr
 
 
 def test_a_failed_run_shows_why_and_where(t3d: T3d, gain: Path, client: Client, tmp_path: Path) -> None:

@@ -90,7 +90,10 @@ def test_what_no_array_tells_is_in_a_json_file(tmp_path: Path) -> None:
 def test_a_mask_is_data_and_a_picture_that_can_be_seen(tmp_path: Path, kind: str, suffix: str) -> None:
     mask = np.eye(5, dtype=np.int64)
     files = save_dataset({"mask": mask}, tmp_path, "a", kind)
-    assert {path.name: what for path, what in files.items()} == {f"a-mask{suffix}": "", "a-mask-picture.png": "picture"}
+    assert {path.name: what for path, what in files.items()} == {
+        f"a-mask{suffix}": "labels",
+        "a-mask-picture.png": "picture of the labels",
+    }
     path = tmp_path / f"a-mask{suffix}"
     np.testing.assert_array_equal(np.load(path) if suffix == ".npy" else tifffile.imread(path), mask)
     picture = np.asarray(Image.open(tmp_path / "a-mask-picture.png")).max(axis=-1)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.cli.app import app
@@ -22,35 +21,26 @@ from t3d_server.testing import run
 
 TYPES = get_args(AlgorithmType)
 BIN = Path(sys.executable).parent
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """Runs an installed command, in a folder that its calls share."""
-    folder = tmp_path_factory.mktemp("new")
-
-    def command(*args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        ended = subprocess.run(
-            [BIN / args[0], *args[1:]], cwd=folder, capture_output=True, text=True, timeout=100, check=False
-        )
-        assert ended.returncode == code, f"{ended.stdout}\n{ended.stderr}"
-        ended.args = folder
-        return ended
-
-    return command
-
-
-@pytest.fixture(scope="module")
-def folders(command: Command) -> list[Path]:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A folder of each type, as the command makes it."""
-    return [Path(command("t3d", "new", name, "--type", name).args) / name for name in TYPES]
+    parent = tmp_path_factory.mktemp("new")
+    folders = [parent / name for name in TYPES]
+    for folder in folders:
+        assert t3d("new", folder, "--type", folder.name).exit_code == 0
+    return folders
+
+
+def t3d(*args: object) -> Result:
+    """Runs the command."""
+    return CliRunner().invoke(app, list(map(str, args)))
 
 
 @pytest.mark.parametrize("name", TYPES)
-@pytest.mark.usefixtures("folders")
-def test_what_is_new_is_checked_without_a_warning(command: Command, name: str) -> None:
-    ended = command("t3d", "check", name)
+def test_what_is_new_is_checked_without_a_warning(folders: list[Path], name: str) -> None:
+    ended = t3d("check", folders[TYPES.index(name)])
 
     assert f"{name} 0.1.0 is fine: {name}, on cpu, 1 parameter" in ended.stdout
     assert ended.stderr == ""
@@ -64,13 +54,27 @@ def test_its_sample_can_be_run(folders: list[Path], name: str) -> None:
     assert run(folder, sample)
 
 
-@pytest.mark.usefixtures("folders")
-def test_their_tests_linters_and_type_checkers_pass(command: Command) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["pytest", "-q", "-p", "no:cacheprovider"],
+        ["ruff", "check", "--no-cache"],
+        ["ruff", "format", "--check", "--no-cache"],
+        ["mypy", "--strict", "--explicit-package-bases", *TYPES],
+    ],
+    ids=" ".join,
+)
+def test_their_tests_linters_and_type_checkers_pass(folders: list[Path], command: list[str]) -> None:
     """One call for all of them, as in a repository with several algorithms."""
-    assert "passed" in command("pytest", "-q", "-p", "no:cacheprovider").stdout
-    command("ruff", "check", "--no-cache")
-    command("ruff", "format", "--check", "--no-cache")
-    command("mypy", "--strict", "--explicit-package-bases", *TYPES)
+    ended = subprocess.run(
+        [BIN / command[0], *command[1:]],
+        cwd=folders[0].parent,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -97,22 +101,23 @@ def test_tests_and_results_are_not_deployed(folders: list[Path]) -> None:
     assert list(scan(folder)[0]) == ["README.md", "Runner.py", "pyproject.toml"]
 
 
-def test_what_is_there_and_bad_names_are_refused_together(command: Command, folders: list[Path]) -> None:
-    (folders[0].parent / "my algorithm").mkdir()
-    ended = command("t3d", "new", "my algorithm", code=1)
+def test_what_is_there_and_bad_names_are_refused_together(tmp_path: Path) -> None:
+    (tmp_path / "my algorithm").mkdir()
+    told = str(t3d("new", tmp_path / "my algorithm").exception)
 
-    assert "'my algorithm' is not 1 to 64 of the characters A-Z a-z 0-9 . _ -, such as 'my_algorithm'" in ended.stderr
-    assert "my algorithm: is there already" in ended.stderr
+    assert "'my algorithm' is not 1 to 64 of the characters A-Z a-z 0-9 . _ -, such as 'my_algorithm'" in told
+    assert "my algorithm: is there already" in told
 
 
 def test_the_case_of_a_type_does_not_matter(tmp_path: Path) -> None:
-    assert CliRunner().invoke(app, ["new", str(tmp_path / "lower"), "--type", "image2segmentation"]).exit_code == 0
+    assert t3d("new", tmp_path / "lower", "--type", "image2segmentation").exit_code == 0
     assert 'algorithm_type = "Image2Segmentation"' in (tmp_path / "lower" / "pyproject.toml").read_text()
 
 
-def test_an_unknown_type_tells_those_there_are(command: Command) -> None:
-    ended = command("t3d", "new", "other", "--type", "Image2Segment", code=2)
+def test_an_unknown_type_tells_those_there_are(tmp_path: Path) -> None:
+    ended = t3d("new", tmp_path / "other", "--type", "Image2Segment")
 
+    assert ended.exit_code == 2
     for name in TYPES:
         assert name in ended.stderr
     assert "did you mean 'Image2Segmentation'?" in ended.stderr
