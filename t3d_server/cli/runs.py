@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -68,9 +69,9 @@ def run(
         new = iter(files)
         ids = [next(new) if item in paths else item for item in inputs]
         bar.begin(f"{name}: submitting")
-        handle = client.submit(name, ids, args=args, device=device, version=version)
-        errors.print(f"run {handle.id}", markup=False)
-        with _cancelled_by_ctrl_c(handle), naming(files):
+        with _submitted(client, name, ids, args=args, device=device, version=version) as submitting, naming(files):
+            handle = submitting.result()
+            errors.print(f"run {handle.id}", markup=False)
             _follow(handle, bar)
             outputs = handle.output_dataset_ids()
             bar.begin(f"{name}: fetching {counted(len(outputs), 'result')}")
@@ -94,12 +95,18 @@ def _follow(handle: RunHandle, bar: Bar) -> None:
 
 
 @contextmanager
-def _cancelled_by_ctrl_c(handle: RunHandle) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        errors.print(f"run {handle.id} {_state(handle.cancel())}", markup=False)
-        raise
+def _submitted(client: Client, name: str, ids: list[str], **options: Any) -> Iterator[Future[RunHandle]]:
+    """Submits a run, which Ctrl-C cancels."""
+    # In a thread, so that Ctrl-C never comes between the run being accepted and its id being known.
+    with ThreadPoolExecutor(1) as pool:
+        submitting = pool.submit(client.submit, name, ids, **options)
+        try:
+            yield submitting
+        except KeyboardInterrupt:
+            if submitting.exception() is None:
+                cancelled = submitting.result().cancel()
+                errors.print(f"run {cancelled.id} {_state(cancelled)}", markup=False)
+            raise
 
 
 def runs(
