@@ -15,7 +15,7 @@ demo: install  ## deploys the reference algorithms, runs them on real images, dr
 	$(BIN)/python examples/demo.py
 
 test: install  ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 test-minio: install  ## the object store's contract against MinIO's own S3 front end
 	$(BIN)/python -m pytest -m juicefs tests/storage

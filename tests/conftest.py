@@ -47,12 +47,15 @@ ONLY_IF_ASKED = ("chaos", "juicefs")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests out that nobody has asked for."""
+    """Leave tests out that nobody has asked for; and the suite has one server, in one of its processes."""
     asked = config.getoption("markexpr")
     markers = [marker for marker in ONLY_IF_ASKED if marker not in asked]
     left_out = [item for item in items if any(item.get_closest_marker(marker) for marker in markers)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+    for item in items:
+        if "server_store" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("server"))
 
 
 class Server:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tests.api.conftest import Server
 
 ENDED = ("COMPLETED", "FAILED", "STOPPED")
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
 RECORD = {
     "execution_id", "algorithm_id", "checkpoint_id", "algorithm_minor_version", "input_dataset_ids",
     "execution_device_override", "resolved_execution_device", "additional_parameters", "session_token",
@@ -191,13 +192,13 @@ def test_missing_inputs_are_named(server: Server, image: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", f"/api/v0/files/{uuid.uuid4()}", 404, "file_not_found"),
-        ("DELETE", f"/api/v0/files/{uuid.uuid4()}", 404, "file_not_found"),
+        ("GET", f"/api/v0/files/{UNKNOWN}", 404, "file_not_found"),
+        ("DELETE", f"/api/v0/files/{UNKNOWN}", 404, "file_not_found"),
         ("DELETE", "/api/v1/files/nothing.h5", 404, "file_not_found"),
         ("GET", "/api/v0/algorithm/nothing/1", 404, "algorithm_not_found"),
         ("GET", "/api/v0/algorithm/probe/7", 404, "algorithm_not_found"),
-        ("GET", f"/api/v0/executions/{uuid.uuid4()}", 404, "execution_record_not_found"),
-        ("POST", f"/api/v0/executions/{uuid.uuid4()}/stop", 404, "execution_record_not_found"),
+        ("GET", f"/api/v0/executions/{UNKNOWN}", 404, "execution_record_not_found"),
+        ("POST", f"/api/v0/executions/{UNKNOWN}/stop", 404, "execution_record_not_found"),
         ("GET", "/api/v0/nothing", 404, "http_404"),
         ("POST", "/api/v0/files", 422, "invalid_hdf5_file"),
     ],

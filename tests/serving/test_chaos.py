@@ -49,7 +49,6 @@ def maltreated(start_server: StartServer, state_dir: Path) -> Iterator[Chaos]:
             yield Chaos(server, client, client.upload(IMAGE).id)
 
 
-@pytest.mark.chaos
 @pytest.mark.timeout(480)
 def test_runs_survive_the_death_of_every_process(
     start_server: StartServer, tmp_path: Path, write_algorithm: Callable[..., Path]
