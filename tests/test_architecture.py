@@ -47,7 +47,7 @@ FENCES = {
     "h5py": {"datasets/hdf5.py"},
     "tifffile": {"datasets/formats.py", "datasets/tiff.py"},
     "PIL": {"datasets/formats.py", "datasets/pictures.py", "picture.py"},
-    "python_minifier": {"packages/builder.py", "packages/minify.py"},
+    "python_minifier": {"packages/minify.py"},
     "requests": {"client/transport.py", "client/answers.py"},
     "typer": {"cli"},
     "rich": {"cli"},

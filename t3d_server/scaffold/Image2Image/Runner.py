@@ -44,7 +44,7 @@ class Runner(Image2ImageRunner):
                 percent.
 
         Returns:
-            (N, Y, X) or (N, Y, X, C): a slice for each slice of `data`, of any image
+            (N, Y, X) or (N, Y, X, 3): a slice for each slice of `data`, of any image
             dtype.
         """
         result = np.empty_like(data)
