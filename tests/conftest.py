@@ -257,6 +257,7 @@ def server(
         "T3D_TOKENS": '{"use-token": "use"}',
         "T3D_MAX_PACKAGE_BYTES": str(16 * 1024**2),
         "T3D_CANCEL_GRACE_S": "4",
+        "T3D_CORS_ORIGINS": "https://viewer.example.org",
     }
     with start_server(tmp_path_factory.mktemp("server"), **options, **limits) as running:
         running.wait_until_ready()

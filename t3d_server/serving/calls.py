@@ -82,7 +82,7 @@ class CoordinatorClient:
         try:
             return await self._answered(answer)
         except asyncio.CancelledError:
-            ray.cancel(answer)
+            ray.cancel(answer, recursive=False)
             raise
 
     async def _call(self, method: str, *args: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the server's processes listen on."""
+"""What the server's processes listen on, and what gets through the proxy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -40,3 +41,16 @@ def test_all_ports_are_on_loopback(server: Server) -> None:
                 if address and not address.startswith(("127.", "::ffff:127.")) and address != "::1":
                     faults.append((command, address))
     assert [fault for fault in faults if not fault[0].startswith("ray::ServeReplica:")] == []
+
+
+def test_a_page_of_an_origin_of_the_settings_gets_through(server: Server) -> None:
+    """The question that its browser asks first, and the answer with the headers that it lets the page read."""
+    origin = {"Origin": "https://viewer.example.org"}
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+    question = requests.options(f"{server.url}/v1/runs", headers=origin | asked, timeout=10)
+    answer = requests.head(
+        f"{server.url}/v1/datasets/x", headers=origin | {"Authorization": f"Bearer {server.token}"}, timeout=10
+    )
+    assert (question.status_code, answer.status_code) == (200, 404)
+    for response in (question, answer):
+        assert response.headers["Access-Control-Allow-Origin"] == origin["Origin"]
