@@ -119,6 +119,8 @@ class Runner(Image2ImageRunner):
         while not Path(args["path"]).exists():
             time.sleep(0.02)
         self.log_message("went on")
+        time.sleep(0.3)  # call backs are batched for a shorter time: the next one asks
+        self.log_message("went further")
         return data
 
     def spins(self, data: np.ndarray, args: dict[str, Any]) -> np.ndarray:
