@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any
 
@@ -97,25 +97,27 @@ def interrupted(t3d: T3D) -> str:
 
 def called_off(t3d: T3D) -> str:
     """So does cancelling the reply."""
-    reply = t3d.run("probe", SMALL, args=FOR_EVER)
-    run_id = at_work(reply.cancel)
+    reply: Future[Reply[dict[str, Any]]] = Future()
+    run_id = at_work(lambda: reply.result().cancel())
+    reply.set_result(t3d.run("probe", SMALL, args=FOR_EVER))
     with pytest.raises(CancelledError):
-        reply.result()
+        reply.result().result()
     return str(t3d.get_run(run_id(), wait_s=30).result().status)
 
 
 async def given_up(t3d: T3D) -> str:
     """And cancelling what awaits."""
-    reply = asyncio.ensure_future(t3d.run("probe", SMALL, args=FOR_EVER))
+    reply: Future[asyncio.Future[dict[str, Any]]] = Future()
     loop = asyncio.get_running_loop()
-    run_id = at_work(lambda: loop.call_soon_threadsafe(reply.cancel))
+    run_id = at_work(lambda: loop.call_soon_threadsafe(reply.result().cancel))
+    reply.set_result(asyncio.ensure_future(t3d.run("probe", SMALL, args=FOR_EVER)))
     with pytest.raises(asyncio.CancelledError):
-        await reply
+        await reply.result()
     return str((await t3d.get_run(run_id(), wait_s=30)).status)
 
 
 def at_work(then: Callable[[], object]) -> Callable[[], str]:
-    """Calls `then` when the next run of the server is worked on; gives what tells its id."""
+    """Calls `then` when a run that comes after this is worked on; gives what tells its id."""
     found: list[str] = []
     client = Client()
     before = {each.id for each in client.runs(limit=1)}
