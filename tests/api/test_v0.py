@@ -373,7 +373,7 @@ def test_polling_reads_nothing_from_the_store(server: Server, image: str, monkey
 
     execution_id = execute(server, [image], additional_parameters={"mode": "forever"})
     path = f"/api/v0/executions/{execution_id}"
-    while call(server, "GET", path)["status"] != "RUNNING":
+    while not call(server, "GET", path)["progress"]:  # its input was read by then
         time.sleep(0.02)
     for name in ("get", "stat", "list"):
         monkeypatch.setattr(server.store, name, counted(getattr(server.store, name)))
