@@ -44,7 +44,7 @@ FENCES = {
     "uvicorn": {"api/v0/listener.py"},
     "minio": {"storage/s3.py"},
     "urllib3": {"storage/s3.py", "client/transport.py"},
-    "h5py": {"datasets/hdf5.py"},
+    "h5py": {"datasets/entries.py", "datasets/hdf5.py", "datasets/inspection.py"},
     "tifffile": {"datasets/formats.py", "datasets/tiff.py"},
     "PIL": {"datasets/formats.py", "datasets/pictures.py", "picture.py"},
     "python_minifier": {"packages/minify.py"},

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from t3d_server.datasets import hdf5
+from t3d_server.datasets import inspection
 from t3d_server.errors import InvalidDatasetError, InvalidInputError, PayloadTooLargeError, Problem
 
 _INSPECT_S = 5
@@ -29,7 +29,7 @@ _idle: list[subprocess.Popen[bytes]] = []
 
 
 def check(path: Path, *, max_bytes: int, axes: str | None = None, spacing: Sequence[float] | None = None) -> None:
-    """Inspect a file and unpack its chunks in another process; arguments and errors are those of `hdf5.inspect`.
+    """Inspect a file and unpack its chunks in another process; arguments and errors are those of `inspection.inspect`.
 
     Raises:
         InvalidDatasetError: also where the process does not survive it.
@@ -103,9 +103,9 @@ def _answer(path: str, max_bytes: int, axes: str | None, spacing: list[float] | 
     # The alarm ends this process, even in the midst of C.
     signal.alarm(_INSPECT_S)
     try:
-        contents = hdf5.inspect(file, max_bytes=max_bytes, axes=axes, spacing=spacing)
+        contents = inspection.inspect(file, max_bytes=max_bytes, axes=axes, spacing=spacing)
         signal.alarm(_INSPECT_S + contents.unpacked_bytes // _UNPACK_BYTES_PER_S)
-        hdf5.check_chunks(file)
+        inspection.check_chunks(file)
     except InvalidInputError as error:
         problems = [(problem.key, problem.message) for problem in error.problems]
         return {"code": error.code, "message": error.message, "problems": problems}

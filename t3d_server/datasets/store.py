@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from t3d_server.datasets import formats, hdf5
+from t3d_server.datasets import formats, hdf5, inspection
 from t3d_server.datasets.conventions import layout_of
 from t3d_server.errors import DatasetNotFoundError, InvalidRequestError, ObjectNotFoundError
 from t3d_server.ids import first_id, is_id, new_id, tag_of, tagged_id, time_of
@@ -246,17 +246,17 @@ class DatasetStore:
             yield Path(folder) / "dataset.h5"
 
     def _put(self, path: Path, tag: str | None = None) -> DatasetInfo:
-        contents = hdf5.inspect(path, max_bytes=self._max_bytes)
+        contents = inspection.inspect(path, max_bytes=self._max_bytes)
         dataset_id = new_id() if tag is None else tagged_id(tag)
         with path.open("rb") as file:
             self._store.put(_key(dataset_id), file)
         return _info(dataset_id, path.stat().st_size, contents)
 
-    def _inspect_stored(self, dataset_id: str) -> hdf5.Contents:
+    def _inspect_stored(self, dataset_id: str) -> inspection.Contents:
         size = self.size(dataset_id)
         file = io.BufferedReader(_StoredFile(self._store, _key(dataset_id), size), _BLOCK_BYTES)
         # The limit is for what comes in; what is stored stays readable when it is lowered.
-        return hdf5.inspect(file, max_bytes=sys.maxsize)
+        return inspection.inspect(file, max_bytes=sys.maxsize)
 
     def _npy_parts(self, dataset_id: str, name: str) -> tuple[bytes, int]:
         arrays = self._contents(dataset_id).arrays
@@ -266,7 +266,7 @@ class DatasetStore:
         return formats.npy_parts(arrays[name].shape, np.dtype(arrays[name].dtype))
 
     def _encoded(
-        self, dataset_id: str, name: str, media_type: str, contents: hdf5.Contents
+        self, dataset_id: str, name: str, media_type: str, contents: inspection.Contents
     ) -> tuple[int, Iterator[bytes]]:
         array = self.read(dataset_id, [name])[name]
         axes, spacing = layout_of(name, array.ndim, contents.axes, contents.spacing)
@@ -325,7 +325,7 @@ def _key(dataset_id: str) -> str:
     return f"{_FOLDER}{dataset_id}{_SUFFIX}"
 
 
-def _info(dataset_id: str, size_bytes: int, contents: hdf5.Contents) -> DatasetInfo:
+def _info(dataset_id: str, size_bytes: int, contents: inspection.Contents) -> DatasetInfo:
     return DatasetInfo(
         id=dataset_id,
         size_bytes=size_bytes,

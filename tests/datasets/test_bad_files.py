@@ -16,7 +16,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from t3d_server.datasets import formats, hdf5
+from t3d_server.datasets import formats, hdf5, inspection
 from t3d_server.errors import InvalidDatasetError, PayloadTooLargeError, UnsupportedMediaTypeError
 
 MAX_BYTES = 10_000_000
@@ -140,7 +140,7 @@ def test_every_fault_of_a_file_is_told_at_once(tmp_path: Path) -> None:
         file["link"] = h5py.SoftLink("/g")
         file["c"] = 1j
     with pytest.raises(InvalidDatasetError) as caught:
-        hdf5.inspect(tmp_path / "bad.h5", max_bytes=MAX_BYTES)
+        inspection.inspect(tmp_path / "bad.h5", max_bytes=MAX_BYTES)
     assert [problem.key for problem in caught.value.problems] == ["c", "g", "link"]
 
 

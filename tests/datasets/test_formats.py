@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from t3d_server.datasets import formats, hdf5
+from t3d_server.datasets import formats, hdf5, inspection
 from t3d_server.errors import UnsupportedMediaTypeError
 
 MAX_BYTES = 100_000_000
@@ -144,7 +144,7 @@ def test_cmyk_jpeg_becomes_rgb(tmp_path: Path) -> None:
 def test_a_picture_beyond_pillows_own_limit_is_read(tmp_path: Path) -> None:
     Image.new("1", (20_000, 10_000)).save(tmp_path / "a.png")
     formats.convert(tmp_path / "a.png", "image/png; x=y", tmp_path / "a.h5", max_bytes=300_000_000)
-    assert hdf5.inspect(tmp_path / "a.h5", max_bytes=300_000_000).arrays["image"].shape == (10_000, 20_000)
+    assert inspection.inspect(tmp_path / "a.h5", max_bytes=300_000_000).arrays["image"].shape == (10_000, 20_000)
 
 
 def test_labels_of_any_integer_come_in_under_another_key(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from t3d_server.datasets import hdf5
+from t3d_server.datasets import hdf5, inspection
 from t3d_server.errors import InvalidDatasetError, StoreUnavailableError
 
 LARGE = 300_000  # float64 elements: more than what is copied
@@ -228,7 +228,7 @@ def test_a_byte_that_is_no_bool_is_read_as_true(tmp_path: Path) -> None:
 def test_inspecting_tells_what_is_there_and_reads_little(tmp_path: Path) -> None:
     image = np.zeros((100, 200, 200), np.uint8)
     hdf5.write(tmp_path / "a.h5", {"image": image, "spacing": (2, 1, 1), "note": "hi", "names": ["a"], "n": 3})
-    contents = hdf5.inspect(tmp_path / "a.h5", max_bytes=10**8)
+    contents = inspection.inspect(tmp_path / "a.h5", max_bytes=10**8)
     assert contents.arrays["image"].shape == image.shape
     assert contents.arrays["image"].dtype == "uint8"
     assert contents.values == {"note": "hi", "names": ["a"], "n": 3}
@@ -242,7 +242,7 @@ def test_inspecting_tells_what_is_there_and_reads_little(tmp_path: Path) -> None
             return super().readinto(buffer) or 0
 
     with Counting(tmp_path / "a.h5") as raw, io.BufferedReader(raw, 65536) as file:
-        assert hdf5.inspect(file, max_bytes=10**8) == contents
+        assert inspection.inspect(file, max_bytes=10**8) == contents
     assert Counting.count <= 4 * 65536
 
 
@@ -254,4 +254,4 @@ def test_an_error_of_the_file_object_passes_through(tmp_path: Path) -> None:
             raise StoreUnavailableError("gone")
 
     with Failing(tmp_path / "a.h5") as raw, io.BufferedReader(raw) as file, pytest.raises(StoreUnavailableError):
-        hdf5.inspect(file, max_bytes=10**8)
+        inspection.inspect(file, max_bytes=10**8)
