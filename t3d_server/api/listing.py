@@ -10,6 +10,7 @@ from t3d_server.api.workers import Workers
 from t3d_server.errors import InvalidRequestError, NotFoundError, Problem
 from t3d_server.ids import is_id, milliseconds_of
 from t3d_server.models import Model, Run, RunStatus
+from t3d_server.packages.manifest import NAME
 from t3d_server.runs.records import EndedRun, RunRecords
 
 MAX_RUNS_PER_PAGE = 500
@@ -41,7 +42,8 @@ async def list_runs(
 ) -> RunPage:
     """A page of runs.
 
-    It may have fewer runs than it may have, or none, and yet a next one: a bounded part of the index is looked at.
+    One of a rare status may have fewer runs than it may have, or none, and yet a next one: a bounded part of the index
+    is looked at, which is that of the algorithm where one is given.
 
     Args:
         live: the live runs, as they were before this is called: one that ends in between is met twice, not never.
@@ -63,8 +65,10 @@ async def list_runs(
 
     alive = {run.id: run for run in live if fits(run) and (cursor is None or _age(run.id) > _age(cursor))}
 
+    some = (status is None or status.ended) and (algorithm is None or NAME.fullmatch(algorithm))
+
     def ids() -> tuple[list[str], str | None]:
-        ended = records.ended_runs(start_after=cursor) if status is None or status.ended else ()
+        ended = records.ended_runs(algorithm, start_after=cursor) if some else ()
         return _one_page(alive, ended, fits, limit)
 
     async def listed(run_id: str) -> Run | None:

@@ -3,6 +3,7 @@
     runs/open/<id>.json                                        accepted, not ended
     runs/done/<reversed time>-<id>.json                        ended
     runs/index/<reversed time>-<id>~<algorithm>~<status>       empty, for listing without reading records
+    runs/of/<algorithm>/<the same>                             likewise, for listing those of one algorithm
     runs/logs/<id>.jsonl                                       one log line a line
     runs/keys/<sha256 of an Idempotency-Key>.json              the run that was submitted with it
 
@@ -29,7 +30,7 @@ from t3d_server.storage.retention import Retention, remove_expired, remove_expir
 
 logger = logging.getLogger(__name__)
 
-OPEN, DONE, INDEX, LOGS, KEYS = "runs/open/", "runs/done/", "runs/index/", "runs/logs/", "runs/keys/"
+OPEN, DONE, LOGS, KEYS = "runs/open/", "runs/done/", "runs/logs/", "runs/keys/"
 PARALLEL_READS = 8
 _LAST_MILLISECOND = 2**48 - 1
 
@@ -38,8 +39,14 @@ def _newest_first(run_id: str) -> str:
     return f"{_LAST_MILLISECOND - milliseconds_of(run_id):012x}-{run_id}"
 
 
-def _index_key(run: Run) -> str:
-    return f"{INDEX}{_newest_first(run.id)}~{run.algorithm}~{run.status}"
+def _index(algorithm: str | None) -> str:
+    """The folder of index entries, of all runs or of an algorithm's."""
+    return "runs/index/" if algorithm is None else f"runs/of/{algorithm}/"
+
+
+def _index_keys(run: Run) -> list[str]:
+    entry = f"{_newest_first(run.id)}~{run.algorithm}~{run.status}"
+    return [_index(None) + entry, _index(run.algorithm) + entry]
 
 
 def v0_key(run_id: str) -> str:
@@ -136,7 +143,8 @@ class RunRecords:
 
     def file(self, run: Run) -> None:
         """Put a run that has ended into the index, and out of the open ones. Doing it again changes nothing."""
-        self._store.put(_index_key(run), b"")
+        for key in _index_keys(run):
+            self._store.put(key, b"")
         self._store.delete(f"{OPEN}{run.id}.json")
 
     def find(self, run_id: str) -> Run:
@@ -199,17 +207,19 @@ class RunRecords:
             return self.key_holder(key) or holder
         return holder
 
-    def ended_runs(self, *, start_after: str | None = None) -> Iterator[EndedRun]:
+    def ended_runs(self, algorithm: str | None = None, *, start_after: str | None = None) -> Iterator[EndedRun]:
         """Ended runs, newest first, from the index alone, which is read as far as it is asked for.
 
         Args:
+            algorithm: only runs of this one.
             start_after: the id of a run; only those that are older.
         """
         # "~" sorts after "-": every index entry of that run lies before it.
-        after = f"{INDEX}{_newest_first(start_after)}~~" if start_after else ""
-        for stat in self._store.list(INDEX, start_after=after):
-            entry, algorithm, status = stat.key.removeprefix(INDEX).split("~")
-            yield EndedRun(entry.partition("-")[2], algorithm, RunStatus(status))
+        index = _index(algorithm)
+        after = f"{index}{_newest_first(start_after)}~~" if start_after else ""
+        for stat in self._store.list(index, start_after=after):
+            entry, name, status = stat.key.removeprefix(index).split("~")
+            yield EndedRun(entry.partition("-")[2], name, RunStatus(status))
 
     def log(self, run_id: str) -> list[LogLine]:
         """The stored log of an ended run; empty where it logged nothing.
@@ -284,7 +294,8 @@ class RunRecords:
             holder = self.key_holder(record.key) if record.key else None
             if holder is not None and holder.run_id == record.id:  # else the key has come to stand for another run
                 self._store.delete(f"{KEYS}{record.key}.json")
-            self._store.delete(_index_key(record))
+            for entry in _index_keys(record):
+                self._store.delete(entry)
         self._store.delete(f"{LOGS}{_id_of(key)}.jsonl")
         self._store.delete(v0_key(_id_of(key)))
         self._store.delete(key)

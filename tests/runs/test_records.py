@@ -46,6 +46,8 @@ def test_ended_runs_are_listed_newest_first_from_the_index(records: RunRecords) 
     assert list(records.ended_runs(start_after=runs[2].id)) == [
         EndedRun(run.id, run.algorithm, run.status) for run in (runs[1], runs[0])
     ]
+    assert [run.id for run in records.ended_runs("denoise")] == [runs[1].id]
+    assert list(records.ended_runs("denoise", start_after=runs[1].id)) == []
 
 
 def test_ending_a_run_moves_it_from_open_to_done_with_its_log(records: RunRecords) -> None:
