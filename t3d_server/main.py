@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,15 +103,21 @@ def application(args: dict[str, Any]) -> Application:
         args: `args` of the Serve config. There are none, since the coordinator and the replicas would not see them.
 
     Raises:
-        InvalidRequestError: there are some.
+        InvalidRequestError: there are some, or its `env_vars` have settings, which nothing would see.
     """
-    if args:
-        raise InvalidRequestError(
-            f"`args` of the Serve config must be empty, but has {', '.join(sorted(args))}: {WHERE}"
-        )
+    _refuse("args", args)
+    import ray
+
     from t3d_server.serving.router import router_application
 
+    if ray.is_initialized():  # Serve calls this in a task that has the `runtime_env` of the config
+        _refuse("env_vars", ray.get_runtime_context().runtime_env.get("env_vars", {}), prefix="T3D_")
     return router_application(connect)
+
+
+def _refuse(part: str, found: Iterable[str], prefix: str = "") -> None:
+    if names := sorted(name for name in found if name.startswith(prefix)):
+        raise InvalidRequestError(f"`{part}` of the Serve config must not have {', '.join(names)}: {WHERE}")
 
 
 @contextmanager
@@ -136,6 +142,7 @@ def local_server(settings: Settings, on_step: Callable[[str], None] = logger.inf
         if settings.v0_port is not None:
             _check_port(settings.v0_host, settings.v0_port, "T3D_V0_PORT")
         _raise_open_files_limit()
+        cleanup.callback(os.umask, os.umask(0o077))  # what authors print, and Ray's token, are for this user alone
         location = _start_store(settings, cleanup, on_step)
         instance = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="t3d-")))
         cleanup.enter_context(_reaped(instance))

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from dotenv.parser import parse_stream
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from t3d_server.errors import InvalidRequestError, Problem
+from t3d_server.packages.wording import did_you_mean
 
 GIB = 1024**3
 SETTINGS_FILE = "T3D_SETTINGS_FILE"
 """The environment variable that names a file of settings."""
+MIN_TOKEN_LENGTH = 16
 
+_PREFIX = "T3D_"
+_ENVIRONMENT_ALONE = (SETTINGS_FILE, "T3D_STATE_DIR", "T3D_URL", "T3D_TOKEN")
+_UNITS = {"_s": "seconds", "_bytes": "bytes"}
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
 
 
@@ -83,9 +91,7 @@ class Settings(BaseSettings):
     s3_public_endpoint: str | None = None
     auth: Literal["on", "off"] = "on"
     # Without NoDecode, text that is no JSON would end the reading before the other settings are looked at.
-    tokens: Annotated[dict[Annotated[str, Field(min_length=1)], Literal["use", "admin"]], NoDecode] = Field(
-        default={}, repr=False
-    )
+    tokens: Annotated[dict[str, Literal["use", "admin"]], NoDecode] = Field(default={}, repr=False)
     # Commas between them, where pydantic-settings wants JSON.
     cors_origins: Annotated[list[str], NoDecode] = []
     num_cpus: int | None = Field(default=None, ge=1)
@@ -111,11 +117,24 @@ class Settings(BaseSettings):
 
     @field_validator("tokens", mode="before")
     @classmethod
-    def _read_json(cls, value: Any) -> Any:
+    def _read_tokens(cls, value: Any) -> Any:
+        expected = 'JSON such as {"<token>": "use"} is expected'
         try:
-            return json.loads(value) if isinstance(value, str) else value
+            tokens = json.loads(value) if isinstance(value, str) else value
         except json.JSONDecodeError as error:
-            raise ValueError(f'JSON such as {{"<token>": "use"}} is expected ({error})') from error
+            raise ValueError(f"{expected} ({error})") from error
+        if not isinstance(tokens, dict):
+            raise ValueError(expected)
+        # By their places: a token must not be told, and who has mistaken the two has it where the role should be.
+        faults = []
+        for place, (token, role) in enumerate(tokens.items(), start=1):
+            if role not in ("use", "admin"):
+                faults.append(f"the role of token {place} is neither 'use' nor 'admin'")
+            if len(token) < MIN_TOKEN_LENGTH:
+                faults.append(f"token {place} is shorter than {MIN_TOKEN_LENGTH} characters: openssl rand -hex 32")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return tokens
 
     @field_validator("cors_origins", mode="before")
     @classmethod
@@ -126,6 +145,10 @@ class Settings(BaseSettings):
         return origins
 
 
+VARIABLES = {f"{_PREFIX}{name.upper()}": name for name in Settings.model_fields}
+"""Name of each setting by its variable."""
+
+
 def load_settings(**given: Any) -> Settings:
     """Settings from the environment and the file that `T3D_SETTINGS_FILE` names.
 
@@ -133,22 +156,65 @@ def load_settings(**given: Any) -> Settings:
         given: settings by their names, which go before both.
 
     Raises:
-        InvalidRequestError: settings cannot be used, each with its variable, what was found and what is allowed; or
-            there is no such file.
+        InvalidRequestError: settings cannot be used, each with its variable, what was found and what is allowed;
+            `T3D_*` variables, or lines of the file, are none; or the file cannot be read.
     """
+    in_environment = {name.upper(): name for name in os.environ if name.upper().startswith(_PREFIX)}
+    problems = list(_unknown(in_environment.values()))
     file = os.environ.get(SETTINGS_FILE)
-    if file and not Path(file).is_file():
-        raise InvalidRequestError(f"{SETTINGS_FILE} names a file that is not there: {file}")
+    lines = _read(Path(file), problems) if file else {}
+    of_file = {VARIABLES[variable]: value for variable, value in lines.items() if variable not in in_environment}
     try:
-        return Settings(_env_file=file or None, **given)  # type: ignore[call-arg]  # it takes these beside its fields
+        settings = Settings(**{**of_file, **given})
     except ValidationError as error:
-        problems = [_problem(str(fault["loc"][0]), fault["msg"], fault["input"]) for fault in error.errors()]
-        raise InvalidRequestError("settings that cannot be used", problems=problems) from None
+        problems += [_problem(str(fault["loc"][0]), fault["msg"], fault["input"]) for fault in error.errors()]
+    if problems:
+        raise InvalidRequestError("settings that cannot be used", problems=problems)
+    return settings
+
+
+def _unknown(names: Iterable[str]) -> Iterator[Problem]:
+    """Variables that are none: one that is misspelt would leave a default in force, without a word."""
+    known = [*VARIABLES, *_ENVIRONMENT_ALONE]
+    for name in names:
+        if name.upper() not in known:
+            yield Problem(name, f"there is no such setting{did_you_mean(name, known)}")
+
+
+def _read(file: Path, problems: list[Problem]) -> dict[str, str]:
+    """What a file sets, by the variables; what else stands there is added to the problems.
+
+    Raises:
+        InvalidRequestError: it cannot be read.
+    """
+    try:
+        text = file.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise InvalidRequestError(f"{SETTINGS_FILE} names a file that is not there: {file}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"{SETTINGS_FILE} names a file that cannot be read: {file}: {error}") from error
+    values = {}
+    for key, value, original, wrong in parse_stream(io.StringIO(text)):
+        if key is None and not wrong:
+            continue  # a comment
+        blank = original.string[: len(original.string) - len(original.string.lstrip())]
+        where = f"{file}, line {original.line + blank.count(chr(10))}"  # empty lines before it count as its own
+        variable = (key or "").upper()
+        if wrong or value is None:
+            problems.append(Problem(where, "NAME=value is expected; quotes have to be closed"))
+        elif variable in VARIABLES:
+            values[variable] = value
+        elif variable in _ENVIRONMENT_ALONE:
+            problems.append(Problem(where, f"{key} is read from the environment alone"))
+        else:
+            problems.append(Problem(where, f"{key} is no setting{did_you_mean(variable, VARIABLES)}"))
+    return values
 
 
 def _problem(name: str, message: str, found: object) -> Problem:
     secret = Settings.model_fields[name].repr is False
+    unit = next((f", in {unit}" for end, unit in _UNITS.items() if name.endswith(end)), "")
     return Problem(
-        f"T3D_{name.upper()}",
-        message.removeprefix("Value error, ") if secret else f"{message}, but found {found!r}",
+        f"{_PREFIX}{name.upper()}",
+        message.removeprefix("Value error, ") if secret else f"{message}{unit}, but found {found!r}",
     )

@@ -32,6 +32,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 60.0
 IDLE_S = 5
+USE_TOKEN = "use-token-of-the-suite"
 RUNNER = """
 from t3d_server.algorithm_utils import Image2ImageRunner
 
@@ -254,7 +255,7 @@ def server(
     """The suite's server, with a GPU that is a mere number; stopping it leaves no process behind."""
     options = store_options(server_store.location)
     limits = {
-        "T3D_TOKENS": '{"use-token": "use"}',
+        "T3D_TOKENS": f'{{"{USE_TOKEN}": "use"}}',
         "T3D_MAX_PACKAGE_BYTES": str(16 * 1024**2),
         "T3D_CANCEL_GRACE_S": "4",
         "T3D_CORS_ORIGINS": "https://viewer.example.org",

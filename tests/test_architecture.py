@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "runs": {"datasets", "packages", "storage", "algorithm_utils", "models", "errors", "ids"},
     "api": {"runs", "datasets", "packages", "storage", "models", "errors", "ids"},
     "serving": {"api", "runs", "datasets", "packages", "storage", "algorithm_utils", "models", "errors", "ids"},
-    "settings": {"errors"},
+    "settings": {"packages", "errors"},
     "discovery": {"errors"},
     "client": {"discovery", "datasets", "models", "errors", "ids"},
     "handles": {"client", "serving", "datasets", "models", "errors"},
@@ -52,6 +52,7 @@ FENCES = {
     "typer": {"cli"},
     "rich": {"cli"},
     "pydantic_settings": {"settings.py"},
+    "dotenv": {"settings.py"},
     "uuid_utils": {"ids.py"},
     "watchfiles": {"cli/watching.py"},
 }

@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from t3d_server import __version__
 from t3d_server.api import algorithms, datasets, problems, runs
+from t3d_server.api.audit import Audited
 from t3d_server.api.auth import Gate, Role
 from t3d_server.api.requests import FOR_USERS, Operations
 from t3d_server.api.service import Service
@@ -82,6 +83,7 @@ def create_app(service: Service, tokens: Mapping[str, Role] | None, *, cors_orig
             allow_headers=_SENT,
             expose_headers=_READ,
         )
+    app.add_middleware(Audited)
     app.add_middleware(BesideV1, v0=create_v0(service, app.state.gate))
     for router in (_probes, _about, datasets.router, algorithms.router, algorithms.admin, runs.router):
         app.include_router(router)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 from fastapi import Depends, Request
@@ -24,32 +26,50 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+@dataclass(frozen=True)
+class Caller:
+    """Whose request it is.
+
+    Attributes:
+        role: what may be done.
+        token: the first 8 digits of the token's SHA-256; None where everybody may do everything.
+    """
+
+    role: Role
+    token: str | None
+
+
 class Gate:
-    """Tells the role of a request.
+    """Tells whose a request is.
 
     Args:
         tokens: role of each token; None lets everybody do everything.
     """
 
     def __init__(self, tokens: Mapping[str, Role] | None) -> None:
-        self._tokens = None if tokens is None else [(token.encode(), Role(role)) for token, role in tokens.items()]
+        self._callers = None if tokens is None else [_caller(token.encode(), role) for token, role in tokens.items()]
 
-    def role_of(self, authorization: str | None) -> Role:
-        """Role that an Authorization header gives.
+    def caller_of(self, authorization: str | None) -> Caller:
+        """Whose an Authorization header is.
 
         Raises:
             UnauthorizedError: it holds no valid token.
         """
-        if self._tokens is None:
-            return Role.ADMIN
+        if self._callers is None:
+            return Caller(Role.ADMIN, None)
         scheme, _, given = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
             raise UnauthorizedError("A token is needed: send the header `Authorization: Bearer TOKEN`.")
         # Every token is compared, and in constant time: how long this takes tells nothing of any of them.
-        roles = [role for token, role in self._tokens if hmac.compare_digest(token, given.strip().encode("latin-1"))]
-        if not roles:
+        sent = given.strip().encode("latin-1")
+        callers = [caller for token, caller in self._callers if hmac.compare_digest(token, sent)]
+        if not callers:
             raise UnauthorizedError("The token is not valid here.")
-        return roles[0]
+        return callers[0]
+
+
+def _caller(token: bytes, role: Role) -> tuple[bytes, Caller]:
+    return token, Caller(Role(role), hashlib.sha256(token).hexdigest()[:8])
 
 
 # For the API's description only, so that programs that generate clients know of the token; `Gate` does the checking.
@@ -57,11 +77,12 @@ _described = Depends(HTTPBearer(auto_error=False, description="A token of the se
 
 
 async def may_use(request: Request, _: object = _described) -> None:
-    """Dependency of routes that need a token."""
-    request.app.state.gate.role_of(request.headers.get("authorization"))
+    """Dependency of routes that need a token; leaves the `caller` in the state of the request."""
+    request.state.caller = request.app.state.gate.caller_of(request.headers.get("authorization"))
 
 
 async def may_administer(request: Request, _: object = _described) -> None:
     """Dependency of routes that need an admin token."""
-    if request.app.state.gate.role_of(request.headers.get("authorization")) is not Role.ADMIN:
+    await may_use(request)
+    if request.state.caller.role is not Role.ADMIN:
         raise ForbiddenError("This needs an admin token; yours may use datasets and runs only.")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from t3d_server import __version__
 from t3d_server.cli import algorithms, authoring, runs, server
-from t3d_server.cli.output import print_error
+from t3d_server.cli.output import console, print_error
 from t3d_server.errors import ServerUnavailableError, T3dError
 
 EXIT_FAILED, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 1, 3, 130
@@ -22,6 +24,21 @@ app = typer.Typer(
 )
 for commands in (server, authoring, algorithms, runs):
     commands.register(app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"t3d_server {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What may stand before a command."""
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -49,11 +50,15 @@ def up() -> None:
     # start and can abort the process. These ones only ask, and the start ends before its next step.
     ended: Future[None] = Future()
     threading.Thread(target=_serve, args=(settings, stop, ended), name="server").start()
+    stop.wait()
+    if not ended.done():
+        console.print("stopping ...")
+        logging.getLogger("ray").setLevel(logging.CRITICAL)  # Ctrl-C ends some of its processes, which it laments
     ended.result()
 
 
 def _serve(settings: Settings, stop: threading.Event, ended: Future[None]) -> None:
-    """Run the server until it is asked to stop."""
+    """Run the server until it is asked to stop; sets `stop` itself where it ends before."""
     from t3d_server.main import local_server
 
     def on_step(step: str) -> None:
@@ -65,11 +70,13 @@ def _serve(settings: Settings, stop: threading.Event, ended: Future[None]) -> No
         with local_server(settings, on_step) as server:
             _introduce(server, settings)
             stop.wait()
-            console.print("stopping ...")
     except BaseException as error:  # noqa: BLE001  # it is raised again where it is waited for
-        ended.set_exception(error)
+        # Ctrl-C in a terminal reaches Ray's processes as well: what then fails of the start is no fault.
+        ended.set_exception(KeyboardInterrupt() if stop.is_set() else error)
     else:
         ended.set_result(None)
+    finally:
+        stop.set()
 
 
 def _introduce(server: ServerState, settings: Settings) -> None:

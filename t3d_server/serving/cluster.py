@@ -6,7 +6,7 @@ import logging
 import os
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,8 @@ def start_cluster(
     from t3d_server.serving.logs import SERVE_CONFIG
     from t3d_server.serving.router import APPLICATION_NAME, router_application
 
+    with suppress(FileNotFoundError):  # an earlier Ray wrote it with the umask of the user
+        (Path.home() / ".ray" / "auth_token").chmod(0o600)
     with _faults_told(log):
         on_step("starting Ray")
         logging.getLogger("ray.serve").setLevel(logging.WARNING)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import datetime
 from typing import Any
 
-SERVE_CONFIG: dict[str, Any] = {"encoding": "JSON", "additional_log_standard_attrs": ["name"]}
-"""The `logging_config` of every deployment."""
+SERVE_CONFIG: dict[str, Any] = {"encoding": "JSON", "additional_log_standard_attrs": ["name", "created"]}
+"""The `logging_config` of every deployment; Serve writes `asctime` without its zone."""
 
 _STANDARD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName"}
 
@@ -38,7 +39,8 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
         told = {
-            "asctime": self.formatTime(record),
+            "asctime": datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds"),
+            "created": record.created,
             "levelname": record.levelname,
             "message": record.getMessage(),
             "filename": record.filename,

@@ -31,6 +31,8 @@ ENVIRONMENT = {
     # For the router alone: set for the whole cluster it breaks synchronous handle calls of other applications.
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": IMPORT_PATH,
+    # Else the log would show nothing before a thousand lines of it have come together.
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
 }
 
 

@@ -65,6 +65,6 @@ def test_probes_need_no_token(server: Server, path: str) -> None:
 
 
 def test_no_tokens_lets_nobody_in_and_none_everybody() -> None:
-    assert Gate(None).role_of(None) is Role.ADMIN
+    assert Gate(None).caller_of(None).role is Role.ADMIN
     with pytest.raises(UnauthorizedError):
-        Gate({}).role_of("Bearer ")
+        Gate({}).caller_of("Bearer ")

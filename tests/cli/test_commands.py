@@ -137,7 +137,7 @@ def test_the_token_is_for_its_owner_alone(server: Server) -> None:
 
 def test_a_use_token_runs_and_does_not_publish(server: Server, gain: Path) -> None:
     """Another token does nothing."""
-    with server.client("use-token") as user:
+    with server.client("use-token-of-the-suite") as user:
         assert user.run("gain", IMAGE)["image"][0, 1] == 11
         with pytest.raises(ForbiddenError):
             user.publish({"Runner.py": gain / "Runner.py"})

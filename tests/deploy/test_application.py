@@ -21,7 +21,7 @@ def test_everything_that_a_node_lacks_is_named_at_once(monkeypatch: pytest.Monke
 
 def test_settings_do_not_belong_into_the_serve_config() -> None:
     """Ray keeps it and shows it, and the coordinator and the replicas do not see it."""
-    with pytest.raises(InvalidRequestError, match=r"has s3_secret_key: settings are T3D_\* variables") as caught:
+    with pytest.raises(InvalidRequestError, match=r"not have s3_secret_key: settings are T3D_\* variables") as caught:
         application({"s3_secret_key": "hidden"})
     assert "hidden" not in str(caught.value)
 

@@ -30,6 +30,7 @@ from t3d_server.storage.embedded import EmbeddedStore
 HEAD, WORKER = "127.0.0.2", "127.0.0.3"
 """Two nodes to Ray; of 127.0.0.1 it makes another address of the machine."""
 
+ADMIN, USER = "admin-token-of-the-cluster", "use-token-of-the-cluster"
 CONFIG = Path(__file__).parents[2] / "deploy" / "serve.yaml"
 RUNNER = """
 import ray
@@ -159,7 +160,7 @@ def test_serve_deploy_brings_up_the_server_on_a_cluster(
         "T3D_S3_SECRET_KEY": location.secret_key,
         "T3D_S3_BUCKET": location.bucket,
         "T3D_S3_SECURE": "false",
-        "T3D_TOKENS": json.dumps({"admin-token": "admin", "use-token": "use"}),
+        "T3D_TOKENS": json.dumps({ADMIN: "admin", USER: "use"}),
     }
     folder = write_algorithm("elsewhere", RUNNER, table="num_cpus = 2")  # the head has one
     image = np.arange(12, dtype=np.uint16).reshape(3, 4)
@@ -167,11 +168,11 @@ def test_serve_deploy_brings_up_the_server_on_a_cluster(
         cluster = Cluster(Path(name), settings)
         with cluster.running():
             cluster.deploy()
-            with cluster.client("admin-token") as admin:
+            with cluster.client(ADMIN) as admin:
                 admin.publish(scan(folder)[0])
             router = cluster.ask_ray("api/serve/applications/")["applications"]["t3d"]["deployments"]["router"]
             cluster.deploy()
-            with cluster.client("use-token") as client:
+            with cluster.client(USER) as client:
                 run = client.submit("elsewhere", client.upload(image))
                 np.testing.assert_array_equal(run.result()[0]["image"], image + 1)
                 assert [line.message for line in run.log()] == [WORKER]
@@ -181,5 +182,5 @@ def test_serve_deploy_brings_up_the_server_on_a_cluster(
 
             cluster.shut_down()
             cluster.deploy()
-            with cluster.client("use-token") as client:
+            with cluster.client(USER) as client:
                 np.testing.assert_array_equal(client.run("elsewhere", image)["image"], image + 1)

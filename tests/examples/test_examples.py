@@ -66,7 +66,7 @@ def test_http_is_enough(run_example: RunExample, server: Server, tmp_path: Path)
     image = np.random.default_rng(0).integers(90, 110, (64, 80), np.uint8)
     Image.fromarray(image).save(tmp_path / "photo.png")
 
-    output = run_example("raw_http", "photo.png", "clean.png", T3D_URL=server.url, T3D_TOKEN="use-token")
+    output = run_example("raw_http", "photo.png", "clean.png", T3D_URL=server.url, T3D_TOKEN="use-token-of-the-suite")
 
     assert "refused: invalid_args" in output
     clean = np.asarray(Image.open(tmp_path / "clean.png"))

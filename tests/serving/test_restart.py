@@ -63,6 +63,7 @@ def test_a_signal_while_it_starts_leaves_nothing(
     assert not (tmp_path / "state" / "server.json").exists()
     assert "Traceback" not in server.output
     assert "SIGTERM" not in server.output  # Ray's own handler would print a stack
+    assert server.output.endswith("stopping ...\n")
 
 
 def test_a_second_server_stands_beside_the_first(server: Server, start_server: StartServer, tmp_path: Path) -> None:

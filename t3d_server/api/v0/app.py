@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from t3d_server import __version__
+from t3d_server.api.audit import Audited
 from t3d_server.api.auth import Gate, may_use
 from t3d_server.api.requests import Operations, described, json_body, spooled
 from t3d_server.api.service import Service
@@ -177,6 +178,7 @@ def create_v0(service: Service, gate: Gate) -> FastAPI:
     app.state.algorithms = Algorithms(service)
     app.state.executions = Executions(service, app.state.algorithms, app.state.files)
     errors.install(app)
+    app.add_middleware(Audited)
     app.include_router(router)
     return app
 
