@@ -11,8 +11,8 @@ import logging
 from datetime import datetime
 from typing import Any
 
-SERVE_CONFIG: dict[str, Any] = {"encoding": "JSON", "additional_log_standard_attrs": ["name", "created"]}
-"""The `logging_config` of every deployment; Serve writes `asctime` without its zone."""
+SERVE_CONFIG: dict[str, Any] = {"encoding": "JSON", "additional_log_standard_attrs": ["name"]}
+"""The `logging_config` of every deployment."""
 
 _STANDARD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName"}
 
@@ -40,7 +40,7 @@ class JsonFormatter(logging.Formatter):
         """One line."""
         told = {
             "asctime": datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds"),
-            "created": record.created,
+            "timestamp_ns": int(record.created * 1e9),
             "levelname": record.levelname,
             "message": record.getMessage(),
             "filename": record.filename,

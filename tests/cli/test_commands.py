@@ -130,6 +130,10 @@ def test_a_second_up_says_what_runs(t3d: T3d, server: Server) -> None:
     assert len([command for command in server.processes().values() if command.endswith("t3d up")]) == 1
 
 
+def test_the_version_is_that_of_the_server(t3d: T3d, client: Client) -> None:
+    assert t3d("--version").stdout == f"t3d_server {client.server().version}\n"
+
+
 def test_the_token_is_for_its_owner_alone(server: Server) -> None:
     for name in ("token", "server.json"):
         assert stat.S_IMODE((server.state_dir / name).stat().st_mode) == 0o600

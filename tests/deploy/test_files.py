@@ -10,7 +10,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from t3d_server import __version__
-from t3d_server.settings import Settings
+from t3d_server.settings import VARIABLES
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -68,4 +68,4 @@ def test_compose_runs_the_store_of_the_suite_and_asks_for_what_the_example_has()
 
 def test_the_example_of_an_environment_has_settings_that_there_are() -> None:
     names = set(re.findall(r"^(T3D_\w+)=", text("t3d.env.example"), re.M))
-    assert names <= {f"T3D_{name.upper()}" for name in Settings.model_fields}
+    assert names <= VARIABLES.keys()
