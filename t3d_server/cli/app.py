@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from t3d_server import __version__
-from t3d_server.cli import algorithms, authoring, runs, server
+from t3d_server.cli import algorithms, authoring, running, runs, server
 from t3d_server.cli.output import console, print_error
 from t3d_server.errors import ServerUnavailableError, T3dError
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (server, authoring, algorithms, runs):
+for commands in (server, authoring, algorithms, running, runs):
     commands.register(app)
 
 

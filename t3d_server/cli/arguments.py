@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from t3d_server.errors import InvalidArgsError, Problem
+from t3d_server.client import Client
+from t3d_server.errors import InvalidArgsError, Problem, RunNotFoundError
+from t3d_server.ids import is_id
 from t3d_server.models import Device as DeviceName
 
 Args = Annotated[
@@ -15,6 +17,9 @@ Args = Annotated[
     typer.Option("-a", "--arg", metavar="KEY=VALUE", help="A parameter; the value is read as JSON where it is JSON."),
 ]
 Device = Annotated[DeviceName | None, typer.Option(help="Else the algorithm's default.")]
+RunId = Annotated[str, typer.Argument(help="Id of the run; of a recent one, its beginning will do.")]
+
+_RECENT_RUNS = 200
 
 
 def parse_args(items: list[str]) -> dict[str, Any]:
@@ -40,6 +45,25 @@ def parse_spacing(text: str | None) -> list[float] | None:
         return None if text is None else [float(number) for number in text.split(",")]
     except ValueError:
         raise InvalidArgsError(f"--spacing {text}: numbers with commas are expected, such as 2,0.65,0.65") from None
+
+
+def whole_id(client: Client, beginning: str) -> str:
+    """The id of a run that begins so; of the latest runs where it is not whole.
+
+    Raises:
+        RunNotFoundError: none of them does, or several do.
+    """
+    if is_id(beginning):
+        return beginning
+    found = [run.id for run in client.runs(limit=_RECENT_RUNS) if run.id.startswith(beginning.lower())]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        some = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+        raise RunNotFoundError(f"{len(found)} runs begin with {beginning!r}: {some}; give more of it")
+    raise RunNotFoundError(
+        f"no recent run begins with {beginning!r}; `t3d runs` lists them, older ones need the whole id"
+    )
 
 
 def _value(text: str) -> Any:

@@ -15,6 +15,7 @@ from t3d_server.cli.output import console, files_told, print_files, print_line, 
 from t3d_server.cli.results import save_results
 from t3d_server.cli.scaffold import new
 from t3d_server.cli.watching import run_at_each_save
+from t3d_server.errors import ImportFailedError
 from t3d_server.local import run_folder
 from t3d_server.models import LogLine
 from t3d_server.packages.builder import build
@@ -35,9 +36,14 @@ def check(path: Annotated[Path, typer.Argument(help="The algorithm folder.")]) -
     """Check an algorithm folder: its manifest, its code, and that `Runner` can be imported."""
     tags = load_tags()
     built = build(path, tags=tags)
-    print_warnings(built.warnings)  # first: an import that fails may be due to one of them
-    manifest, warnings = check_import(folder_package(path), built.manifest, built.manifest.load_timeout_s, tags=tags)
-    print_warnings(warning for warning in warnings if warning not in built.warnings)
+    try:
+        manifest, more = check_import(folder_package(path), built.manifest, built.manifest.load_timeout_s, tags=tags)
+    except ImportFailedError as error:
+        # It may be due to one of them; but that a module is missing, the error says itself.
+        facts = {warning: warning.split(": ", 1)[-1].partition(" is installed ")[0] for warning in built.warnings}
+        print_warnings(warning for warning, fact in facts.items() if fact not in error.message)
+        raise
+    print_warnings(dict.fromkeys([*built.warnings, *more]))
     console.print(
         f"{manifest.name} {manifest.version} is fine: {manifest.algorithm_type}, "
         f"on {' and '.join(manifest.supported_devices)}, {counted(len(manifest.additional_parameters), 'parameter')}, "

@@ -67,14 +67,14 @@ def print_warnings(warnings: Iterable[str]) -> None:
         errors.print(f"warning: {warning}", style="yellow", markup=False)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table, one line a row: a terminal shows as much of each as fits, a file or pipe gets all of it."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, cut: bool = True) -> None:
+    """A table, one line a row: a terminal shows as much of each as fits if `cut`, a file or pipe gets all of it."""
     table = [list(columns), *([_squeezed(str(cell)) for cell in row] for row in rows)]
     widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
     for index, row in enumerate(table):
         padded = (set_cell_size(cell, width) for cell, width in zip(row, widths, strict=True))
         line = Text("  ".join(padded).rstrip(), style="" if index else "bold")
-        if console.is_terminal:
+        if cut and console.is_terminal:
             line.truncate(console.width, overflow="ellipsis")
         console.print(line)
 

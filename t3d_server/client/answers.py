@@ -17,7 +17,7 @@ from t3d_server.errors import (
 )
 from t3d_server.models import ProblemDetails
 
-_TOKEN_ADVICE = "Give its token as `Client(token=...)` or in T3D_TOKEN."  # noqa: S105  # no token
+_TOKEN_ADVICE = "Give one as `Client(token=...)` or in T3D_TOKEN."  # noqa: S105  # no token
 
 
 def _classes(base: type[T3dError]) -> Iterator[type[T3dError]]:
@@ -30,11 +30,12 @@ def _classes(base: type[T3dError]) -> Iterator[type[T3dError]]:
 ERRORS: Mapping[str, type[T3dError]] = {cls.code: cls for cls in _classes(T3dError)}
 """The error class of each code."""
 
-_HEAD_ERRORS: Mapping[int, type[T3dError]] = {
-    401: UnauthorizedError,
-    403: ForbiddenError,
-    404: ObjectNotFoundError,
-    503: StoreUnavailableError,
+# What the body would say that an answer to HEAD does not have.
+_HEAD_ERRORS: Mapping[int, tuple[type[T3dError], str]] = {
+    401: (UnauthorizedError, "The token is not valid here."),
+    403: (ForbiddenError, "This needs an admin token; yours may use datasets and runs only."),
+    404: (ObjectNotFoundError, "The server does not have it."),
+    503: (StoreUnavailableError, "The object store does not answer."),
 }
 
 
@@ -49,9 +50,9 @@ def error_of(response: requests.Response, url: str) -> T3dError | None:
         return None
     problems: list[Problem] = []
     traceback = None
-    if response.request.method == "HEAD":  # an answer without a body
-        kind = _HEAD_ERRORS.get(response.status_code, T3dError)
-        message = f"The server answered {response.status_code} {response.reason} to HEAD {response.url}."
+    if response.request.method == "HEAD":
+        unknown = f"The server answered {response.status_code} {response.reason} to HEAD {response.url}."
+        kind, message = _HEAD_ERRORS.get(response.status_code, (T3dError, unknown))
     else:
         try:
             problem = ProblemDetails.model_validate_json(response.content)
@@ -61,7 +62,7 @@ def error_of(response: requests.Response, url: str) -> T3dError | None:
         message = problem.detail
         problems = [Problem(item.key, item.message) for item in problem.errors]
         traceback = problem.traceback
-    if kind is UnauthorizedError:
+    if kind in (UnauthorizedError, ForbiddenError):
         message = f"{url}: {message} {_TOKEN_ADVICE}"
     error = kind(message, problems=problems, traceback=traceback)
     if traceback:

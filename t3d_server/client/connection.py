@@ -36,7 +36,9 @@ T = TypeVar("T")
 class Connection:
     """A connection to a server, made of the arguments of `Client`."""
 
-    def __init__(self, url: str | None = None, token: str | None = None, *, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self, url: str | None = None, token: str | None = None, *, timeout_s: float = 60.0, away_s: float = 120.0
+    ) -> None:
         local = discovery.read_server()
         url = url or os.environ.get("T3D_URL") or (local.url if local else None)
         if not url:
@@ -47,7 +49,7 @@ class Connection:
         if token is None and local is not None and url == local.url:
             token = discovery.read_token()  # of the local server: no other one gets to see it
         advice = "Start one by `t3d up`, or set T3D_URL to where it runs."
-        self._http = Transport(url, token, timeout_s=timeout_s, advice=advice)
+        self._http = Transport(url, token, timeout_s=timeout_s, away_s=away_s, advice=advice)
 
     def __enter__(self) -> Self:
         return self

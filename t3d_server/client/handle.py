@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from t3d_server.client.bodies import Progress
 from t3d_server.client.events import RunEvent
-from t3d_server.errors import AlgorithmError, InvalidRequestError
+from t3d_server.errors import AlgorithmError, InvalidRequestError, ServerUnavailableError, StoreUnavailableError
 from t3d_server.models import LogLine, Run, RunStatus
 
 if TYPE_CHECKING:
@@ -47,19 +49,24 @@ class RunHandle:
 
         Ends with the run. Changes that follow each other within a tenth of a second may be told as one; lines of the
         log come all, also when the connection breaks off in between.
+
+        Raises:
+            ServerUnavailableError: the server has been away for the client's `away_s`; the run is not lost.
         """
-        for run, event in self._client.follow(self.id):
-            self.run = run
-            yield event
+        with kept(self.id):
+            for run, event in self._client.follow(self.id):
+                self.run = run
+                yield event
 
     def wait(self, timeout_s: float | None = None) -> Run:
         """Wait for the end of the run, whichever it is.
 
         Args:
-            timeout_s: how long, in seconds; for ever where None.
+            timeout_s: how long, in seconds; for ever where None. A server that is away is waited for beyond that.
 
         Raises:
             TimeoutError: it has not ended by then; it goes on.
+            ServerUnavailableError: as `events`.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not self.run.status.ended:
@@ -71,7 +78,8 @@ class RunHandle:
 
     def _poll(self, wait_s: float) -> None:
         began = time.monotonic()
-        self.refresh(wait_s)
+        with kept(self.id):
+            self.refresh(wait_s)
         # A server that is just starting again answers at once: do not ask it without a pause.
         if not self.run.status.ended:
             time.sleep(max(0.0, min(wait_s, _PAUSE_S) - (time.monotonic() - began)))
@@ -86,19 +94,23 @@ class RunHandle:
         """
         return outputs_of(self.wait(timeout_s))
 
-    def result(self, timeout_s: float | None = None) -> list[dict[str, Any]]:
+    def result(self, timeout_s: float | None = None, *, on_progress: Progress | None = None) -> list[dict[str, Any]]:
         """Wait for the end of the run; what it made, one dictionary for each dataset.
 
         Args:
             timeout_s: how long to wait for the end, in seconds.
+            on_progress: as `Client.fetch`.
 
         Returns:
             As `Client.fetch` of a list.
 
         Raises:
             AlgorithmError, TimeoutError: as `output_dataset_ids`.
+            ServerUnavailableError: as `events`.
         """
-        return self._client.fetch(self.output_dataset_ids(timeout_s))
+        outputs = self.output_dataset_ids(timeout_s)
+        with kept(self.id):
+            return self._client.fetch(outputs, on_progress=on_progress)
 
     def cancel(self) -> Run:
         """Cancel the run: at once while it waits, else when its code next reports; an ended one stays as it is."""
@@ -108,6 +120,18 @@ class RunHandle:
     def log(self) -> list[LogLine]:
         """The log so far."""
         return self._client.log(self.id)
+
+
+@contextmanager
+def kept(run_id: str) -> Iterator[None]:
+    """Where server or store are away for too long, the error says how to get at the run later."""
+    try:
+        yield
+    except (ServerUnavailableError, StoreUnavailableError) as error:
+        raise type(error)(
+            f"{error.message}\nRun {run_id} is not lost, it goes on with the server: `t3d results {run_id}` waits for "
+            f"it and fetches its results; in Python, `Client().handle({run_id!r}).result()`."
+        ) from error
 
 
 def outputs_of(run: Run, *, of_one: bool = False) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,12 +22,14 @@ from t3d_server.client.events import EVENT_STREAM, ServerSentEvent, parsed
 from t3d_server.errors import InvalidRequestError, ServerUnavailableError, T3dError
 
 CONNECT_TIMEOUT_S = 5.0
-RETRY_FOR_S = 30.0
+QUEUE_FULL_S = 30.0
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 3.0
 _CONNECTIONS = 16
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class _Bearer(AuthBase):
@@ -54,36 +57,39 @@ class _Failure(Exception):  # noqa: N818  # it never leaves this file
 
     Attributes:
         error: what the caller gets if this was the last one.
-        again: it may work later, and trying does no harm.
+        for_s: how long to go on trying, from the first failure on; 0 where that is of no use, or may do harm.
         after_s: when the server asks to be called again.
     """
 
-    def __init__(self, error: T3dError, *, again: bool, after_s: float = 0.0) -> None:
+    def __init__(self, error: T3dError, *, for_s: float, after_s: float = 0.0) -> None:
         super().__init__(error)
         self.error = error
-        self.again = again
-        self.after_s = after_s
+        self.for_s = for_s
+        self.after_s = min(after_s, for_s)
 
 
 class _Patience:
-    """How long to go on trying: `RETRY_FOR_S` from the first failure, with ever longer pauses."""
+    """When to try again: after ever longer pauses, and for a bounded time."""
 
     def __init__(self) -> None:
         self.renew()
 
     def renew(self) -> None:
         """Take the next failure for the first one: the server was heard."""
+        self._failures = 0
         self._delay_s = _FIRST_DELAY_S
-        self._deadline: float | None = None
 
     def pause(self, failure: _Failure) -> None:
         """Return when it is time to try again; raise the error where that is of no use."""
         now = time.monotonic()
-        if self._deadline is None:
-            self._deadline = now + RETRY_FOR_S
+        self._failures += 1
+        if self._failures == 1:
+            self._first = now
         delay_s = max(self._delay_s, failure.after_s)
-        if not failure.again or now + delay_s > self._deadline:
+        if now + delay_s > self._first + failure.for_s:
             raise failure.error from failure.__cause__
+        if self._failures == 2:  # a connection that only broke off is there again by now
+            logger.warning("Waiting for the server, %g s at most: %s", failure.for_s, failure.error.message)
         time.sleep(delay_s)
         self._delay_s = min(2 * self._delay_s, _LONGEST_DELAY_S)
 
@@ -95,12 +101,14 @@ class Transport:
         url: base URL of the server.
         token: sent with every request, if there is one.
         timeout_s: how long the server may stay silent, beyond the time it was asked to wait.
+        away_s: how long it may be away, once it has answered.
         advice: what to do about a server that cannot be reached; a sentence.
     """
 
-    def __init__(self, url: str, token: str | None, *, timeout_s: float, advice: str) -> None:
+    def __init__(self, url: str, token: str | None, *, timeout_s: float, away_s: float, advice: str) -> None:
         self.url = url.rstrip("/")
         self._timeout_s = timeout_s
+        self._away_s = away_s
         self._advice = advice
         self._answered = False
         self._session = requests.Session()
@@ -215,7 +223,8 @@ class Transport:
                     for event in parsed(self._lines(response, patience), last_id):
                         last_id = event.id
                         yield event
-                raise _Failure(ServerUnavailableError(f"{self.url} sends no more events of {path}"), again=True)
+                error = ServerUnavailableError(f"{self.url} sends no more events of {path}.")
+                raise _Failure(error, for_s=self._away_s)
             except _Failure as failure:
                 patience.pause(failure)
 
@@ -264,12 +273,13 @@ class Transport:
         with response:
             error = error_of(response, self.url)
         full = response.status_code == HTTPStatus.TOO_MANY_REQUESTS  # nothing was done
-        temporary = full or (response.status_code >= 500 if error is None else response.status_code == 503)
+        away = response.status_code >= 500 if error is None else response.status_code == 503
+        again = away and (repeatable or _unfinished(data))
         after = response.headers.get("Retry-After", "")
         raise _Failure(
             error or foreign(response, self.url),
-            again=temporary and (repeatable or full or _unfinished(data)),
-            after_s=min(float(after), RETRY_FOR_S) if after.isdecimal() else 0.0,
+            for_s=QUEUE_FULL_S if full else self._away_s if again else 0.0,
+            after_s=float(after) if after.isdecimal() else 0.0,
         )
 
     def _persistently(self, attempt: Callable[[], T]) -> T:
@@ -304,7 +314,7 @@ class Transport:
                 unknown = "" if harmless else ". Whether the request had its effect is not known"
                 message = f"{what}: {error}{unknown}"
                 again = again and not late  # the caller has waited as long as it wanted to
-            raise _Failure(ServerUnavailableError(message), again=again) from error
+            raise _Failure(ServerUnavailableError(message), for_s=self._away_s if again else 0.0) from error
 
 
 def _unfinished(data: object) -> bool:

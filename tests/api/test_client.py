@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from t3d_server import discovery
-from t3d_server.client import Client, runs, transport
+from t3d_server.client import Client, RunHandle, runs, transport
 from t3d_server.errors import (
     AlgorithmError,
     AlgorithmNotFoundError,
@@ -34,7 +34,7 @@ from t3d_server.errors import (
     UnsupportedMediaTypeError,
 )
 from t3d_server.ids import new_id
-from t3d_server.models import DatasetInfo
+from t3d_server.models import DatasetInfo, Run, RunStatus, utc_now
 
 if TYPE_CHECKING:
     from tests.api.conftest import Server
@@ -375,9 +375,38 @@ def test_what_a_restarting_server_answers_is_tried_again(front: Client, answers:
 
 def test_patience_begins_with_the_first_failure(front: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long the request took until then."""
-    monkeypatch.setattr(transport, "RETRY_FOR_S", 0.15)
+    monkeypatch.setattr(front._http, "_away_s", 0.15)
     Front.scripted += [0.2, BROKEN]
     assert front.algorithms() == []
+
+
+def test_that_a_server_is_waited_for_is_told_once(front: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """And not where a connection has merely broken off."""
+    Front.scripted += [BROKEN]
+    front.algorithms()
+    assert caplog.messages == []
+    Front.scripted += [BROKEN] * 3
+    front.algorithms()
+    [told] = caplog.messages
+    assert "Waiting for the server, 120 s at most: The connection to http://127.0.0.1" in told
+
+
+def test_who_gives_up_on_a_run_is_told_how_to_get_it(front: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By following, waiting and fetching alike."""
+    monkeypatch.setattr(front._http, "_away_s", 0.0)
+    ended = Run.model_validate(
+        {"algorithm": "x", "version": "1.0.0", "resolved_device": "cpu", "input_dataset_ids": [], "id": new_id()}
+        | {"created_at": utc_now(), "status": "COMPLETED", "output_dataset_ids": [new_id()]}
+    )
+    waiting = ended.model_copy(update={"status": RunStatus.PENDING})
+    for run, ask in (
+        (waiting, RunHandle.wait),
+        (waiting, lambda handle: next(handle.events())),
+        (ended, RunHandle.result),
+    ):
+        Front.scripted += [BROKEN]
+        with pytest.raises(ServerUnavailableError, match=f"`t3d results {run.id}` waits for it"):
+            ask(RunHandle(front, run))
 
 
 def test_who_has_waited_long_enough_is_told(front: Client) -> None:
@@ -391,7 +420,7 @@ def test_who_has_waited_long_enough_is_told(front: Client) -> None:
 
 def test_events_go_on_after_the_last_one_that_came(front: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the run has been silent for longer than a server is waited for."""
-    monkeypatch.setattr(transport, "RETRY_FOR_S", 0.15)
+    monkeypatch.setattr(front._http, "_away_s", 0.15)
     Front.scripted += [stream(b"id: 1\ndata: a\n\n"), 0.2, stream(b": still there\n\n"), stream(b"id: 2\ndata: b\n\n")]
     events = front._http.events("/v1/runs/x/events")
     assert [next(events).data, next(events).data] == ["a", "b"]
@@ -399,7 +428,7 @@ def test_events_go_on_after_the_last_one_that_came(front: Client, monkeypatch: p
 
 
 def test_streams_without_an_event_are_not_followed_for_ever(front: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "RETRY_FOR_S", 0.15)
+    monkeypatch.setattr(front._http, "_away_s", 0.15)
     Front.scripted += [stream(b"")] * 9
     with pytest.raises(ServerUnavailableError):
         next(front.follow(new_id()))

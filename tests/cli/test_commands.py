@@ -143,10 +143,16 @@ def test_a_use_token_runs_and_does_not_publish(server: Server, gain: Path) -> No
     """Another token does nothing."""
     with server.client("use-token-of-the-suite") as user:
         assert user.run("gain", IMAGE)["image"][0, 1] == 11
-        with pytest.raises(ForbiddenError):
-            user.publish({"Runner.py": gain / "Runner.py"})
-        with pytest.raises(ForbiddenError):
-            user.remove("gain", "1.0.0")
+        told = set()
+        for forbidden in (
+            lambda: user.publish({"Runner.py": gain / "Runner.py"}),
+            lambda: user.use("gain", "1.0.0"),
+            lambda: user.remove("gain", "1.0.0"),
+        ):
+            with pytest.raises(ForbiddenError, match=r"This needs an admin token.*T3D_TOKEN") as refused:
+                forbidden()
+            told.add(str(refused.value))
+        assert len(told) == 1
     with server.client("wrong") as stranger, pytest.raises(UnauthorizedError):
         stranger.algorithms()
 
@@ -164,6 +170,14 @@ def test_check_lists_all_problems(t3d: T3d, write_algorithm: Callable[..., Path]
 
     for text in ("project.version", "supported_devices", "Runner.py:1", "inherits from nothing"):
         assert text in ended.stderr
+
+
+def test_check_tells_of_a_missing_module_once(t3d: T3d, write_algorithm: Callable[..., Path]) -> None:
+    """And of those that the import did not come to."""
+    told = t3d("check", write_algorithm("lost", f"import nowhere\nimport neither\n{RUNNER}"), code=1).stderr
+
+    assert told.count("the folder has no nowhere.py") == 1
+    assert told.count("warning: Runner.py:2: the folder has no neither.py") == 1
 
 
 def test_debug_runs_the_authors_own_file(server: Server, folder: Path, tmp_path: Path) -> None:
@@ -248,6 +262,17 @@ def test_runs_and_logs_tell_of_a_run(t3d: T3d, gain: Path, client: Client) -> No
     line = next(line for line in t3d("runs", "--algorithm", "gain").stdout.splitlines() if handle.id in line)
     assert "COMPLETED" in line
     assert "gain 4" in t3d("logs", handle.id[:24]).stdout
+
+
+def test_results_are_what_run_saves(t3d: T3d, gain: Path, client: Client, tmp_path: Path) -> None:
+    """Of a run that nobody has waited for, by the beginning of its id; inputs name the files, else ids do."""
+    write_image(tmp_path / "photo.png", IMAGE)
+    run = client.submit("gain", client.upload(tmp_path / "photo.png"), args={"gain": 2}).run
+    [named] = saved(t3d("results", run.id[:24], "photo.png", "-o", tmp_path))
+    [other] = saved(t3d("results", run.id, "-o", tmp_path))
+
+    assert (named.name, other.name) == ("photo-gain-image.png", f"{run.input_dataset_ids[0]}-gain-image.png")
+    np.testing.assert_array_equal(read_image(named), IMAGE * 2 + 10)
 
 
 @pytest.mark.usefixtures("gain")

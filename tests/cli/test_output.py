@@ -31,7 +31,7 @@ def test_a_pipe_gets_whole_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert header.index("description") == row.index("Removes")
 
 
-def test_a_terminal_gets_what_fits_and_the_whole_id(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     _, row = printed(monkeypatch, terminal=True)
     assert row.startswith(ROWS[0][0])
     assert row.endswith("…")

@@ -1,0 +1,129 @@
+"""`t3d run` and `t3d results`: from files to files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from t3d_server.cli.arguments import Args, Device, RunId, parse_args, parse_spacing, whole_id
+from t3d_server.cli.inputs import check_inputs, naming
+from t3d_server.cli.output import Bar, errors, files_told, print_files, progress_bar
+from t3d_server.cli.results import save_results
+from t3d_server.cli.runs import told_of_cancelled
+from t3d_server.client import Client, RunHandle
+from t3d_server.packages.wording import counted
+
+Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")]
+_FOLDER = Path("t3d-output")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    for command in (run, results):
+        app.command()(files_told()(command))
+
+
+def run(
+    name: Annotated[str, typer.Argument(help="The algorithm.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files (HDF5, npy, npz, TIFF, PNG or JPEG), folders of slices, or dataset ids.", metavar="INPUT..."
+        ),
+    ],
+    arg: Args = [],  # noqa: B006  # typer copies it
+    device: Device = None,
+    version: Annotated[str | None, typer.Option(help="Else the current one.")] = None,
+    output: Output = _FOLDER,
+    key: Annotated[str, typer.Option(help="Key of the array in an npy or image file or a folder.")] = "image",
+    axes: Annotated[
+        str | None, typer.Option(help="Axes of the images: YX, YXC, CYX, ZYX or ZYXC; else what the files state.")
+    ] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="Distances of samples along Z, Y and X, such as 2,0.65,0.65.", metavar="NUMBERS")
+    ] = None,
+    spacing_unit: Annotated[str | None, typer.Option(help="Unit of the spacing; um by default.")] = None,
+) -> None:
+    """Run an algorithm on files and save its results as files. Ctrl-C cancels the run.
+
+    HDF5 and npz files give HDF5 files. Otherwise an image is written as a file of the input's kind where that keeps
+    every value (a PNG for a JPEG), else as TIFF; a mask as TIFF (npy for npy), with a picture of it in colours beside
+    it; other arrays as npy; small values as JSON.
+    """
+    args = parse_args(arg)
+    said: dict[str, Any] = {"axes": axes, "spacing": parse_spacing(spacing), "spacing_unit": spacing_unit, "key": key}
+    check_inputs(inputs, ids=True)
+    paths = [item for item in inputs if Path(item).exists()]
+    with Client() as client, progress_bar(f"{name}: uploading") as bar:
+        uploaded = client.upload(paths, on_progress=bar.show_bytes, **said)
+        files = {info.id: path for info, path in zip(uploaded, paths, strict=True)}
+        new = iter(files)
+        ids = [next(new) if item in paths else item for item in inputs]
+        bar.begin(f"{name}: submitting")
+        with _submitted(client, name, ids, args=args, device=device, version=version) as submitting, naming(files):
+            handle = submitting.result()
+            errors.print(f"run {handle.id}", markup=False)
+            saved = _save(handle, inputs, output, bar)
+    print_files(saved)
+
+
+def results(
+    run_id: RunId,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="The run's inputs, as `t3d run` was given them, to name the files after; else ids do.",
+            metavar="[INPUT...]",
+        ),
+    ] = [],  # noqa: B006  # typer copies it
+    output: Output = _FOLDER,
+) -> None:
+    """Wait for a run that was submitted before, and save its results as `t3d run` does. Ctrl-C lets the run go on."""
+    with Client() as client, progress_bar("asking for the run") as bar:
+        handle = client.handle(whole_id(client, run_id))
+        saved = _save(handle, inputs or handle.run.input_dataset_ids, output, bar)
+    print_files(saved)
+
+
+def _save(handle: RunHandle, inputs: Sequence[str], output: Path, bar: Bar) -> dict[Path, str]:
+    """Shows a run until it has ended, and writes what it made; gives the files."""
+    name = handle.run.algorithm
+    _follow(handle, bar)
+    found = counted(len(handle.output_dataset_ids()), "result")
+    bar.begin(f"{name}: fetching {found}")
+    datasets = handle.result(on_progress=bar.show_bytes)
+    bar.begin(f"{name}: saving {found}")
+    return save_results(datasets, inputs, name, output)
+
+
+def _follow(handle: RunHandle, bar: Bar) -> None:
+    """Shows a run until it has ended; a run that is repeated waits once more."""
+    name = handle.run.algorithm
+    for status, events in groupby(handle.events(), key=lambda event: event.status):
+        bar.begin(f"{name}: {status.lower()}")
+        for event in events:
+            if event.queue_position is not None:
+                ahead = counted(event.queue_position, "run") + " ahead" if event.queue_position else "next in the queue"
+                bar.show(None, f"{name}: waiting, {ahead}")
+            elif event.message or event.progress:  # until its code tells, nothing is known
+                bar.show(event.progress or None, f"{name}: {event.message or status.lower()}")
+
+
+@contextmanager
+def _submitted(client: Client, name: str, ids: list[str], **options: Any) -> Iterator[Future[RunHandle]]:
+    """Submits a run, which Ctrl-C cancels."""
+    # In a thread, so that Ctrl-C never comes between the run being accepted and its id being known.
+    with ThreadPoolExecutor(1) as pool:
+        submitting = pool.submit(client.submit, name, ids, **options)
+        try:
+            yield submitting
+        except KeyboardInterrupt:
+            if submitting.exception() is None:
+                errors.print(told_of_cancelled(submitting.result().cancel()), markup=False)
+            raise
