@@ -89,7 +89,7 @@ def run_folder(
         datasets = DatasetStore(MemoryObjectStore(), scratch=Path(scratch), max_dataset_bytes=MAX_DATASET_BYTES)
         ids = [_add(datasets, item) for item in inputs]
         request = RunRequest(input_dataset_ids=ids, args=dict(args), device=device)
-        run, warnings = accept(built.manifest, request, local_devices(), new_id())
+        run, warnings = accept(built.manifest, request, _devices_for(built.manifest), new_id())
         for warning in [*built.warnings, *warnings]:
             listener.log(LogLine(time=utc_now(), level="WARNING", message=warning))
         began = time.perf_counter()
@@ -106,10 +106,12 @@ def run_folder(
         )
 
 
-def local_devices() -> list[Device]:
-    """Devices of this machine that torch can use; without torch, the CPU."""
+def _devices_for(manifest: Manifest) -> list[Device]:
+    """Devices of this machine that an algorithm may use."""
+    if "gpu" not in manifest.supported_devices:
+        return ["cpu"]
     try:
-        import torch
+        import torch  # here, since it takes seconds
     except ImportError:
         return ["cpu"]
     return ["cpu", "gpu"] if torch.cuda.is_available() else ["cpu"]
