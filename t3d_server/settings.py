@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     s3_endpoint: str | None = None
     s3_access_key: str = ""
     s3_secret_key: str = Field(default="", repr=False)
-    s3_bucket: str = "t3d"
+    s3_bucket: str = Field(default="t3d", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
     s3_region: str = "us-east-1"
     s3_secure: bool = False
     s3_public_endpoint: str | None = None

