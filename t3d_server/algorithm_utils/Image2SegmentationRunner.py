@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from t3d_server.algorithm_utils.arrays import INTEGERS, Array
-from t3d_server.algorithm_utils.ImageRunner import ImageRunner
+from t3d_server.algorithm_utils.ImageRunner import ImageRunner, Layout
 from t3d_server.algorithm_utils.io_schemas import SegmentationSchema
 
 
@@ -20,11 +22,15 @@ class Image2SegmentationRunner(ImageRunner):
 
         Args:
             inference_output: (N, Y, X), an array or a list of N, one slice for each input slice; integers or bool,
-                0 is background.
+                0 is background. Each mask has the spatial shape of its image.
             args: not used.
 
         Returns:
-            One id for each input dataset, in order. Where the spatial shape is unchanged, spacing is inherited.
+            One id for each input dataset, in order, with the spacing of the image.
+
+        Raises:
+            TypeError: it is no array of masks.
+            ValueError: there are more or fewer masks than slices, or masks of another size.
         """
         stack = self._checked(
             inference_output,
@@ -32,4 +38,13 @@ class Image2SegmentationRunner(ImageRunner):
             expected="an array (N, Y, X) of integers or bool",
             remedy="make a mask of it by `> 0.5` where it holds probabilities, by .astype(np.uint16) where labels",
         )
-        return self.post_data([{"mask": mask, **layout.inherited(mask.shape)} for layout, mask in self._regroup(stack)])
+        return self.post_data([self._segmentation(layout, mask) for layout, mask in self._regroup(stack)])
+
+    def _segmentation(self, layout: Layout, mask: np.ndarray) -> dict[str, Any]:
+        if mask.shape != layout.spatial_shape:
+            raise ValueError(
+                f"{self.algorithm_type}: a mask must have the spatial shape of its image, {layout.spatial_shape}, "
+                f"but `inference` returned one of shape {mask.shape}; bring it to the size of the image, by a resize "
+                "of order 0 or by padding"
+            )
+        return {"mask": mask, **layout.inherited(mask.shape)}

@@ -36,10 +36,14 @@ class Layout:
     spacing: tuple[float, ...] | None
     spacing_unit: str | None
 
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """(Z, Y, X) of a stack, (Y, X) of a single image."""
+        return (self.slices, *self.size) if self.stacked else self.size
+
     def inherited(self, spatial_shape: tuple[int, ...]) -> dict[str, Any]:
         """Spacing for an output of this spatial shape: that of the input, unless the shape has changed."""
-        expected = (self.slices, *self.size) if self.stacked else self.size
-        if spatial_shape != expected or self.spacing is None:
+        if spatial_shape != self.spatial_shape or self.spacing is None:
             return {}
         return {"spacing": self.spacing, "spacing_unit": self.spacing_unit}
 
@@ -130,16 +134,14 @@ class ImageRunner(TypedRunner):
             start += layout.slices
             yield layout, part if layout.stacked else part[0]
 
-    def _checked(
-        self, output: Any, form: Array, *, expected: str, remedy: str = "convert it by .astype(np.float32)"
-    ) -> np.ndarray:
+    def _checked(self, output: Any, form: Array, *, expected: str, remedy: str = "") -> np.ndarray:
         """What `inference` returned, or an item of it, as an array; a list of equal-shaped ones is stacked.
 
         Args:
             output: what it returned.
             form: what the array may be.
             expected: the same in words.
-            remedy: what to do about another dtype.
+            remedy: what to do about another dtype; by default, how to convert it.
 
         Raises:
             TypeError: it is something else.
@@ -154,10 +156,26 @@ class ImageRunner(TypedRunner):
                 return form.check(array)  # type: ignore[no-any-return]  # an array gives an array
             found = f"{array.dtype} {array.shape}"
             if array.dtype.name not in form.dtypes:
-                hint = f"; {remedy}"
+                hint = f"; {_conversion(array, form, remedy)}"
+            elif form.shapes[0].startswith("(N"):
+                with suppress(ValueError):
+                    form.check(array[np.newaxis])
+                    hint = "; the first axis counts the results: return out[np.newaxis] for one, np.stack(...) of more"
         else:
             found = "None; is a `return` missing?" if output is None else type(output).__name__
         raise TypeError(f"{self.algorithm_type}: `inference` must return {expected}, but returned {found}{hint}")
+
+
+def _conversion(array: np.ndarray, form: Array, remedy: str) -> str:
+    """How an array of a dtype that is not allowed becomes one that is."""
+    if array.dtype.kind == "c":
+        return "take its magnitude by np.abs(out), or its real part by out.real"
+    if remedy:
+        return remedy
+    limits = np.iinfo(np.int32)
+    is_whole = array.dtype.kind in "biu" and "int32" in form.dtypes and array.size > 0
+    fits = is_whole and int(array.min()) >= limits.min and int(array.max()) <= limits.max
+    return f"convert it by .astype(np.{'int32' if fits else 'float32'})"
 
 
 def _layout(dataset: dict[str, Any]) -> Layout:

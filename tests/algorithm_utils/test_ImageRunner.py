@@ -184,9 +184,14 @@ def test_a_list_of_slices_is_as_good_as_an_array(bench: Any) -> None:
             lambda data: [data[0], data[1, 1:]],
             "but returned list: a list of arrays needs equal shapes, but has (3, 4), (4",
         ),
-        (lambda data: data[0], "but returned uint8 (4, 4)"),
+        (lambda data: data[0], "but returned uint8 (4, 4); the first axis counts the results: return out[np.newaxis]"),
         (lambda data: data[..., np.newaxis], "but returned uint8 (2, 4, 4, 1)"),
-        (lambda data: data.astype(np.int64), "but returned int64 (2, 4, 4); convert it by .astype(np.float32)"),
+        (lambda data: data.astype(np.int64), "but returned int64 (2, 4, 4); convert it by .astype(np.int32)"),
+        (
+            lambda data: data.astype(np.int64) + (1 << 40),
+            "but returned int64 (2, 4, 4); convert it by .astype(np.float32)",
+        ),
+        (lambda data: data * 1j, "but returned complex128 (2, 4, 4); take its magnitude by np.abs(out), or its real"),
     ],
 )
 def test_wrong_output_of_inference_is_told(bench: Any, output: Callable[[Any], Any], message: str) -> None:

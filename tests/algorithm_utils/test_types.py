@@ -61,6 +61,13 @@ def test_mask_of_a_colour_image_is_spatial(bench: Any) -> None:
     assert tuple(result["spacing"]) == (0.5, 0.25)
 
 
+@pytest.mark.parametrize(("image", "shapes"), [(IMAGE, "(6, 8)|(6, 4)"), (STACK, "(3, 6, 8)|(3, 6, 4)")])
+def test_a_mask_of_another_size_is_refused(bench: Any, image: dict[str, Any], shapes: str) -> None:
+    expected, found = shapes.split("|")
+    message = bench.failure(runner(Image2SegmentationRunner, lambda data: (data > 1)[..., ::2]), [image])
+    assert f"the spatial shape of its image, {expected}, but `inference` returned one of shape {found}" in message
+
+
 def test_float_mask_is_refused(bench: Any) -> None:
     """Probabilities are no labels."""
     message = bench.failure(runner(Image2SegmentationRunner, lambda data: data / 2), [IMAGE])
