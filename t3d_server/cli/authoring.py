@@ -43,9 +43,11 @@ def check(path: Annotated[Path, typer.Argument(help="The algorithm folder.")]) -
         facts = {warning: warning.split(": ", 1)[-1].partition(" is installed ")[0] for warning in built.warnings}
         print_warnings(warning for warning, fact in facts.items() if fact not in error.message)
         raise
-    print_warnings(dict.fromkeys([*built.warnings, *more]))
+    warnings = list(dict.fromkeys([*built.warnings, *more]))
+    print_warnings(warnings)
+    verdict = f"can be deployed, with {counted(len(warnings), 'warning')}" if warnings else "is fine"
     console.print(
-        f"{manifest.name} {manifest.version} is fine: {manifest.algorithm_type}, "
+        f"{manifest.name} {manifest.version} {verdict}: {manifest.algorithm_type}, "
         f"on {' and '.join(manifest.supported_devices)}, {counted(len(manifest.additional_parameters), 'parameter')}, "
         f"{counted(len(meant_to_open(built.assets)), 'asset')}",
         markup=False,

@@ -195,7 +195,7 @@ def _told(path: Path, algorithm_type: AlgorithmType, example: _Example) -> str:
         f"cd {shlex.quote(str(path))}": "",
         "t3d check .": "everything that is wrong with it, at once",
         f"t3d debug . tests/{example.sample} --watch": "runs it at each save, and draws the result",
-        "pytest": "its tests; `pip install pytest` first if need be",
+        "pytest": "its tests, which are the template's: put your own in their place (needs `pip install pytest`)",
         "t3d deploy .": "to the server, which `t3d up` starts",
     }
     width = max(map(len, steps))

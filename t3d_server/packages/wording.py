@@ -22,10 +22,12 @@ def found(value: Any) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or "" where nothing known is close to `word`."""
+    """`; did you mean 'x'?`, or "" where nothing known begins with `word` or is close to it."""
     # Authors and clients get the case wrong more often than the letters.
     by_folded = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), by_folded, n=1)
+    folded = word.casefold()
+    begun = [name for name in by_folded if len(folded) > 2 and name.startswith(folded)]
+    close = [min(begun, key=len)] if begun else difflib.get_close_matches(folded, by_folded, n=1)
     return f"; did you mean {by_folded[close[0]]!r}?" if close else ""
 
 

@@ -101,6 +101,26 @@ def test_tests_and_results_are_not_deployed(folders: list[Path]) -> None:
     assert list(scan(folder)[0]) == ["README.md", "Runner.py", "pyproject.toml"]
 
 
+def test_the_beginning_of_a_type_is_enough_for_a_hint(tmp_path: Path) -> None:
+    assert "did you mean 'Image2Segmentation'?" in t3d("new", tmp_path / "blobs", "--type", "Image2Seg").stderr
+
+
+def test_warnings_are_counted_by_the_verdict(tmp_path: Path) -> None:
+    t3d("new", tmp_path / "blobs")
+    with (tmp_path / "blobs" / "Runner.py").open("a") as file:
+        file.write("\n\ndef forgotten() -> None:\n    breakpoint()\n")
+
+    ended = t3d("check", tmp_path / "blobs")
+
+    assert ended.exit_code == 0
+    assert "blobs 0.1.0 can be deployed, with 1 warning: Image2Image" in ended.stdout
+
+
+@pytest.mark.parametrize("command", [[], ["new"], ["debug"]])
+def test_h_is_short_for_help(command: list[str]) -> None:
+    assert t3d(*command, "-h").stdout == t3d(*command, "--help").stdout != ""
+
+
 def test_what_is_there_and_bad_names_are_refused_together(tmp_path: Path) -> None:
     (tmp_path / "my algorithm").mkdir()
     told = str(t3d("new", tmp_path / "my algorithm").exception)
