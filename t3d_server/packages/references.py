@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from t3d_server.packages.arg_references import check_args
 from t3d_server.packages.asset_references import check_assets
+from t3d_server.packages.method_references import check_methods
 from t3d_server.packages.static_check import parse
 
 _GIVEN = {*dir(builtins), "__builtins__", "__file__", "__path__", "__module__", "__qualname__", "__annotations__"}
@@ -35,6 +36,7 @@ def check_references(
     yield from check_assets(trees, assets)
     if "Runner.py" in trees:
         yield from check_args(trees, parameters)
+        yield from check_methods(trees)
 
 
 def _undefined_names(tree: ast.Module, content: bytes, path: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from warnings import catch_warnings, simplefilter
 from t3d_server.errors import Problem
 from t3d_server.packages.dependencies import distributions_of
 from t3d_server.packages.modules import module_names
+from t3d_server.packages.returns import check_returns
 
 # Arguments beside `self`.
 _METHODS = {"load_assets": 0, "preprocess": 2, "inference": 2, "postprocess": 2}
@@ -27,7 +28,7 @@ def check_code(files: Mapping[str, bytes]) -> tuple[list[Problem], list[str]]:
 
     Returns:
         Problems: syntax errors of any file, a `Runner` that is missing or whose methods the server cannot call.
-        And warnings: methods that return nothing, breakpoints, modules that take the name of others.
+        And warnings: methods where a `return` is missing, breakpoints, modules that take the name of others.
     """
     problems: list[Problem] = []
     warnings: list[str] = []
@@ -44,7 +45,7 @@ def check_code(files: Mapping[str, bytes]) -> tuple[list[Problem], list[str]]:
             warnings += _breakpoints(tree, path)
             if path == "Runner.py":
                 problems += _check_runner(tree)
-                warnings += _returning_nothing(tree)
+                warnings += _forgotten_returns(tree)
     return problems, [*warnings, *_shadowed(files)]
 
 
@@ -118,26 +119,10 @@ def _bound_names(node: ast.stmt) -> set[str]:
     return {name.id for name in ast.walk(node) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)}
 
 
-def _returning_nothing(tree: ast.Module) -> Iterator[str]:
+def _forgotten_returns(tree: ast.Module) -> Iterator[str]:
     runner = next((node for node in _top_level(tree.body) if _is_runner(node)), None)
-    for method in runner.body if isinstance(runner, ast.ClassDef) else []:
-        if isinstance(method, ast.FunctionDef) and _METHODS.get(method.name):
-            is_stub = all(
-                isinstance(node, ast.Pass | ast.Raise)
-                or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-                for node in method.body
-            )
-            if not is_stub and not any(_gives(node) for node in method.body):
-                yield f"Runner.py:{method.lineno}: {method.name} returns nothing; is a `return` missing?"
-
-
-def _gives(node: ast.AST) -> bool:
-    """Whether a statement returns a value; functions in it are others' business."""
-    if isinstance(node, ast.Return):
-        return node.value is not None
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-        return False
-    return isinstance(node, ast.Yield | ast.YieldFrom) or any(map(_gives, ast.iter_child_nodes(node)))
+    names = {name for name, arguments in _METHODS.items() if arguments}
+    return check_returns(runner.body if isinstance(runner, ast.ClassDef) else [], names)
 
 
 def _breakpoints(tree: ast.Module, path: str) -> Iterator[str]:

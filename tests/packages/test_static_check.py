@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from importlib.metadata import version
 
 import pytest
@@ -46,6 +47,35 @@ def test_a_forgotten_return_is_told(body: str, is_told: bool) -> None:
     code = f"class Runner(Base):\n    def inference(self, data, args):\n        {body}\n"
     warnings = ["Runner.py:2: inference returns nothing; is a `return` missing?"] if is_told else []
     assert check_code({"Runner.py": code.encode()}) == ([], warnings)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_told"),
+    [
+        ("if args: return 1\nelif data: x = 1\nelse: return 2", True),
+        ("if args: return 1", True),
+        ("if args:\n  if data: x = 1\n  else: return 2\nelse: return 3", True),
+        ("if args: return 1\nself.log_message('none')", True),
+        ("if args: return 1\nelse: return 2", False),
+        ("if args: return 1\nreturn 2", False),
+        ("if args: return 1\nraise ValueError", False),
+        ("if args: return 1\nelif data: return 2", False),
+        ("if args: return 1\nif not args: return 2", False),
+        ("if args: return 1\nself.fail()", False),
+        ("if args: return 1\nassert False", False),
+        ("if args: return 1\nelse:\n  with data: return 2", False),
+        ("if args: return\nreturn 2", False),
+        ("while True:\n  if args: return 1", False),
+        ("try: return 1\nexcept ValueError: pass", False),
+        ("match args:\n  case 1: return 1\n  case 2: return 2", False),
+        ("if args: yield 1", False),
+    ],
+)
+def test_a_branch_without_a_return_is_told_where_it_is_sure(body: str, is_told: bool) -> None:
+    method = "    def inference(self, data, args):\n" + textwrap.indent(body, " " * 8)
+    warnings = check_code({"Runner.py": f"class Runner(Base):\n{method}\n".encode()})[1]
+    expected = "Runner.py:2: inference returns a value in some branches, and nothing in another; is a `return` missing?"
+    assert warnings == ([expected] if is_told else [])
 
 
 def test_a_forgotten_breakpoint_is_told() -> None:

@@ -1,0 +1,92 @@
+"""Whether the methods of an author's `Runner` return what they should. Runs none of them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+
+# What ends by itself, but lets the code after it run; any other call may never come back.
+_PASSING_CALLS = {"log_message", "set_progress", "print", "append"}
+
+
+def check_returns(methods: Sequence[ast.stmt], names: set[str]) -> Iterator[str]:
+    """Look for a forgotten `return`.
+
+    Args:
+        methods: the body of the class, in `Runner.py`.
+        names: the methods whose value is used.
+
+    Yields:
+        A warning for each method that never returns a value, or has a branch that surely ends without one.
+    """
+    for method in methods:
+        if isinstance(method, ast.FunctionDef) and method.name in names and not _is_stub(method.body):
+            where = f"Runner.py:{method.lineno}: {method.name}"
+            if not any(map(_gives, method.body)):
+                yield f"{where} returns nothing; is a `return` missing?"
+            elif not _is_generator(method) and _falls_off(method.body):
+                yield f"{where} returns a value in some branches, and nothing in another; is a `return` missing?"
+
+
+def _is_stub(body: list[ast.stmt]) -> bool:
+    return all(
+        isinstance(node, ast.Pass | ast.Raise) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        for node in body
+    )
+
+
+def _gives(node: ast.AST) -> bool:
+    """Whether a statement returns a value; functions in it are others' business."""
+    if isinstance(node, ast.Return):
+        return node.value is not None
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+        return False
+    return isinstance(node, ast.Yield | ast.YieldFrom) or any(map(_gives, ast.iter_child_nodes(node)))
+
+
+def _is_generator(method: ast.FunctionDef) -> bool:
+    return any(isinstance(node, ast.Yield | ast.YieldFrom) for node in ast.walk(method))
+
+
+def _falls_off(body: list[ast.stmt]) -> bool:
+    """Whether some way through these statements surely comes to their end. Where it is not sure: no.
+
+    It is not for loops and `try` that may return, and not for several `if` that each return: they may be all the cases.
+    """
+    returning = 0
+    for node in body:
+        if isinstance(node, ast.If):
+            branches = _branches(node)
+            fallen = [_falls_off(branch) for branch in branches if branch]
+            returning += fallen.count(False)
+            if not any(fallen) and (branches[-1] or returning > 1):
+                return False
+        elif not _passes(node):
+            return False
+    return True
+
+
+def _branches(node: ast.If) -> list[list[ast.stmt]]:
+    """The branches of an `if` chain; the last one, of `else`, may be empty."""
+    match node.orelse:
+        case [ast.If() as more]:
+            return [node.body, *_branches(more)]
+        case _:
+            return [node.body, node.orelse]
+
+
+def _passes(node: ast.stmt) -> bool:
+    """Whether the code after a statement, no `if`, runs for sure, as far as its author can mean it to."""
+    match node:
+        case ast.Assign() | ast.AugAssign() | ast.AnnAssign() | ast.Import() | ast.ImportFrom() | ast.Pass():
+            return True
+        case ast.FunctionDef() | ast.ClassDef():
+            return True
+        case ast.Expr(value=ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called))):
+            return called in _PASSING_CALLS
+        case ast.Expr():
+            return True
+        case ast.For() | ast.With():
+            return not any(isinstance(each, ast.Return | ast.Raise) for each in ast.walk(node))
+        case _:
+            return False
