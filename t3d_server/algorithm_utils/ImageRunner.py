@@ -27,6 +27,7 @@ class Layout:
         size: (height, width) in pixels.
         spacing: distance of samples for each spatial axis, if known.
         spacing_unit: its unit, if known.
+        finite: whether no intensity is NaN or infinite.
     """
 
     slices: int
@@ -35,6 +36,7 @@ class Layout:
     size: tuple[int, int]
     spacing: tuple[float, ...] | None
     spacing_unit: str | None
+    finite: bool
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -75,6 +77,20 @@ class ImageRunner(TypedRunner):
         datasets = super().fetch_data(dataset_ids, parallel=parallel)
         self._layouts.update(zip(dataset_ids, map(_layout, datasets), strict=True))
         return [{key: dataset.get(key) for key in keys} for dataset in datasets] if keys else datasets
+
+    def post_data(self, output: list[dict[str, Any]]) -> list[str]:  # type: ignore[override]
+        """Store results, and log how many of their values are NaN or infinite if those of the inputs are not.
+
+        See `TypedRunner.post_data`.
+        """
+        ids = super().post_data(output)
+        if all(layout.finite for layout in self._layouts.values()):
+            values = [value for dataset in output for value in dataset.values() if isinstance(value, np.ndarray)]
+            if count := sum(map(_count_not_finite, values)):
+                self.log_message(
+                    f"{count} of the results' values {'is' if count == 1 else 'are'} NaN or infinite", "WARNING"
+                )
+        return ids
 
     def preprocess(self, input_data: dict[str, Any], args: dict[str, Any]) -> np.ndarray:
         """Fetch the images and make one stack of their slices.
@@ -178,6 +194,16 @@ def _conversion(array: np.ndarray, form: Array, remedy: str) -> str:
     return f"convert it by .astype(np.{'int32' if fits else 'float32'})"
 
 
+def _count_not_finite(array: np.ndarray) -> int:
+    """How many values of an array are NaN or infinite."""
+    if array.dtype.kind != "f":
+        return 0
+    # A sum takes a fraction of the time of a look at each value, and no memory.
+    with np.errstate(all="ignore"):
+        suspicious = not np.isfinite(array.sum())
+    return int(array.size - np.count_nonzero(np.isfinite(array))) if suspicious else 0
+
+
 def _layout(dataset: dict[str, Any]) -> Layout:
     shape = dataset["image"].shape
     axes = resolve_axes(shape, dataset.get("axes"))
@@ -189,4 +215,5 @@ def _layout(dataset: dict[str, Any]) -> Layout:
         size=(shape[axes.index("Y")], shape[axes.index("X")]),
         spacing=dataset.get("spacing"),
         spacing_unit=dataset.get("spacing_unit"),
+        finite=not _count_not_finite(dataset["image"]),
     )

@@ -200,6 +200,23 @@ def test_wrong_output_of_inference_is_told(bench: Any, output: Callable[[Any], A
     assert len(list(bench.objects.list("datasets/"))) == 2
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_values_that_are_not_finite_are_told_where_the_input_has_none(bench: Any, value: float, dtype: str) -> None:
+    """Large ones, whose sum overflows, are no such values."""
+    image = np.full((4, 4), np.finfo(dtype).max, dtype)
+
+    def spoil(data: np.ndarray) -> np.ndarray:
+        data[0, 0, :3] = value
+        return data
+
+    bench.results(runner(), [{"image": image}])
+    bench.results(runner(), [{"image": spoil(image[np.newaxis].copy())[0]}])
+    assert bench.log_lines == []
+    bench.results(runner(spoil), [{"image": image}])
+    assert bench.log_lines == [("WARNING", "3 of the results' values are NaN or infinite")]
+
+
 def test_changing_the_input_in_place_leaves_the_stored_dataset(bench: Any) -> None:
     """Arrays from `fetch_data` belong to the run, small and large ones."""
 
