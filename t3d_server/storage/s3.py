@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 from xml.etree.ElementTree import ParseError
 
 import urllib3
@@ -38,6 +38,7 @@ _SINGLE_PUT_BYTES = 5 << 30  # S3 takes no more in one request
 _RETRIES = 3
 _UNSIGNED = "UNSIGNED-PAYLOAD"  # hashing the body first would read it twice
 _BACKOFF_FACTOR = 0.1  # three retries wait 0, 0.2 and 0.4 s
+_STORED_BYTES_PER_S = 16 << 20  # the least that a store writes to its disks, after it has got the whole object
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,20 @@ class S3Location:
     public_endpoint: str = ""
 
 
+class _Retry(urllib3.Retry):
+    """Tries again what failed at once; a store that was silent for a whole time-out is away, and is not waited for twice.
+
+    So a call takes little longer than one time-out, whatever the store does.
+    """
+
+    def increment(self, method: str | None = None, url: str | None = None, *args: Any, **kwargs: Any) -> _Retry:
+        error = kwargs.get("error")
+        refused = isinstance(error, urllib3.exceptions.NewConnectionError)
+        if isinstance(error, urllib3.exceptions.TimeoutError) and not refused:
+            raise error
+        return super().increment(method, url, *args, **kwargs)
+
+
 class S3ObjectStore:
     """One bucket of an S3 server; see `ObjectStore`.
 
@@ -72,7 +87,8 @@ class S3ObjectStore:
         location: the bucket and its credentials.
         pool_size: connections kept open for reuse; more are opened when more threads ask at once.
         connect_timeout_s: how long one attempt to connect may take, in seconds.
-        read_timeout_s: how long the store may stay silent within a request, in seconds.
+        read_timeout_s: how long the store may stay silent within a request, in seconds; after an object that was put,
+            as much longer as it may take to write it to the disk.
     """
 
     def __init__(
@@ -81,7 +97,7 @@ class S3ObjectStore:
         *,
         pool_size: int = 32,
         connect_timeout_s: float = 5.0,
-        read_timeout_s: float = 60.0,
+        read_timeout_s: float = 10.0,
     ) -> None:
         self.location = location
         self._rebuild = functools.partial(
@@ -91,13 +107,15 @@ class S3ObjectStore:
             connect_timeout_s=connect_timeout_s,
             read_timeout_s=read_timeout_s,
         )
+        self._timeout = functools.partial(urllib3.Timeout, connect=connect_timeout_s)
+        self._read_timeout_s = read_timeout_s
         # Without `block`: a connection that a caller forgets costs a socket, never a deadlock.
         self._http = urllib3.PoolManager(
             maxsize=pool_size,
             block=False,
             blocksize=_CHUNK_BYTES,
-            timeout=urllib3.Timeout(connect=connect_timeout_s, read=read_timeout_s),
-            retries=urllib3.Retry(
+            timeout=self._timeout(read=read_timeout_s),
+            retries=_Retry(
                 _RETRIES,
                 read=1,
                 backoff_factor=_BACKOFF_FACTOR,
@@ -257,9 +275,12 @@ class S3ObjectStore:
         if if_absent:
             headers["If-None-Match"] = "*"
             # After a lost answer a second try would meet the first one's object and take it for another's.
-            retries = urllib3.Retry(_RETRIES, read=0, other=0, backoff_factor=_BACKOFF_FACTOR)
+            retries = _Retry(_RETRIES, read=0, other=0, backoff_factor=_BACKOFF_FACTOR)
+        timeout = self._timeout(read=round(self._read_timeout_s + size / _STORED_BYTES_PER_S, 1))
         with self._translated(key):
-            response = self._http.urlopen("PUT", url.geturl(), body=stream, headers=headers, retries=retries)
+            response = self._http.urlopen(
+                "PUT", url.geturl(), body=stream, headers=headers, retries=retries, timeout=timeout
+            )
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:
                 raise S3Error.fromxml(response)
 
