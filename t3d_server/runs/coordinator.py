@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 
@@ -48,6 +49,7 @@ class Coordinator:
         devices: tells which devices the cluster has.
         slots: how many calls of a manifest's replicas may be open at a time, on a device.
         limits: what is allowed.
+        ended: hears of each run that has ended.
     """
 
     def __init__(
@@ -60,9 +62,11 @@ class Coordinator:
         devices: Callable[[], Collection[Device]],
         slots: Callable[[Manifest, Device], int],
         limits: RunLimits,
+        ended: Callable[[Run], None] = lambda run: None,
     ) -> None:
         self._records = records
         self._catalog = catalog
+        self._ended = ended
         self._tasks = Tasks()
         self._journal = Journal(records, outputs, lambda: ownership.id)
         self._ledger = Ledger(lambda entry: self._lanes.position(entry.lane, entry))
@@ -70,7 +74,7 @@ class Coordinator:
             self._journal,
             self._ledger,
             lambda entry: self._lanes.remove(entry.lane, entry),
-            lambda run: self._reception.has_ended(run),
+            self._has_ended,
         )
         self._grants = Grants(
             dispatcher, slots, limits.cancel_grace_s, self._ledger, records, self._journal, self._endings
@@ -85,6 +89,7 @@ class Coordinator:
             limits,
             self._lanes,
             self._ledger.find,
+            self._ledger.longest_s,
             self._admit,
             self._recovery.hold_lease,
         )
@@ -218,6 +223,10 @@ class Coordinator:
         """Runs that have not ended, or are not in the index of ended ones yet; newest first."""
         return self._ledger.live_runs()
 
+    def counts(self) -> Counter[tuple[str, RunStatus]]:
+        """How many live runs of each algorithm are in each state."""
+        return Counter((entry.run.algorithm, entry.run.status) for entry in self._ledger.live.values())
+
     async def load_failed(self, lane: Lane, failure: RunFailure) -> None:
         """A replica could not load: what waits for the lane fails, unless another replica works."""
         await self._grants.load_failed(lane, failure)
@@ -282,6 +291,10 @@ class Coordinator:
         """Begin no run for some time: replicas that work on one will have said so then."""
         self._lanes.pause()
         asyncio.get_running_loop().call_later(for_s, self._lanes.resume)
+
+    def _has_ended(self, run: Run) -> None:
+        self._reception.has_ended(run)
+        self._ended(run)
 
     def _admit(self, entry: Entry) -> None:
         """Have a run that is on record wait for its turn."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from t3d_server.errors import RunNotFoundError
-from t3d_server.models import LogLine, Run, RunNews
+from t3d_server.models import LogLine, Run, RunNews, utc_now
 from t3d_server.runs.entry import Entry
 
 ENDED_RUNS_IN_MEMORY = 1000
@@ -58,6 +58,12 @@ class Ledger:
         self._ended[entry.run.id] = entry
         while len(self._ended) > ENDED_RUNS_IN_MEMORY:
             self._ended.popitem(last=False)
+
+    def longest_s(self, algorithm: str) -> float:
+        """For how long the longest of an algorithm's runs that go on is at work; 0 where none does."""
+        runs = [entry.run for entry in self.live.values() if entry.run.algorithm == algorithm]
+        begun = [run.started_at for run in runs if run.started_at is not None and not run.status.ended]
+        return (utc_now() - min(begun)).total_seconds() if begun else 0.0
 
     def view(self, entry: Entry) -> Run:
         """The run as clients see it."""

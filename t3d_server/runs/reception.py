@@ -17,6 +17,8 @@ from t3d_server.runs.journal import Journal
 from t3d_server.runs.records import KeyHolder, RunRecords
 
 LONGEST_RETRY_S = 60
+UNKNOWN_RUN_S = 10.0
+"""What a run is taken to last of an algorithm of which none has ended; longer, if one is at work for longer."""
 _WEIGHT = 0.2
 
 
@@ -51,6 +53,7 @@ class Reception:
         limits: what is allowed.
         queues: how much waits.
         known: a run that is live or has ended lately.
+        longest_s: for how long the longest of an algorithm's runs that go on is at work; 0 where none does.
         admit: takes a run that is on record.
         hold_lease: returns if no other cluster can have taken over this one's runs, else raises.
     """
@@ -64,6 +67,7 @@ class Reception:
         limits: RunLimits,
         queues: Queues,
         known: Callable[[str], Entry | None],
+        longest_s: Callable[[str], float],
         admit: Callable[[Entry], None],
         hold_lease: Callable[[], Awaitable[None]],
     ) -> None:
@@ -74,6 +78,7 @@ class Reception:
         self._limits = limits
         self._queues = queues
         self._known = known
+        self._longest_s = longest_s
         self._admit = admit
         self._hold_lease = hold_lease
         self._closed: set[tuple[str, str]] = set()
@@ -175,7 +180,8 @@ class Reception:
             what = f"{self._queues.count() + len(arriving)} runs wait, as many as may (T3D_MAX_QUEUED_RUNS)"
         else:
             return
-        one_begins_s = self._run_times_s.get(algorithm, 1.0) / max(1, self._queues.slots(algorithm))
+        run_time_s = self._run_times_s.get(algorithm) or max(UNKNOWN_RUN_S, self._longest_s(algorithm))
+        one_begins_s = run_time_s / max(1, self._queues.slots(algorithm))
         retry_after_s = min(LONGEST_RETRY_S, max(1, math.ceil(one_begins_s)))
         raise QueueFullError(f"{what}; try again in a while", retry_after_s=retry_after_s)
 

@@ -39,13 +39,14 @@ from t3d_server.serving.building import Builder
 from t3d_server.serving.catalog import Catalog
 from t3d_server.serving.dispatcher import ReplicaDispatcher
 from t3d_server.serving.logs import log_to_stderr, log_with_serve
+from t3d_server.serving.metrics import RunMetrics
 from t3d_server.serving.placement import ON_HEAD, cluster_devices, most_replicas
 from t3d_server.serving.publishing import Publisher
 from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect, application_name
 
 logger = logging.getLogger("ray.serve")
 
-DEVICES_REFRESH_S = 5.0
+REFRESH_S = 5.0
 START_RETRY_S = 2.0
 
 
@@ -73,6 +74,7 @@ class CoordinatorActor:
             lambda: self._devices,
             self._catalog.refresh,
         )
+        self._metrics = RunMetrics()
         self._runs = Coordinator(
             resources.records,
             resources.datasets,
@@ -82,6 +84,7 @@ class CoordinatorActor:
             lambda: self._devices,
             lambda manifest, device: most_replicas(manifest, defaults) * manifest.runs_per_replica,
             resources.run_limits,
+            self._metrics.ended,
         )
         self._sweep = Sweep(resources.records, resources.datasets, self._runs.live_runs)
         self._sweeping: asyncio.Task[None] | None = None
@@ -112,7 +115,7 @@ class CoordinatorActor:
             await asyncio.sleep(START_RETRY_S)
         self._serve = instance
         self._devices = await asyncio.to_thread(cluster_devices)
-        self._refresh = self._refresh or asyncio.create_task(self._refresh_devices())
+        self._refresh = self._refresh or asyncio.create_task(self._refresh_all())
         await asyncio.to_thread(self._store.prepare)
         await self._catalog.refresh()
         versions = self._catalog.versions()
@@ -133,9 +136,10 @@ class CoordinatorActor:
         if self._serve is not None and self._serve != await asyncio.to_thread(_serve_instance):
             os._exit(1)  # Ray starts it again; what called it calls again
 
-    async def _refresh_devices(self) -> None:
+    async def _refresh_all(self) -> None:
         while True:
-            await asyncio.sleep(DEVICES_REFRESH_S)
+            await asyncio.sleep(REFRESH_S)
+            self._metrics.count(self._runs.counts())
             try:
                 await self.follow_serve()
                 self._devices = await asyncio.to_thread(cluster_devices)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from datetime import timedelta
 
 import pytest
 
 from t3d_server.errors import InvalidArgsError, InvalidRequestError, QueueFullError
-from t3d_server.models import RunStatus
+from t3d_server.models import RunStatus, utc_now
 from t3d_server.runs import recovery
 from tests.runs.bench import LIMITS, Bench, in_loop
 
@@ -76,6 +77,22 @@ async def test_the_bound_on_all_that_waits_holds_at_once() -> None:
     await bench.recover()
     answers = await asyncio.gather(*(bench.submit() for _ in range(6)), return_exceptions=True)
     assert [type(answer) for answer in answers].count(QueueFullError) == 3
+
+
+@in_loop
+async def test_the_time_to_try_again_follows_from_the_run_at_work_where_none_has_ended() -> None:
+    bench = Bench(limits=dataclasses.replace(LIMITS, max_queued=1))
+    first = await bench.submit()
+    with pytest.raises(QueueFullError) as raised:
+        await bench.submit()
+    assert raised.value.retry_after_s == 10
+    await bench.answer()
+    entry = bench.coordinator._ledger.require(first.id)
+    entry.update(started_at=utc_now() - timedelta(seconds=29.5))
+    await bench.submit()
+    with pytest.raises(QueueFullError) as raised:
+        await bench.submit()
+    assert raised.value.retry_after_s == 30
 
 
 @in_loop

@@ -149,7 +149,7 @@ def test_a_removal_that_the_store_interrupts_can_be_repeated(resources: Resource
 
 
 def test_devices_are_asked_for_again_after_an_error(resources: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coordinator_actor, "DEVICES_REFRESH_S", 0.01)
+    monkeypatch.setattr(coordinator_actor, "REFRESH_S", 0.01)
     told: list[Any] = [["cpu"], ConnectionError("no GCS"), ["cpu", "gpu"]]
 
     def devices() -> list[Device]:
