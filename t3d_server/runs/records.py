@@ -131,11 +131,9 @@ class RunRecords:
         Returns:
             The run as it has ended where an outcome was stored before: the first one counts.
         """
-        log = "".join(f"{line.model_dump_json()}\n" for line in lines)
-        if log:
-            self._store.put(f"{LOGS}{run.id}.jsonl", log.encode())
         key = f"{DONE}{_newest_first(run.id)}.json"
         try:
+            self._put_log(run.id, lines)
             self._store.put(key, run.model_dump_json().encode(), if_absent=True)
         except ObjectExistsError:
             return Run.model_validate_json(read(self._store, key))
@@ -281,6 +279,22 @@ class RunRecords:
             return holder is not None and holder.run_id in spared
 
         return remove_expired_unordered(self._store, KEYS, self._retention, limit=limit, stays=stays)
+
+    def _put_log(self, run_id: str, lines: Iterable[LogLine]) -> None:
+        """Store the log of a run, unless it has ended with another one.
+
+        Raises:
+            ObjectExistsError: it has.
+        """
+        log = "".join(f"{line.model_dump_json()}\n" for line in lines).encode()
+        key = f"{LOGS}{run_id}.jsonl"
+        try:
+            if log:
+                self._store.put(key, log, if_absent=True)
+        except ObjectExistsError:
+            if self.has_ended(run_id):
+                raise
+            self._store.put(key, log)  # there was a crash before the outcome
 
     def _remove(self, key: str) -> None:
         """Remove an ended run and what belongs to it; its record goes last, so that a crash leaves it to the next."""

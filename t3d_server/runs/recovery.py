@@ -47,7 +47,7 @@ class Recovery:
         self._ownership = ownership
         self._records = records
         self._taker = taker
-        self._renewing = asyncio.Lock()
+        self._renewing: asyncio.Future[bool] | None = None
         self._behind = False
         self._keeping: asyncio.Task[None] | None = None
 
@@ -79,11 +79,10 @@ class Recovery:
             ServerUnavailableError: one has, or will have.
             StoreUnavailableError: that cannot be told.
         """
-        async with self._renewing:
-            if self._ownership.held():
-                return
-            if self._keeping is None or self._keeping.done() or not await asyncio.to_thread(self._ownership.renew):
-                raise ServerUnavailableError("another cluster takes over the runs of this one; try again in a moment")
+        if self._ownership.held():
+            return
+        if self._keeping is None or self._keeping.done() or not await self._renewed():
+            raise ServerUnavailableError("another cluster takes over the runs of this one; try again in a moment")
 
     async def _keep(self) -> None:
         while True:
@@ -96,9 +95,7 @@ class Recovery:
                 logger.exception("the leases cannot be looked at")
 
     async def _look(self) -> None:
-        async with self._renewing:
-            holds = await asyncio.to_thread(self._ownership.renew)
-        if not holds:
+        if not await self._renewed():
             logger.warning("another cluster has taken over the runs of this one")
             self._taker.disown()
             await asyncio.to_thread(self._ownership.join)
@@ -109,6 +106,12 @@ class Recovery:
             # Those of its own are known, or are just being accepted.
             await self._take_up([record for record in records if record.owner != self._ownership.id])
             self._behind = False
+
+    async def _renewed(self) -> bool:
+        """Renew the lease; who asks meanwhile gets the same answer, however long the store takes for it."""
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.ensure_future(asyncio.to_thread(self._ownership.renew))
+        return await asyncio.shield(self._renewing)
 
     async def _take_up(self, records: list[Record]) -> None:
         """Take up those of these runs that are this cluster's."""

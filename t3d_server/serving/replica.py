@@ -13,7 +13,7 @@ from typing import Any
 import ray
 
 from t3d_server.errors import LoadFailedError, StoreUnavailableError, T3dError
-from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest, Run
+from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest, Run, RunStatus
 from t3d_server.packages.fetch import fetch_package
 from t3d_server.runs.attempts import AttemptKey, RunDatasets
 from t3d_server.runs.capture import install
@@ -28,6 +28,11 @@ from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect
 logger = logging.getLogger("ray.serve")
 
 DELIVERY_RETRY_S = 1.0
+_ENDS = {
+    RunStatus.COMPLETED: "has a result",
+    RunStatus.FAILED: "has failed",
+    RunStatus.CANCELLED: "has stopped, as it was told",  # cancelled, or past its deadline: the coordinator knows
+}
 
 
 class AlgorithmReplica:
@@ -103,7 +108,7 @@ class AlgorithmReplica:
                 outcome = await asyncio.get_running_loop().run_in_executor(
                     self._threads, execute, self._algorithm, run, datasets, reporter
                 )
-            logger.info("run %s ends: %s", run.id, outcome.status, extra=run_fields(run))
+            logger.info("run %s: attempt %d %s", run.id, run.attempts, _ENDS[outcome.status], extra=run_fields(run))
             receipt = await self._delivered(call_id, attempt, outcome, reporter.unsent_lines())
             if not receipt.counts:
                 logger.warning(

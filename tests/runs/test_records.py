@@ -64,6 +64,16 @@ def test_ending_a_run_moves_it_from_open_to_done_with_its_log(records: RunRecord
     assert records.log(run.id) == [line]
 
 
+def test_the_log_is_that_of_the_outcome_that_counts(records: RunRecords) -> None:
+    """Neither one that a crash left without an outcome, nor that of a cluster which comes second."""
+    run = make_run()
+    crashed, first, second = (LogLine(time=utc_now(), level="INFO", message=text) for text in ("a", "b", "c"))
+    records._put_log(run.id, [crashed])
+    assert records.end(run, [first]) is None
+    assert records.end(run.model_copy(update={"status": RunStatus.FAILED}), [second]) == run
+    assert records.log(run.id) == [first]
+
+
 @pytest.mark.parametrize(
     "run_id", ["", "nothing", "../../etc/passwd", "0199aaaa-0000-7000-8000-000000000000", "\x00", "ä" * 500]
 )
