@@ -23,6 +23,7 @@ class Entry:
         manifest: of its version.
         key: the object of its idempotency key.
         taken_up: it was found in the store, so that there may have been attempts that nobody knows of.
+        shortage: what the cluster lacks for it, as its log tells.
         stop: why it is to stop, once it is.
         ending: stores its outcome, once there is one.
         saving: held while its record is written.
@@ -35,6 +36,7 @@ class Entry:
     manifest: Manifest
     key: str = ""
     taken_up: bool = False
+    shortage: str | None = None
     stop: RunFailure | None = None
     ending: asyncio.Task[None] | None = None
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -117,7 +117,7 @@ class Grants:
         self._begin(item, item.run.attempts + 1, replica)
         self.supervisor.started(item)
 
-    async def lost(self, item: Entry, replica: str, reason: str) -> None:
+    async def lost(self, item: Entry, replica: str, reason: str, *, counts: bool = True) -> None:
         """Queue a run whose attempt was lost, or end it if that was the last one; see `Owner`."""
         attempt = item.attempt
         if attempt is None or attempt.replica != replica or item.ending is not None or not self._ledger.has(item):
@@ -135,7 +135,7 @@ class Grants:
         if item.stop is not None:
             await self._endings.end(item, status_after(item.stop), error=item.stop)
             return
-        self.put_back(item, reason, charged=not killed)
+        self.put_back(item, reason, charged=counts and not killed)
         if charged(item.run) >= MAX_ATTEMPTS:
             message = storable(f"all {MAX_ATTEMPTS} attempts were lost, the last one so: {reason}")
             await self._endings.fail(
@@ -156,8 +156,16 @@ class Grants:
         if not self.lanes.is_worked_on(lane) and all(entry.lane != lane for entry in self.supervisor.followed()):
             await self._fail_waiting(lane, failure)
 
+    def waits(self, lane: Lane, shortage: str | None) -> None:
+        """Tell in the logs of what waits for a lane what the cluster lacks, once; see `Owner`."""
+        for entry in self.lanes.waiting(lane):
+            if shortage is not None and entry.shortage != shortage:
+                entry.note("WARNING", shortage)
+                logger.warning("run %s: %s", entry.run.id, shortage, extra=run_fields(entry.run))
+            entry.shortage = shortage
+
     async def stuck(self, lane: Lane, reason: str) -> None:
-        """No replica could be called, for long: what waits for the lane fails; see `Owner`."""
+        """No replica can load: what waits for the lane fails; see `Owner`."""
         message = f"no replica of {lane.algorithm} {lane.version} could be started on {lane.device}: {reason}"
         await self._fail_waiting(
             lane, RunFailure(code="load_failed", type="LoadFailedError", message=storable(message))
@@ -188,6 +196,7 @@ class Grants:
         return entry if entry.attempt == attempt else None
 
     def _begin(self, entry: Entry, number: int, replica: str) -> None:
+        entry.shortage = None
         entry.replace(begun(entry.run, number, replica, utc_now()))
         if number > 1:
             entry.note("INFO", f"the run is retried as attempt {number}")

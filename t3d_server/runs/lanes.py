@@ -8,6 +8,7 @@ autoscaler sees the load, and the rest waits here, in order, where it can be cou
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,10 +18,12 @@ from t3d_server.ids import new_id
 from t3d_server.models import Device
 from t3d_server.runs.line import Line
 
+logger = logging.getLogger(__name__)
+
 RETRY_S = 1.0
 WATCH_S = 5.0
 GIVE_UP_S = 60.0
-"""What waits for a lane fails when no replica could be called for so long, although none is on its way."""
+"""What waits for a lane fails when for so long each replica of it has ended while it loaded."""
 SHIFT_S = 10.0
 """A replica that is to be shut down waits for its calls: none takes item after item for longer than this."""
 
@@ -35,6 +38,18 @@ class Lane(NamedTuple):
     device: Device
 
 
+class ReplicaGoneError(Exception):
+    """A call has ended with its replica, or has found none; its message is a sentence.
+
+    Attributes:
+        charged: whether what the replica worked on may have ended it.
+    """
+
+    def __init__(self, message: str, *, charged: bool = True) -> None:
+        super().__init__(message)
+        self.charged = charged
+
+
 class Dispatcher(Protocol):
     """Calls replicas, and ends them."""
 
@@ -43,10 +58,16 @@ class Dispatcher(Protocol):
 
         The replica asks for a run by `Coordinator.begin`, delivers its outcome by `Coordinator.finish`, which may give
         it the next one, and returns when there is none. The end of the call says only that nothing more will come.
+
+        Raises:
+            ReplicaGoneError: the replica has ended, or the cluster has none now; any other error is one of the lane.
         """
 
     async def obstacle(self, lane: Lane) -> str | None:
-        """Why no replica of the lane will come, as far as that is known."""
+        """Why replicas of the lane cannot load: each that has started lately has ended; None where that is not so."""
+
+    async def shortage(self, lane: Lane) -> str | None:
+        """What replicas of the lane wait for, which the cluster lacks."""
 
     async def is_gone(self, replica: str) -> bool:
         """Whether a replica has certainly ended."""
@@ -64,11 +85,17 @@ class Owner(Protocol[T_contra]):
     def begun(self, item: T_contra, replica: str) -> None:
         """A replica has taken an item."""
 
-    async def lost(self, item: T_contra, replica: str, reason: str) -> None:
-        """The call in which a replica worked on an item has ended; the item is in no lane any more."""
+    async def lost(self, item: T_contra, replica: str, reason: str, *, counts: bool) -> None:
+        """The call in which a replica worked on an item has ended; the item is in no lane any more.
+
+        It counts where the item may have been the cause.
+        """
+
+    def waits(self, lane: Lane, shortage: str | None) -> None:
+        """Replicas of a lane have not come yet; what for, if that is known."""
 
     async def stuck(self, lane: Lane, reason: str) -> None:
-        """No replica could be called for a lane, for long; its waiting items are to be taken out."""
+        """No replica of a lane can load; its waiting items are to be taken out."""
 
 
 @dataclass(eq=False)
@@ -88,7 +115,7 @@ class _Call(Generic[T]):
 
 @dataclass(eq=False)
 class _Queue(Generic[T]):
-    """The waiting items of a lane, its open calls by id, and since when calls have failed."""
+    """The waiting items of a lane, its open calls by id, and since when its replicas cannot load."""
 
     slots: int = 1
     waiting: Line[T] = field(default_factory=lambda: Line[T]())
@@ -234,43 +261,69 @@ class Lanes(Generic[T]):
 
     async def _call(self, call_id: str, call: _Call[T]) -> None:
         """One call, from dispatch to whatever becomes of it."""
-        failure = None
+        end, obstacle = ReplicaGoneError("the replica returned without an outcome"), None
         try:
-            await self._watched(call_id, call)
+            obstacle = await self._watched(call_id, call)
+        except ReplicaGoneError as error:
+            end = error
+            if call.is_fresh:
+                obstacle = await self._obstacle(call.lane)
         except Exception as error:  # noqa: BLE001  # whatever ended the call: its item is lost
-            failure = f"{type(error).__name__}: {error}"
+            obstacle = f"{type(error).__name__}: {error}"
+            end = ReplicaGoneError(obstacle)
         try:
             if call.item is not None:
-                reason = failure or "the replica returned without an outcome"
-                await self._owner.lost(call.item, call.replica, reason)
-            elif failure is not None and call.is_fresh:
-                await self._failed(call.lane, failure)
+                await self._owner.lost(call.item, call.replica, str(end), counts=end.charged)
+            elif call.is_fresh:
+                await self._failed(call.lane, obstacle)
         finally:
             if self._calls.pop(call_id, None) is not None:
                 del self._queues[call.lane].calls[call_id]
             self._balance(call.lane)
 
-    async def _watched(self, call_id: str, call: _Call[T]) -> None:
-        """The call itself; given up where no replica can come to answer it."""
+    async def _watched(self, call_id: str, call: _Call[T]) -> str | None:
+        """The call itself; given up where replicas cannot load, and then returns why."""
         work = asyncio.ensure_future(self._dispatcher.work(call.lane, call_id))
         try:
             while call.is_fresh:
                 done, _ = await asyncio.wait({work}, timeout=WATCH_S)
                 if done:
                     break
-                if call.is_fresh and (obstacle := await self._dispatcher.obstacle(call.lane)) is not None:
-                    raise RuntimeError(obstacle)
+                obstacle = await self._obstacle(call.lane)
+                if call.is_fresh and obstacle is not None:
+                    return obstacle
+                if call.is_fresh:
+                    await self._wait(call.lane)
             await work
         finally:
             work.cancel()
+        return None
 
-    async def _failed(self, lane: Lane, failure: str) -> None:
-        """No replica has begun: one may be on its way, but not for ever."""
+    async def _obstacle(self, lane: Lane) -> str | None:
+        try:
+            return await self._dispatcher.obstacle(lane)
+        except Exception:  # the cluster may be busy with itself; it is asked again
+            logger.exception("the cluster does not tell of the replicas of %s %s on %s", *lane)
+            return None
+
+    async def _wait(self, lane: Lane) -> None:
+        """Replicas can load, as far as is known, and have not come yet: for them, what waits has time."""
+        self._queues[lane].failing_since = None
+        try:
+            self._owner.waits(lane, await self._dispatcher.shortage(lane))
+        except Exception:  # as above
+            logger.exception("the cluster does not tell what room it has for %s %s on %s", *lane)
+
+    async def _failed(self, lane: Lane, obstacle: str | None) -> None:
+        """No replica has begun: the next one may do better, unless they cannot load; then not for ever."""
         queue = self._queues[lane]
         now = asyncio.get_running_loop().time()
-        queue.failing_since = queue.failing_since or now
-        if now - queue.failing_since >= GIVE_UP_S:
-            queue.failing_since = None
-            await self._owner.stuck(lane, failure)
+        if obstacle is None:
+            await self._wait(lane)
         else:
-            await asyncio.sleep(RETRY_S)
+            queue.failing_since = queue.failing_since or now
+            if now - queue.failing_since >= GIVE_UP_S:
+                queue.failing_since = None
+                await self._owner.stuck(lane, obstacle)
+                return
+        await asyncio.sleep(RETRY_S)

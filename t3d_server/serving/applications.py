@@ -22,11 +22,14 @@ from ray.serve.schema import ApplicationStatus
 import t3d_server
 from t3d_server.errors import LoadFailedError
 from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest
-from t3d_server.serving.placement import ask_gpu_memory_bytes, deployment_options, gpu_share
+from t3d_server.serving.deaths import cause, was_by_node
+from t3d_server.serving.placement import ask_gpu_memory_bytes, deployment_options, gpu_share, node_that_lacks
 from t3d_server.serving.replica import AlgorithmReplica
 from t3d_server.serving.resources import Connect, PlacementDefaults, application_name
 
 ROOT_PREFIX = "bound-"
+STARTUP_FAILED = "REPLICA_STARTUP_FAILED"
+"""What Serve tells of a deployment of which several replicas in a row have not come to work."""
 POLL_S = 0.1
 REASON_TIMEOUT_S = 10.0
 SHUTDOWN_S = 5.0
@@ -149,12 +152,26 @@ class Applications:
         gone.result()
 
     async def obstacle(self, application: str, device: Device) -> str | None:
-        """Why no replica comes: what Serve says when it has given up starting one; None while it has not."""
+        """Why replicas cannot load: what Serve says when several have ended in a row while they did; else None.
+
+        One that works and then dies makes an application UNHEALTHY too, until the next one works: that may wait for
+        room. So may one after another that were to start on a node which has died.
+        """
         status = (await asyncio.to_thread(serve.status)).applications.get(application)
-        # One that had no replica at first was RUNNING, and is UNHEALTHY once Serve has given up.
-        if status is None or status.status not in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
+        if status is None:
             return None
-        return status.deployments[device].message if device in status.deployments else status.message
+        if device not in status.deployments:
+            return status.message if status.status is ApplicationStatus.DEPLOY_FAILED else None
+        deployment = status.deployments[device]
+        if deployment.status_trigger != STARTUP_FAILED:
+            return None
+        return None if was_by_node(deployment.message) else cause(deployment.message)
+
+    async def shortage(self, version: AlgorithmVersion, device: Device) -> str | None:
+        """What a replica of a version waits for, where no node of the cluster is large enough for it; else None."""
+        reserved = self._options(version, device)["ray_actor_options"]
+        lacking = await asyncio.to_thread(node_that_lacks, reserved["num_cpus"], reserved["num_gpus"])
+        return None if lacking is None else f"waits for {lacking}: the cluster has none"
 
     def handle(self, application: str, device: Device) -> Any:
         """Handle of the deployment that serves an application on a device."""

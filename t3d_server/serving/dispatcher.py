@@ -7,10 +7,13 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import ray
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import RayServeException
 
 from t3d_server.models import AlgorithmVersion, Device
-from t3d_server.runs.lanes import Lane
+from t3d_server.runs.lanes import Lane, ReplicaGoneError
 from t3d_server.serving.applications import Applications
+from t3d_server.serving.deaths import cause, was_wanted
 from t3d_server.serving.resources import application_name
 
 SERVE_NAMESPACE = "serve"
@@ -40,18 +43,21 @@ class ReplicaDispatcher:
 
     async def work(self, lane: Lane, call_id: str) -> None:
         """See `Dispatcher.work`."""
-        await self._applications.deploy(self._versions.find(lane.algorithm, lane.version), self._devices())
-        handle = self._applications.handle(application_name(lane.algorithm, lane.version), lane.device)
-        response = handle.work.remote(call_id)
         try:
-            await response
-        except asyncio.CancelledError:
-            response.cancel()
-            raise
+            await self._work(lane, call_id)
+        except RayActorError as error:
+            message = f"its replica has ended, or cannot be reached any more: {cause(str(error))}"
+            raise ReplicaGoneError(message, charged=not was_wanted(str(error))) from error
+        except RayServeException as error:  # it turns calls away while it removes an application, or itself
+            raise ReplicaGoneError(f"Ray Serve has no replica: {cause(str(error))}") from error
 
     async def obstacle(self, lane: Lane) -> str | None:
         """See `Dispatcher.obstacle`."""
         return await self._applications.obstacle(application_name(lane.algorithm, lane.version), lane.device)
+
+    async def shortage(self, lane: Lane) -> str | None:
+        """See `Dispatcher.shortage`."""
+        return await self._applications.shortage(self._versions.find(lane.algorithm, lane.version), lane.device)
 
     async def is_gone(self, replica: str) -> bool:
         """See `Dispatcher.is_gone`; the name of an actor ends with it."""
@@ -62,6 +68,16 @@ class ReplicaDispatcher:
         actor = await asyncio.to_thread(_find, replica)
         if actor is not None:
             await asyncio.to_thread(ray.kill, actor, no_restart=True)
+
+    async def _work(self, lane: Lane, call_id: str) -> None:
+        await self._applications.deploy(self._versions.find(lane.algorithm, lane.version), self._devices())
+        handle = self._applications.handle(application_name(lane.algorithm, lane.version), lane.device)
+        response = handle.work.remote(call_id)
+        try:
+            await response
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
 
 
 def _find(replica: str) -> Any:

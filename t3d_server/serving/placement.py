@@ -38,6 +38,15 @@ def cluster_devices() -> list[Device]:
     return ["cpu", "gpu"] if resources.get("GPU", 0) > 0 else ["cpu"]
 
 
+def node_that_lacks(num_cpus: float, num_gpus: float) -> str | None:
+    """The node that the cluster lacks for a replica which reserves this; None where it has one. Blocks."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+    there = [node["Resources"] for node in nodes if node["Alive"]]
+    if any(each.get("CPU", 0) >= num_cpus and each.get("GPU", 0) >= num_gpus for each in there):
+        return None
+    return f"a node with {num_cpus:g} CPU" + (f" and {num_gpus:g} GPU" if num_gpus else "")
+
+
 def most_replicas(manifest: Manifest, defaults: PlacementDefaults) -> int:
     """Most replicas of a version on one device."""
     return max(manifest.max_replicas or defaults.max_replicas, manifest.min_replicas)

@@ -65,7 +65,7 @@ class S3Location:
 
 
 class _Retry(urllib3.Retry):
-    """Tries again what failed at once; a store that was silent for a whole time-out is away, and is not waited for twice.
+    """Tries again what failed at once; a store that was silent for a whole time-out is not waited for again.
 
     So a call takes little longer than one time-out, whatever the store does.
     """

@@ -124,6 +124,9 @@ class ThreadDispatcher:
     async def obstacle(self, lane: Lane) -> str | None:
         return None
 
+    async def shortage(self, lane: Lane) -> str | None:
+        return None
+
     async def is_gone(self, replica: str) -> bool:
         return False
 

@@ -22,6 +22,7 @@ import requests
 import yaml
 
 from t3d_server.client import Client
+from t3d_server.models import RunStatus
 from t3d_server.packages.folder import scan
 from t3d_server.serving import reaper
 from t3d_server.serving.haproxy import _free_ports, haproxy_environment
@@ -66,6 +67,7 @@ class Cluster:
             "RAY_AUTH_TOKEN": self._token,
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_health_check_period_ms": "500",  # so soon Ray notices that a node has died
         }
 
     @contextmanager
@@ -76,8 +78,19 @@ class Cluster:
             ports = [f"--port={self._gcs}", f"--dashboard-port={self._dashboard}"]
             ports += [f"--ray-client-server-port={self._ray_client}", "--min-worker-port=0", "--max-worker-port=0"]
             self._start_node(cleanup, "--head", HEAD, "--num-cpus=1", f"--temp-dir={self._folder}", *ports)
-            self._start_node(cleanup, f"--address={HEAD}:{self._gcs}", WORKER, "--num-cpus=4")
+            self.start_worker(cleanup)
             yield
+
+    def start_worker(self, cleanup: ExitStack) -> None:
+        """Start the other node; `cleanup` kills all of the cluster."""
+        self._start_node(cleanup, f"--address={HEAD}:{self._gcs}", WORKER, "--num-cpus=4")
+
+    def kill_worker(self) -> None:
+        """Kill what makes it a node: Ray notices, and ends the rest."""
+        for pid in reaper._processes(str(self._folder)):
+            command = Path(f"/proc/{pid}/cmdline").read_text()
+            if "/raylet/raylet\0" in command and WORKER in command:
+                os.kill(pid, signal.SIGKILL)
 
     def deploy(self) -> None:
         """`serve deploy` of the config, but for the port; returns once the server is ready."""
@@ -151,7 +164,7 @@ def test_serve_deploy_brings_up_the_server_on_a_cluster(
     embedded_store: EmbeddedStore, write_algorithm: Callable[..., Path]
 ) -> None:
     """Algorithms run where there is room for them; a second `serve deploy` changes nothing; after `serve shutdown` it
-    brings back everything; and Ray knows no credential of the store.
+    brings back everything; and Ray knows no credential of the store. Where there is no room any more, runs wait.
     """
     location = replace(embedded_store.location, bucket=f"cluster-{secrets.token_hex(6)}")
     settings = {
@@ -184,3 +197,17 @@ def test_serve_deploy_brings_up_the_server_on_a_cluster(
             cluster.deploy()
             with cluster.client(USER) as client:
                 np.testing.assert_array_equal(client.run("elsewhere", image)["image"], image + 1)
+
+                cluster.kill_worker()
+                while (
+                    cluster.ask_ray("api/serve/applications/")["applications"]["elsewhere-1.0.0"]["status"] == "RUNNING"
+                ):
+                    time.sleep(0.1)  # nothing tells
+                run = client.submit("elsewhere", client.upload(image))
+                [lacking] = next(event.lines for event in run.events() if event.lines)
+                assert lacking.message == "waits for a node with 2 CPU: the cluster has none"
+                assert run.refresh().status is RunStatus.PENDING
+                with ExitStack() as cleanup:
+                    cluster.start_worker(cleanup)
+                    np.testing.assert_array_equal(run.result()[0]["image"], image + 1)
+                assert run.run.attempts == 1

@@ -33,6 +33,7 @@ class Replicas:
         self.calls: asyncio.Queue[tuple[Lane, str, asyncio.Future[None]]] = asyncio.Queue()
         self.open = 0
         self.hindered: str | None = None
+        self.lacking: str | None = None
         self.gone: set[str] = set()
         self.killed: asyncio.Queue[str] = asyncio.Queue()
 
@@ -47,6 +48,9 @@ class Replicas:
 
     async def obstacle(self, lane: Lane) -> str | None:
         return self.hindered
+
+    async def shortage(self, lane: Lane) -> str | None:
+        return self.lacking
 
     async def is_gone(self, replica: str) -> bool:
         return replica in self.gone

@@ -22,7 +22,7 @@ from t3d_server.models import utc_now as now
 from t3d_server.runs.attempts import AttemptKey
 from t3d_server.runs.executor import Outcome
 from t3d_server.runs.grants import MAX_ATTEMPTS
-from t3d_server.runs.lanes import Lane
+from t3d_server.runs.lanes import Lane, ReplicaGoneError
 from t3d_server.runs.records import Record, RunRecords
 from t3d_server.storage.memory import MemoryObjectStore
 from tests.runs.bench import Bench, in_loop, key_of
@@ -231,6 +231,41 @@ async def test_calls_that_no_replica_answers_cost_no_attempt_and_keep_the_order(
         ended.set_exception(ConnectionError("no replica yet"))
     assert await bench.work() == [run.id for run in runs]
     assert (await bench.coordinator.get(runs[0].id)).attempts == 1
+
+
+@in_loop
+async def test_what_waits_has_time_where_the_cluster_has_no_replica_for_it(monkeypatch: Any) -> None:
+    """Whether calls are turned away or stay open; the log tells once what the cluster lacks, if that is known."""
+    monkeypatch.setattr("t3d_server.runs.lanes.RETRY_S", 0.0)
+    monkeypatch.setattr("t3d_server.runs.lanes.WATCH_S", 0.01)
+    monkeypatch.setattr("t3d_server.runs.lanes.GIVE_UP_S", 0.0)
+    bench = Bench()
+    bench.replicas.lacking = "waits for a node with 2 CPU"
+    run = await bench.submit()
+    for _ in range(MAX_ATTEMPTS + 1):
+        *_, ended = await bench.replicas.calls.get()
+        ended.set_exception(ReplicaGoneError("its node has died"))
+    _, call_id, _ = await bench.replicas.calls.get()
+    await asyncio.sleep(0.1)  # some looks at the open call
+    waiting = await bench.coordinator.get(run.id)
+    assert (waiting.status, waiting.attempts) == (RunStatus.PENDING, 0)
+    told = [line.message for line in bench.coordinator.log(run.id) if "gpu" not in line.message]
+    assert told == [bench.replicas.lacking]
+    assert bench.coordinator.begin(call_id, "r1") is not None
+
+
+@in_loop
+async def test_the_end_of_a_replica_that_no_run_can_have_caused_is_not_charged() -> None:
+    bench = Bench()
+    run = await bench.submit()
+    for _ in range(MAX_ATTEMPTS + 1):
+        *_, ended = await bench.answer()
+        ended.set_exception(ReplicaGoneError("its node was told to stop", charged=False))
+    await bench.work()
+    done = await bench.coordinator.get(run.id)
+    assert done.status is RunStatus.COMPLETED
+    [*lost, _] = done.attempt_history
+    assert {(each.reason, each.charged) for each in lost} == {("its node was told to stop", False)}
 
 
 @in_loop

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 from ray import serve
+from ray.serve._private.common import DeploymentStatusTrigger
 from ray.serve.schema import ApplicationStatus
 
 from t3d_server.errors import LoadFailedError
 from t3d_server.models import AlgorithmVersion, Device, InputInfo, Manifest, OutputInfo
 from t3d_server.serving.applications import Applications
+from t3d_server.serving.deaths import NODE_HAS_DIED
 from t3d_server.serving.placement import deployment_options, gpu_share
 from t3d_server.serving.resources import PlacementDefaults, Resources
 
@@ -114,6 +116,50 @@ def test_other_content_is_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     asyncio.run(asyncio.wait_for(play(), 20))
     assert len(controller.deployed) == 2
+
+
+@pytest.mark.parametrize(
+    ("trigger", "message", "obstacle"),
+    [
+        (
+            DeploymentStatusTrigger.REPLICA_STARTUP_FAILED,
+            "Error:\n  File\nits process has died",
+            "its process has died",
+        ),
+        (DeploymentStatusTrigger.REPLICA_STARTUP_FAILED, f"Error:\n{NODE_HAS_DIED} Node Id: 1", None),
+        (DeploymentStatusTrigger.HEALTH_CHECK_FAILED, "A replica's health check failed.", None),
+        (DeploymentStatusTrigger.AUTOSCALING, "", None),
+    ],
+)
+def test_only_replicas_that_have_ended_while_they_loaded_are_an_obstacle(
+    monkeypatch: pytest.MonkeyPatch, trigger: DeploymentStatusTrigger, message: str, obstacle: str | None
+) -> None:
+    """Not one that worked and has died, nor those whose node has died before they began."""
+    deployment = SimpleNamespace(status_trigger=trigger, message=message)
+    application = SimpleNamespace(status=ApplicationStatus.UNHEALTHY, deployments={"cpu": deployment})
+    monkeypatch.setattr(serve, "status", lambda: SimpleNamespace(applications={"blur-1.0.0": application}))
+    assert asyncio.run(Applications(unconnected, DEFAULTS).obstacle("blur-1.0.0", "cpu")) == obstacle
+
+
+@pytest.mark.parametrize(
+    ("num_cpus", "device", "shortage"),
+    [
+        (2, "cpu", None),
+        (3, "cpu", "waits for a node with 3 CPU: the cluster has none"),
+        (1, "gpu", "waits for a node with 1 CPU and 0.25 GPU: the cluster has none"),
+    ],
+)
+def test_what_no_node_has_room_for_is_told(
+    monkeypatch: pytest.MonkeyPatch, num_cpus: float, device: Device, shortage: str | None
+) -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 2}},
+        {"Alive": True, "Resources": {"GPU": 1}},
+        {"Alive": False, "Resources": {"CPU": 8, "GPU": 1}},
+    ]
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    version = AlgorithmVersion(manifest=manifest(num_cpus=num_cpus), source_sha256="0", module_sha256="0", assets={})
+    assert asyncio.run(Applications(unconnected, DEFAULTS).shortage(version, device)) == shortage
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,9 @@ import pickle
 import select
 import socket
 import threading
-import time
 import tracemalloc
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -110,7 +109,11 @@ def test_a_silent_store_is_given_up_after_one_time_out(key: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"127.0.0.1:{silent.getsockname()[1]}"
         store = S3ObjectStore(S3Location(endpoint, "a", "b" * 8, "bucket", secure=False), read_timeout_s=0.2)
-        calls = [lambda: store.put(key, b"x"), lambda: store.get(key), lambda: list(store.list(""))]
+        calls: list[Callable[[], object]] = [
+            lambda: store.put(key, b"x"),
+            lambda: store.get(key),
+            lambda: list(store.list("")),
+        ]
         for call in calls:
             with pytest.raises(StoreUnavailableError, match=f"{endpoint}.*timed out"):
                 call()
