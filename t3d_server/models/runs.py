@@ -80,8 +80,8 @@ class Attempt(Model):
         outcome: how it ended; None while it goes on. `lost`: its replica died. `killed`: its replica was stopped,
             because the run had been told to stop and did not.
         reason: why it was lost.
-        charged: whether it counts towards the bound on attempts; not where the server itself ended the replica,
-            or its node was told to stop.
+        charged: whether it counts towards the bound on attempts; not where the server itself ended the replica, or
+            its node was told to stop.
     """
 
     number: int
