@@ -36,6 +36,8 @@ class Api(requests.Session):
 
     def __init__(self) -> None:
         super().__init__()
+        if missing := {"T3D_URL", "T3D_TOKEN"} - os.environ.keys():
+            sys.exit(f"{' and '.join(sorted(missing))}: not set; see the first lines of {__file__}")
         self.base = os.environ["T3D_URL"].rstrip("/") + "/v1"
         self.headers["Authorization"] = f"Bearer {os.environ['T3D_TOKEN']}"
 

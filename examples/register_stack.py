@@ -72,10 +72,12 @@ def main() -> None:
     parser.add_argument("result", type=Path, nargs="?", default=Path("registered.ome.tif"), help="TIFF to write")
     parser.add_argument("--model", default="rigid", help="translation, rigid, similarity or affine")
     parser.add_argument("--reference", default="previous", help="what slices are compared with: previous or first")
+    parser.add_argument("--axes", default="ZYX", help="of the stack; ZYXC is one in colour")
     options = parser.parse_args()
 
     with Client() as t3d:  # the local server; else T3D_URL and T3D_TOKEN
-        dataset = t3d.upload(options.stack or sample())
+        # Said, as 3 or 4 slices could be the channels of one colour image.
+        dataset = t3d.upload(options.stack or sample(), axes=options.axes)
         run = t3d.submit("align", dataset, args={"model": options.model, "reference": options.reference})
         for event in run.events():  # ends with the run
             print(f"{event.status} {event.progress:.0%}")

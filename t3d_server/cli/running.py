@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import typer
 
 from t3d_server.cli.arguments import Args, Device, RunId, parse_args, parse_spacing, whole_id
 from t3d_server.cli.inputs import check_inputs, naming
-from t3d_server.cli.output import Bar, errors, files_told, print_files, progress_bar
+from t3d_server.cli.output import Bar, errors, files_told, print_files, print_warnings, progress_bar
 from t3d_server.cli.results import save_results
 from t3d_server.cli.runs import told_of_cancelled
 from t3d_server.client import Client, RunHandle
@@ -61,7 +62,10 @@ def run(
     check_inputs(inputs, ids=True)
     paths = [item for item in inputs if Path(item).exists()]
     with Client() as client, progress_bar(f"{name}: uploading") as bar:
-        uploaded = client.upload(paths, on_progress=bar.show_bytes, **said)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            uploaded = client.upload(paths, on_progress=bar.show_bytes, **said)
+        print_warnings(str(warning.message) for warning in caught)
         files = {info.id: path for info, path in zip(uploaded, paths, strict=True)}
         new = iter(files)
         ids = [next(new) if item in paths else item for item in inputs]

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar, cast
 import numpy as np
 
 from t3d_server.datasets import conventions, hdf5, slices
-from t3d_server.datasets.formats import HDF5, guess_content_type
+from t3d_server.datasets.formats import HDF5, guess_content_type, states_axes
 from t3d_server.datasets.values import Array
 from t3d_server.errors import InvalidDatasetError, InvalidInputError
 
@@ -121,6 +121,15 @@ def body_of(data: Data, key: str, said: Mapping[str, Any]) -> Iterator[Body]:
         yield _filled(frame, filling, _params(key, said))
 
 
+def axes_are_said(data: Data, said: Mapping[str, Any]) -> bool:
+    """Whether anybody has said the axes of the image, rather than leave them to its shape; as `body_of`."""
+    if "axes" in said:
+        return True
+    if isinstance(data, Mapping):
+        return data.get("axes") is not None
+    return isinstance(data, str | os.PathLike) and states_axes(Path(data))
+
+
 def of_file(path: Path, params: Mapping[str, str] | None = None, content_type: str | None = None) -> Body:
     """A file as it is; its extension tells the format unless `content_type` does."""
     content_type = content_type or guess_content_type(path)
@@ -198,10 +207,15 @@ def values_of(data: SupportsArray | Mapping[str, Any], key: str = "image") -> di
     """An array, or values by key, as values by key: arrays of other libraries as numpy's.
 
     Raises:
-        InvalidDatasetError: None, as a function that has forgotten to return gives it.
+        InvalidDatasetError: None, as a function that has forgotten to return gives it; or a plain number.
     """
     if data is None:
         raise InvalidDatasetError("None was given where data is expected: an array, or values by key")
+    if isinstance(data, int | float | np.generic):
+        raise InvalidDatasetError(
+            f"{data!r} was given where data is expected: an array, or values by key. A list or tuple means several "
+            "datasets: make one array of a list of numbers, as by `np.asarray(numbers)`"
+        )
     given = data if isinstance(data, Mapping) else {key: data}
     return {name: _plain(value) for name, value in given.items()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -11,7 +12,17 @@ from typing import Any, TypedDict, Unpack, cast, overload
 
 import numpy as np
 
-from t3d_server.client.bodies import BLOCK_BYTES, Data, Progress, body_of, is_several, labelled, listed, naming
+from t3d_server.client.bodies import (
+    BLOCK_BYTES,
+    Data,
+    Progress,
+    axes_are_said,
+    body_of,
+    is_several,
+    labelled,
+    listed,
+    naming,
+)
 from t3d_server.client.connection import Connection, path_of
 from t3d_server.datasets import hdf5
 from t3d_server.datasets.formats import HDF5, NPY
@@ -58,6 +69,9 @@ class Datasets(Connection):
         It is sent once: where the connection breaks off after the last byte nobody can tell whether it was stored, and
         the call fails. Then uploading it again leaves at worst a dataset that nobody uses.
 
+        An image whose first axis is taken as colour (CYX) though nobody has said so gives a `UserWarning`: it may be a
+        stack of 3 or 4 slices.
+
         Args:
             data: an array, of numpy or what numpy can make one of, sent from its memory without a copy; values by key
                 (arrays, numbers, text); the path of a HDF5, npy, npz, TIFF, PNG or JPEG file; or that of a folder of
@@ -82,7 +96,7 @@ class Datasets(Connection):
         """
         given = {"axes": axes, "spacing": spacing, "spacing_unit": spacing_unit}
         given = {name: value for name, value in given.items() if value is not None}
-        infos = self._uploaded(labelled(data, "data"), key, given, on_progress)
+        infos = self._uploaded(labelled(data, "data"), key, given, on_progress, stacklevel=3)
         return infos if is_several(data) else infos[0]
 
     @overload
@@ -150,10 +164,11 @@ class Datasets(Connection):
 
         Returns:
             Values by key: arrays (large ones are mapped from a temporary file; all may be changed in place), numbers,
-            text; None for a key that is not there. For a list, a list.
+            text. For a list, a list.
 
         Raises:
             DatasetNotFoundError: there is no such dataset.
+            InvalidRequestError: a key is not there; it names those there are.
         """
         values = [self._fetched(each, keys, on_progress) for each in ids_of(dataset)]
         return values if is_several(dataset) else values[0]
@@ -181,9 +196,15 @@ class Datasets(Connection):
         self._http.call("DELETE", path_of("datasets", id_of(dataset)))
 
     def _uploaded(
-        self, items: Sequence[tuple[str, Data]], key: str, said: Mapping[str, Any], on_progress: Progress | None
+        self,
+        items: Sequence[tuple[str, Data]],
+        key: str,
+        said: Mapping[str, Any],
+        on_progress: Progress | None,
+        *,
+        stacklevel: int,
     ) -> list[DatasetInfo]:
-        """What was stored of data with its labels: all of it or nothing."""
+        """What was stored of data with its labels: all of it or nothing; `stacklevel` is that of the user's call."""
         infos: list[DatasetInfo] = []
         with ExitStack() as stack, self._discarding(infos, BaseException):
             bodies = []
@@ -199,6 +220,9 @@ class Datasets(Connection):
                         self._ask(DatasetInfo, "POST", "/v1/datasets", params=body.params, body=body, on_progress=hear)
                     )
                 done_bytes += body.size_bytes
+            for (label, each), info in zip(items, infos, strict=True):
+                if info.axes == "CYX" and not axes_are_said(each, said):
+                    warnings.warn(_told_of_colour(label, info), stacklevel=stacklevel)
         return infos
 
     def _downloaded(self, dataset_id: str, target: Path, on_progress: Progress | None) -> Path:
@@ -212,7 +236,13 @@ class Datasets(Connection):
 
     def _fetched(self, dataset_id: str, keys: Sequence[str], on_progress: Progress | None) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            return hdf5.read(self._downloaded(dataset_id, Path(folder) / "dataset.h5", on_progress), keys)
+            path = self._downloaded(dataset_id, Path(folder) / "dataset.h5", on_progress)
+            values = hdf5.read(path, keys)
+            missing = ", ".join(repr(key) for key, value in values.items() if value is None)
+            if missing:
+                there = ", ".join(hdf5.read(path))
+                raise InvalidRequestError(f"dataset {dataset_id} has no {missing}; its keys: {there}")
+            return values
 
     @contextmanager
     def _discarding(self, infos: Sequence[DatasetInfo], *errors: type[BaseException]) -> Iterator[None]:
@@ -243,6 +273,16 @@ def id_of(dataset: Dataset) -> str:
 def ids_of(dataset: Dataset | Sequence[Dataset]) -> list[str]:
     """Ids of one dataset, or of several; as `id_of`."""
     return [id_of(each) for each in cast("Sequence[Dataset]", listed(dataset))]
+
+
+def _told_of_colour(label: str, info: DatasetInfo) -> str:
+    """Warns of a convention that may have made one image of slices."""
+    where = f"{label}: " if label else ""
+    channels = info.arrays["image"].shape[0]
+    return (
+        f"{where}taken as one colour image of {channels} channels; say axes='ZYX' if these are slices: "
+        "`upload(..., axes='ZYX')`, or `t3d run --axes ZYX`"
+    )
 
 
 def _shifted(on_progress: Progress | None, done_bytes: int, total_bytes: int) -> Progress | None:

@@ -61,6 +61,7 @@ class Runs(Datasets):
         Args:
             name: the algorithm.
             inputs: a dataset's id or info, or what `upload` takes, which is uploaded; or a list or tuple of those.
+                Axes and spacing are said by `upload`, or as keys beside the image: {"image": stack, "axes": "ZYX"}.
             args: values of the algorithm's parameters; the others take their defaults.
             device: "cpu" or "gpu"; the algorithm's default where None.
             version: the current one where None.
@@ -196,7 +197,7 @@ class Runs(Datasets):
         """The request for a run, and what was uploaded for it."""
         items = labelled(inputs, "inputs")
         data = [(label, each) for label, each in items if stored_id(each) is None]
-        uploaded = self._uploaded(cast("list[tuple[str, Data]]", data), "image", {}, None)
+        uploaded = self._uploaded(cast("list[tuple[str, Data]]", data), "image", {}, None, stacklevel=4)
         new = iter(uploaded)
         ids = [stored_id(each) or next(new).id for _, each in items]
         request = {

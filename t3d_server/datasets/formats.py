@@ -60,6 +60,19 @@ def guess_content_type(path: Path) -> str:
     return _EXTENSIONS[extension]
 
 
+def states_axes(path: Path) -> bool:
+    """Whether a dataset's file, which has to be one that its user vouches for, says itself how its image lies."""
+    kind = guess_content_type(path)
+    if kind == TIFF:
+        return tiff.states_axes(path)
+    if kind == HDF5:
+        return hdf5.states_axes(path)
+    if kind == NPZ:
+        with zipfile.ZipFile(path) as archive:
+            return "axes.npy" in archive.namelist()
+    return kind != NPY
+
+
 def readable(content_type: str) -> str:
     """The one of `READABLE` that a Content-Type header names; its parameters do not matter.
 

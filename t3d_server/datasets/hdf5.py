@@ -139,6 +139,12 @@ def read(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
         return values
 
 
+def states_axes(path: Path) -> bool:
+    """Whether a file, as `read` takes it, says the axes of its image."""
+    with translated(), h5py.File(path, "r", locking=False) as file:
+        return stored_axes(safe_datasets(file, path.stat().st_size)) is not None
+
+
 def _hole() -> Any:
     """How a dataset is created that has its place in the file at once, and no bytes there."""
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)

@@ -30,7 +30,7 @@ _CLASSIC_BYTES = 2**32 - 2**25
 
 
 def read(source: Path, scratch: Path, *, max_bytes: int) -> tuple[Array, str, tuple[float, ...] | None, str | None]:
-    """Read a TIFF as one array, its pages as a stack.
+    """Read a TIFF as one array, its pages as a stack; also pages that were written as images of their own.
 
     Pixels stay as they are: neither colour maps nor inverted greys are applied; 1-bit images become uint8 0/1.
 
@@ -43,27 +43,53 @@ def read(source: Path, scratch: Path, *, max_bytes: int) -> tuple[Array, str, tu
         The array, its axes, spacing of its spatial axes (None where the file does not say all of it) and unit.
 
     Raises:
-        InvalidDatasetError: several images of different shape, or axes that no dataset has.
+        InvalidDatasetError: several images that are no slices of one stack, or axes that no dataset has.
         PayloadTooLargeError: it unpacks to more than `max_bytes`; told before it is unpacked.
     """
     # OME metadata may name other files, which tifffile would open, wherever they are.
     with tifffile.TiffFile(source, _multifile=False) as file:
-        series = file.series
-        if len(series) != 1:
-            shapes = ", ".join(f"{one.axes} {one.shape}" for one in series[:8])
-            raise InvalidDatasetError(f"a TIFF has to hold one image or stack, this one holds {len(series)}: {shapes}")
-        image = series[0]
-        if image.nbytes > max_bytes:
-            raise PayloadTooLargeError(f"the TIFF unpacks to {image.nbytes} bytes, more than the limit of {max_bytes}")
+        images = file.series
+        _check_slices(images)
+        image = images[0]
+        size = len(images) * image.nbytes
+        if size > max_bytes:
+            raise PayloadTooLargeError(f"the TIFF unpacks to {size} bytes, more than the limit of {max_bytes}")
         kept = [
             (axis, length) for axis, length in zip(image.axes, image.shape, strict=True) if length > 1 or axis in "YX"
         ]
+        if len(images) > 1:
+            kept.insert(0, ("Z", len(images)))
         axes = _dataset_axes(dict(kept), image)
         _check_chain(file)
-        _check_segments(file, image, max_bytes)
-        array = _pixels(source, image, scratch).reshape([length for _, length in kept])
+        for one in images:
+            _check_segments(file, one, max_bytes)
+        array = _pixels(source, image, scratch) if len(images) == 1 else _stacked(images, scratch)
+        array = array.reshape([length for _, length in kept])
         spacing, unit = _spacing(file, axes)
         return (array.view(np.uint8) if array.dtype == np.bool_ else array), axes, spacing, unit
+
+
+def states_axes(source: Path) -> bool:
+    """Whether a TIFF says what its first axis is.
+
+    Samples that lie one after the other do not: so tifffile writes a stack of 3 or 4 slices, if nobody says otherwise.
+    """
+    with tifffile.TiffFile(source, _multifile=False) as file:
+        return file.is_ome or file.is_imagej or not file.series[0].axes.startswith("S")
+
+
+def _check_slices(images: Sequence[Any]) -> None:
+    """Refuse images that are not one, nor the slices of one stack."""
+    kinds = {(one.kind, one.axes, one.shape, one.dtype) for one in images}
+    # Several images of OME or ImageJ are positions or times; tifffile's own are pages that were written one by one.
+    if len(images) == 1 or (len(kinds) == 1 and images[0].kind == "shaped" and images[0].axes in ("YX", "YXS")):
+        return
+    shapes = ", ".join(f"{one.axes} {one.shape} {one.dtype}" for one in images[:8])
+    raise InvalidDatasetError(
+        f"a TIFF has to hold one image or stack, this one holds {len(images)}: {shapes}; split it into files of one "
+        "image or stack each, or write slices of one shape and dtype as one array: "
+        "`tifffile.imwrite(path, stack, metadata={'axes': 'ZYX'})`"
+    )
 
 
 def _dataset_axes(lengths: dict[str, int], image: Any) -> str:
@@ -112,6 +138,14 @@ def _pixels(source: Path, image: Any, scratch: Path) -> Array:
         return np.memmap(source, dtype, "r", image.dataoffset, image.shape)
     array: Array = image.asarray(out=str(scratch))
     return array
+
+
+def _stacked(images: Sequence[Any], scratch: Path) -> Array:
+    """Images of one shape and dtype, one in memory at a time."""
+    stack: Array = np.lib.format.open_memmap(scratch, "w+", images[0].dtype, (len(images), *images[0].shape))
+    for index, image in enumerate(images):
+        stack[index] = image.asarray()
+    return stack
 
 
 def _spacing(file: Any, axes: str) -> tuple[tuple[float, ...] | None, str | None]:

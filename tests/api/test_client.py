@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, assert_type
 
 import numpy as np
 import pytest
+import tifffile
 
 from t3d_server import discovery
 from t3d_server.client import Client, RunHandle, runs, transport
@@ -87,6 +89,8 @@ def test_of_a_list_all_or_none_are_stored(server: Server, client: Client, tmp_pa
         client.upload([IMAGE, IMAGE.astype(complex)])
     with pytest.raises(InvalidDatasetError, match=r"broken\.png: not a readable"):
         client.upload([IMAGE, str(tmp_path / "broken.png")])
+    with pytest.raises(InvalidDatasetError, match=r"data\[0\]: 1 was given.*several datasets"):
+        client.upload([1, 2, 3])  # type: ignore[list-item]
     with pytest.raises(InvalidDatasetError, match=r"inputs\[1\]: None was given"):  # what a forgotten return gives
         client.submit("probe", [new_id(), None])  # type: ignore[list-item]
     assert len(list(server.store.list("datasets/"))) == before
@@ -130,6 +134,29 @@ def test_a_folder_of_slices_is_one_stack(client: Client, tmp_path: Path) -> None
     np.save(tmp_path / "slice11.npy", IMAGE)
     with pytest.raises(InvalidDatasetError, match=r"slice11\.npy: shape"):
         client.upload(tmp_path)
+
+
+def test_slices_that_are_taken_as_colours_are_warned_of(client: Client, tmp_path: Path) -> None:
+    """Where the caller stands, and unless somebody said what they are."""
+    stack = np.zeros((4, 20, 30), np.uint8)
+    tifffile.imwrite(tmp_path / "scan.tif", stack, photometric="rgb", planarconfig="separate")
+    message = r"taken as one colour image of {} channels; say axes='ZYX' if these are slices"
+    with pytest.warns(UserWarning, match=r"scan\.tif: " + message.format(4)) as caught:
+        client.upload(tmp_path / "scan.tif")
+    with pytest.warns(UserWarning, match="^" + message.format(3)) as more:
+        client.submit("probe", stack[:3]).wait()
+    assert {warning.filename for warning in [*caught, *more]} == {__file__}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert client.upload(tmp_path / "scan.tif", axes="ZYX").axes == "ZYX"
+        assert client.upload({"image": stack[:3], "axes": "CYX"}).axes == "CYX"
+        client.upload([stack, np.zeros((20, 30, 3), np.uint8)])
+
+
+def test_a_key_that_is_not_there_is_told(client: Client) -> None:
+    info = client.upload({"image": IMAGE, "note": "x"})
+    with pytest.raises(InvalidRequestError, match=r"has no 'imag'; its keys: .*image"):
+        client.fetch(info, "imag")
 
 
 def test_what_names_no_dataset_is_told(client: Client) -> None:

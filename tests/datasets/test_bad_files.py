@@ -212,11 +212,11 @@ def tiff(data: Any, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def pages(*shapes: tuple[int, ...]) -> bytes:
+def pages(*shapes: tuple[int, ...], ome: bool = False, compression: str | None = None) -> bytes:
     file = io.BytesIO()
-    with tifffile.TiffWriter(file) as writer:
+    with tifffile.TiffWriter(file, ome=ome) as writer:
         for shape in shapes:
-            writer.write(np.zeros(shape, np.uint8), photometric="minisblack")
+            writer.write(np.zeros(shape, np.uint8), photometric="minisblack", compression=compression)
     return file.getvalue()
 
 
@@ -276,7 +276,15 @@ EDGE_FILES: Sequence[tuple[str, str, bytes, type[Exception], str]] = [
         InvalidDatasetError,
         r"split C \(channel\)",
     ),
-    ("tiff shapes", formats.TIFF, pages((4, 4), (5, 5)), InvalidDatasetError, "holds 2: YX"),
+    ("tiff shapes", formats.TIFF, pages((4, 4), (5, 5)), InvalidDatasetError, "holds 2: YX.*as one array"),
+    ("tiff positions", formats.TIFF, pages((4, 4), (4, 4), ome=True), InvalidDatasetError, "holds 2: YX"),
+    (
+        "tiff pages size",
+        formats.TIFF,
+        pages(*[(1500, 1500)] * 5, compression="zlib"),
+        PayloadTooLargeError,
+        "unpacks to 11250000 bytes",
+    ),
     ("tiff cut", formats.TIFF, STACK[: len(STACK) // 2], InvalidDatasetError, "cut off|damaged"),
     (
         "tiff size",

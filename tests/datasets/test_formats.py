@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -18,6 +20,8 @@ from t3d_server.errors import UnsupportedMediaTypeError
 
 MAX_BYTES = 100_000_000
 SIDES = st.integers(5, 9)
+# What tifffile takes by itself for a leading 3 or 4.
+PLANES = {"photometric": "rgb", "planarconfig": "separate"}
 
 
 def taken(folder: Path, name: str, **options: Any) -> dict[str, Any]:
@@ -108,6 +112,48 @@ def test_a_multi_page_tiff_is_one_stack(
     assert values["axes"] == axes
     assert (tuple(values["spacing"]) if "spacing" in values else None) == spacing
     assert values.get("spacing_unit") == unit
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((20, 30), "ZYX"), ((20, 30, 3), "ZYXC")])
+def test_pages_that_were_written_one_by_one_are_one_stack(tmp_path: Path, shape: tuple[int, ...], axes: str) -> None:
+    array = np.arange(4 * math.prod(shape), dtype=np.uint16).reshape(4, *shape)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for page in array:
+            writer.write(page)
+    values = taken(tmp_path, "a.tif")
+    np.testing.assert_array_equal(values["image"], array)
+    assert values["axes"] == axes
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (PLANES, False),
+        (PLANES | {"metadata": None}, False),
+        (PLANES | {"metadata": {"axes": "CYX"}}, True),
+        ({"imagej": True}, True),
+        ({"ome": True, "metadata": {"axes": "CYX"}}, True),
+    ],
+    ids=["default", "plain", "axes", "imagej", "ome"],
+)
+def test_a_tiff_may_leave_open_whether_its_planes_are_colours(
+    tmp_path: Path, options: dict[str, Any], said: bool
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 20, 30), "u1"), **options)
+    assert taken(tmp_path, "a.tif")["axes"] == "CYX"
+    assert formats.states_axes(tmp_path / "a.tif") is said
+
+
+def test_other_files_say_their_axes_or_do_not(tmp_path: Path) -> None:
+    image = np.zeros((3, 20, 30), "u1")
+    np.save(tmp_path / "a.npy", image)
+    np.savez(tmp_path / "a.npz", image=image)
+    np.savez(tmp_path / "said.npz", image=image, axes="CYX")
+    hdf5.write(tmp_path / "said.h5", {"image": image})
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["image"] = image
+    said = {path.name for path in tmp_path.iterdir() if formats.states_axes(path)}
+    assert said == {"said.npz", "said.h5"}
 
 
 @pytest.mark.parametrize(("unit", "spacing"), [("CENTIMETER", [2.5, 1.0]), ("INCH", None)])
