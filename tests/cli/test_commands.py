@@ -247,10 +247,14 @@ def test_run_gives_files_of_the_inputs_kind(t3d: T3d, gain: Path, tmp_path: Path
 
 
 def test_run_refuses_what_does_not_fit(t3d: T3d, gain: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "image.npy", IMAGE)
+    """And warns of what may be taken for something else."""
+    np.save(tmp_path / "image.npy", np.stack([IMAGE] * 3))
     ended = t3d("run", "gain", tmp_path / "image.npy", "-a", "gain=much", "-a", "gian=1", code=1)
     assert "gain" in ended.stderr
     assert "gian" in ended.stderr
+    warnings = [line for line in ended.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert "image.npy: taken as one colour image of 3 channels; say axes='ZYX'" in warnings[0]
     assert "no_such_file" in t3d("run", "gain", tmp_path / "no_such_file.png", code=1).stderr
 
 
