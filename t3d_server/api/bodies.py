@@ -67,6 +67,8 @@ def _unfit(model: type[BaseModel], error: ValidationError) -> InvalidRequestErro
 
 
 def _message(model: type[BaseModel], fault: Mapping[str, Any]) -> str:
+    if fault["type"] == "model_type":  # pydantic's message names the class
+        return "has to be a JSON object"
     if fault["type"] != "extra_forbidden":
         return str(fault["msg"])
     known = model.model_fields

@@ -88,7 +88,7 @@ async def json_content(request: Request, *, of_any_type: bool = False) -> Any:
     try:
         return from_json(bytes(body))
     except ValueError as error:
-        problem = Problem("body", f"is no JSON: {error}")
+        problem = Problem("body", f"is no JSON: {error}" if body else "is empty; send JSON")
         raise InvalidRequestError("The body does not fit the API.", problems=[problem]) from error
 
 

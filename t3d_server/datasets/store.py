@@ -217,7 +217,7 @@ class DatasetStore:
         return remove_expired(self._store, _FOLDER, _SUFFIX, self._retention, spared=spared, limit=limit)
 
     def remove_expired_uploads(self, limit: int) -> int:
-        """Remove some of the uploads that have become no dataset in that time, and names of datasets that have expired.
+        """Remove some of the uploads of the v0 API that are that old, and names of datasets that have expired.
 
         Args:
             limit: most objects to remove.

@@ -25,12 +25,14 @@ class ObjectStat:
     Attributes:
         key: its full key.
         size_bytes: its length in bytes.
-        stored_at: when it was stored, by the store's clock.
+        stored_at: when it was stored, by the store's clock; some tell it to the second only.
+        etag: another one where the content is another.
     """
 
     key: str
     size_bytes: int
     stored_at: datetime
+    etag: str
 
 
 class ObjectStore(Protocol):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import builtins
 import threading
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from typing import BinaryIO
 
 from t3d_server.errors import ObjectExistsError, ObjectNotFoundError
+from t3d_server.ids import new_id
 from t3d_server.storage.base import ObjectStat
 
 _CHUNK_BYTES = 1 << 20
@@ -24,7 +24,7 @@ class MemoryObjectStore:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._objects: dict[str, bytes] = {}
-        self._stored_at: dict[str, datetime] = {}
+        self._stats: dict[str, ObjectStat] = {}
 
     def prepare(self) -> None:
         """Do nothing: memory is always there."""
@@ -36,7 +36,7 @@ class MemoryObjectStore:
             if if_absent and key in self._objects:
                 raise ObjectExistsError(f"The key {key!r} holds an object already.")
             self._objects[key] = content
-            self._stored_at[key] = datetime.now(UTC)
+            self._stats[key] = _stat(key, content)
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Generator[bytes]:
         """Stream an object or a range of it; see `ObjectStore.get`."""
@@ -46,29 +46,27 @@ class MemoryObjectStore:
 
     def stat(self, key: str) -> ObjectStat:
         """Size and time of an object; see `ObjectStore.stat`."""
-        content = self._content(key)
-        return ObjectStat(key, len(content), self._stored_at.get(key, datetime.now(UTC)))
+        with self._lock:
+            if key not in self._stats:
+                raise _missing(key)
+            return self._stats[key]
 
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectStat]:
         """Every object under `prefix` after `start_after`, in key order, as of this call; see `ObjectStore.list`."""
         with self._lock:
-            found: builtins.list[ObjectStat] = [
-                ObjectStat(key, len(content), self._stored_at[key])
-                for key, content in self._objects.items()
-                if key.startswith(prefix) and key > start_after
-            ]
+            found = [stat for key, stat in self._stats.items() if key.startswith(prefix) and key > start_after]
         return iter(sorted(found, key=lambda stat: stat.key))
 
     def delete(self, key: str) -> None:
         """Remove an object; a key that is not there is no error."""
         with self._lock:
             self._objects.pop(key, None)
-            self._stored_at.pop(key, None)
+            self._stats.pop(key, None)
 
     def _content(self, key: str) -> bytes:
         with self._lock:
             if key not in self._objects:
-                raise ObjectNotFoundError(f"There is no object {key!r} in the store.")
+                raise _missing(key)
             return self._objects[key]
 
     def __getstate__(self) -> dict[str, bytes]:
@@ -78,4 +76,12 @@ class MemoryObjectStore:
     def __setstate__(self, objects: dict[str, bytes]) -> None:
         self._lock = threading.Lock()
         self._objects = objects
-        self._stored_at = dict.fromkeys(objects, datetime.now(UTC))
+        self._stats = {key: _stat(key, content) for key, content in objects.items()}
+
+
+def _stat(key: str, content: bytes) -> ObjectStat:
+    return ObjectStat(key, len(content), datetime.now(UTC), etag=new_id())
+
+
+def _missing(key: str) -> ObjectNotFoundError:
+    return ObjectNotFoundError(f"There is no object {key!r} in the store.")

@@ -326,7 +326,8 @@ class _RangeBehindEndError(Exception):
 
 
 def _stat(found: Object) -> ObjectStat:
-    return ObjectStat(found.object_name or "", found.size or 0, found.last_modified or datetime.now(UTC))
+    stored_at = found.last_modified or datetime.now(UTC)
+    return ObjectStat(found.object_name or "", found.size or 0, stored_at, found.etag or "")
 
 
 def _nothing() -> Generator[bytes]:

@@ -131,6 +131,7 @@ def test_an_image_goes_through_an_algorithm(server: Server) -> None:
     [output] = record["output_dataset_ids"]
     response = server.request("GET", f"/api/v0/files/{output}")
     assert response.headers["Content-Type"] == "application/octet-stream"
+    assert response.headers["Content-Length"] == str(len(response.content))
     np.testing.assert_array_equal(opened(response.content)["image"], values + 3)
 
 
@@ -148,7 +149,14 @@ def test_the_record_holds_what_was_asked_for(server: Server, image: str) -> None
 
 
 def test_null_is_as_good_as_nothing(server: Server, image: str) -> None:
-    nothing = dict.fromkeys(("checkpoint_id", "algorithm_minor_version", "execution_device_override", "session_token"))
+    optional = (
+        "checkpoint_id",
+        "algorithm_minor_version",
+        "execution_device_override",
+        "additional_parameters",
+        "session_token",
+    )
+    nothing = dict.fromkeys(optional)
     record = ended(server, execute(server, [image], **nothing))
     assert record["status"] == "COMPLETED"
     assert record["algorithm_minor_version"] is None
@@ -163,8 +171,25 @@ def test_unknown_parameters_are_a_warning_in_the_log(server: Server, image: str)
 def test_values_that_do_not_fit_are_refused(server: Server, image: str) -> None:
     algorithm_id = call(server, "GET", "/api/v0/algorithm/probe/1")["algorithm_id"]
     request = {"algorithm_id": algorithm_id, "input_dataset_ids": [image], "additional_parameters": {"amount": 99}}
-    body = refused(server, "POST", "/api/v0/execute-algorithm", 422, "invalid_args", json=request)
-    assert "args.amount" in body["detail"]
+    [fault] = refused(server, "POST", "/api/v0/execute-algorithm", 422, "request_validation_error", json=request)[
+        "detail"
+    ]
+    assert fault["loc"] == ["body", "additional_parameters", "amount"]
+    assert "from 0 to 10" in fault["msg"]
+
+
+def test_numbers_may_be_text(server: Server, image: str) -> None:
+    asked = {"amount": "3", "weight": None}
+    record = ended(server, execute(server, [image], additional_parameters=asked))
+    assert record["status"] == "COMPLETED"
+    assert record["additional_parameters"] == asked
+
+
+def test_ids_are_taken_in_any_case(server: Server, image: str) -> None:
+    execution_id = execute(server, [image.upper()])
+    assert ended(server, execution_id.upper())["execution_id"] == execution_id
+    refused(server, "POST", f"/api/v0/executions/{execution_id.upper()}/stop", 400, "execution_not_stoppable")
+    assert server.request("GET", f"/api/v0/files/{image.upper()}").status_code == 200
 
 
 def test_a_failure_is_told_in_the_log(server: Server, image: str) -> None:
@@ -181,6 +206,14 @@ def test_an_execution_is_stopped_once(server: Server, image: str) -> None:
     refused(server, "POST", stop, 400, "execution_not_stoppable")
 
 
+@pytest.mark.parametrize("path", ["/", "/api/v0/files/{}"])
+def test_head_tells_of_what_get_sends(server: Server, image: str, path: str) -> None:
+    head, got = (server.request(method, path.format(image)) for method in ("HEAD", "GET"))
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("Content-Type", "Content-Length"):
+        assert head.headers[name] == got.headers[name]
+
+
 def test_missing_inputs_are_named(server: Server, image: str) -> None:
     algorithm_id = call(server, "GET", "/api/v0/algorithm/probe/1")["algorithm_id"]
     missing = [str(uuid.uuid4()), "no/name"]
@@ -195,6 +228,7 @@ def test_missing_inputs_are_named(server: Server, image: str) -> None:
         ("GET", f"/api/v0/files/{UNKNOWN}", 404, "file_not_found"),
         ("DELETE", f"/api/v0/files/{UNKNOWN}", 404, "file_not_found"),
         ("DELETE", "/api/v1/files/nothing.h5", 404, "file_not_found"),
+        ("DELETE", "/api/v1/files/no/name", 404, "file_not_found"),
         ("GET", "/api/v0/algorithm/nothing/1", 404, "algorithm_not_found"),
         ("GET", "/api/v0/algorithm/probe/7", 404, "algorithm_not_found"),
         ("GET", f"/api/v0/executions/{UNKNOWN}", 404, "execution_record_not_found"),
@@ -204,7 +238,9 @@ def test_missing_inputs_are_named(server: Server, image: str) -> None:
     ],
 )
 def test_what_is_wrong_has_a_code(server: Server, method: str, path: str, status: int, code: str) -> None:
-    assert isinstance(refused(server, method, path, status, code)["detail"], str)
+    detail = refused(server, method, path, status, code)["detail"]
+    assert isinstance(detail, str)
+    assert "run" not in detail
 
 
 @pytest.mark.parametrize("change", [{"algorithm_id": str(uuid.uuid4())}, {"algorithm_minor_version": "9"}])
@@ -215,11 +251,17 @@ def test_unknown_algorithms_cannot_be_executed(server: Server, image: str, chang
 
 
 def test_a_body_that_does_not_fit_is_told_as_a_list(server: Server) -> None:
-    request = {"input_dataset_ids": "x", "execution_device_override": "tpu"}
+    request = {"algorithm_id": 5, "input_dataset_ids": ["x", 5], "execution_device_override": "tpu"}
     body = refused(server, "POST", "/api/v0/execute-algorithm", 422, "request_validation_error", json=request)
-    assert {fault["loc"][0] for fault in body["detail"]} == {
-        "algorithm_id", "input_dataset_ids", "execution_device_override",
-    }  # fmt: skip
+    assert [fault["loc"] for fault in body["detail"]] == [
+        ["body", "algorithm_id"], ["body", "input_dataset_ids", 1], ["body", "execution_device_override"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "msg"), [(b"", "is empty; send JSON"), (b"[]", "has to be a JSON object")])
+def test_a_body_that_is_no_object_is_told_in_plain_words(server: Server, body: bytes, msg: str) -> None:
+    told = refused(server, "POST", "/api/v0/execute-algorithm", 422, "request_validation_error", data=body)
+    assert told["detail"] == [{"loc": ["body"], "msg": msg, "type": "value_error"}]
 
 
 def test_a_fault_of_the_server_is_told_without_internals(server: Server) -> None:
@@ -333,8 +375,32 @@ def test_a_named_file_is_checked_and_becomes_a_dataset_when_it_is_used(server: S
     refused(server, "DELETE", "/api/v1/files/slice-1.h5", 404, "file_not_found")
 
     server.store.put("uploads/v0/broken", b"no HDF5")
-    refused(server, "GET", "/api/v0/files/broken", 422, "invalid_hdf5_file")
+    assert "'broken'" in refused(server, "GET", "/api/v0/files/broken", 422, "invalid_hdf5_file")["detail"]
     assert call(server, "DELETE", "/api/v0/files/broken")
+
+
+def test_an_upload_that_comes_while_the_one_before_is_taken_in_is_not_lost(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def file(value: int) -> bytes:
+        return hdf5(image=np.full((2, 2), value, np.uint8))
+
+    def pixel() -> int:
+        content = server.request("GET", "/api/v0/files/twice.h5").content
+        return int(opened(content)["image"][0, 0])
+
+    add = server.service.datasets.add_upload
+
+    def overtaken(*given: Any) -> Any:
+        server.store.put("uploads/v0/twice.h5", file(2))
+        monkeypatch.undo()
+        return add(*given)
+
+    server.store.put("uploads/v0/twice.h5", file(1))
+    monkeypatch.setattr(server.service.datasets, "add_upload", overtaken)
+    assert [pixel(), pixel()] == [1, 2]
+    assert call(server, "DELETE", "/api/v1/files/twice.h5")
+    refused(server, "GET", "/api/v0/files/twice.h5", 404, "file_not_found")
 
 
 def test_clients_reach_the_store_by_presigned_urls(
@@ -358,6 +424,10 @@ def test_clients_reach_the_store_by_presigned_urls(
         np.testing.assert_array_equal(opened(got.content)["points"], np.arange(4))
         assert requests.delete(base, timeout=20).status_code == 200
         assert requests.get(f"{base}/download-url", timeout=20).json()["code"] == "file_not_found"
+
+        file_id = datasets.add({"points": np.zeros(4)}).id
+        for name, status in (("a/b.h5", 422), (file_id, 409), (file_id.upper(), 409)):
+            assert requests.get(f"{url}/api/v1/files/{name}/upload-url", timeout=20).status_code == status
 
 
 def test_polling_reads_nothing_from_the_store(server: Server, image: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -119,7 +120,8 @@ def test_what_nobody_has_used_expires_by_when_it_was_stored(
         store.put(f"names/v0/{name}.json", b"{}")
     for key in [*keys(store, "uploads/"), *keys(store, "names/"), *keys(store, "runs/keys/")]:
         if "anew" not in key:
-            store._stored_at[key] -= timedelta(seconds=OLD)
+            stat = store.stat(key)
+            store._stats[key] = replace(stat, stored_at=stat.stored_at - timedelta(seconds=OLD))
     asyncio.run(Sweep(records, datasets, list).once())
 
     assert keys(store, "runs/keys/") == ["runs/keys/mine.json"]

@@ -22,6 +22,8 @@ def test_bytes_come_back_and_others_see_them(store: ObjectStore, folder: str, ra
     found = store.stat(folder + "k")
     assert (found.key, found.size_bytes) == (folder + "k", 7)
     assert abs((datetime.now(UTC) - found.stored_at).total_seconds()) < 60
+    store.put(folder + "k", b"another")
+    assert store.stat(folder + "k").etag != found.etag
 
 
 def test_a_file_is_stored_from_its_position(store: ObjectStore, folder: str, tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ AlgorithmsPart = Annotated[Algorithms, Depends(_algorithms)]
 ExecutionsPart = Annotated[Executions, Depends(_executions)]
 
 
+@router.head("/", include_in_schema=False)
 @router.get("/")
 async def server(service: Operations) -> Server:
     """The server."""
@@ -82,10 +83,15 @@ async def upload(request: Request, service: Operations) -> FileId:
         return FileId(file_id=(await service.add_upload(file, HDF5)).id)
 
 
+@router.head("/api/v0/files/{file_id}", include_in_schema=False)
 @router.get("/api/v0/files/{file_id}", response_class=Response, responses={200: _FILE})
-async def download(file_id: str, service: Operations, files: FilesPart) -> Response:
+async def download(request: Request, file_id: str, service: Operations, files: FilesPart) -> Response:
     """The HDF5 file."""
-    return ByteStream(await service.file(await files.dataset_of(file_id)), 200, {}, _OCTETS)
+    dataset_id = await files.dataset_of(file_id)
+    headers = {"Content-Length": str(await service.size_bytes(dataset_id))}
+    if request.method == "HEAD":
+        return Response(None, 200, headers, _OCTETS)
+    return ByteStream(await service.file(dataset_id), 200, headers, _OCTETS)
 
 
 @router.delete("/api/v0/files/{file_id}")
@@ -95,20 +101,20 @@ async def delete(file_id: str, files: FilesPart) -> Detail:
     return _DELETED
 
 
-@router.delete("/api/v1/files/{object_name}")
+@router.delete("/api/v1/files/{object_name:path}")
 async def delete_named(object_name: str, files: FilesPart) -> Detail:
     """Remove a file."""
     await files.delete(object_name)
     return _DELETED
 
 
-@router.get("/api/v1/files/{object_name}/upload-url")
+@router.get("/api/v1/files/{object_name:path}/upload-url")
 async def upload_url(object_name: str, files: FilesPart) -> Url:
     """Where to PUT a file under a name of the client's, for an hour. It is checked when it is first used."""
-    return Url(url=files.upload_url(object_name))
+    return Url(url=await files.upload_url(object_name))
 
 
-@router.get("/api/v1/files/{object_name}/download-url")
+@router.get("/api/v1/files/{object_name:path}/download-url")
 async def download_url(object_name: str, files: FilesPart) -> Url:
     """Where to GET a file, for an hour."""
     return Url(url=await files.download_url(object_name))

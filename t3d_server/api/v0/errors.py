@@ -19,15 +19,19 @@ from t3d_server.api.v0.models import Failure, Fault
 from t3d_server.errors import Problem, T3dError
 
 INTERNAL = "Failed due to an internal server error."
+_PART = re.compile(r"\[(\d+)\]|([^][.]+)")
 _VALIDATION = "request_validation_error"
 _RETRYABLE = (429, 503)
 _CODES: Mapping[type[T3dError], str] = {
     errors.DatasetNotFoundError: "file_not_found",
+    errors.ExpiredError: "file_not_found",
     errors.InvalidDatasetError: "invalid_hdf5_file",
     errors.RunNotFoundError: "execution_record_not_found",
     errors.VersionNotFoundError: errors.AlgorithmNotFoundError.code,
 }
 """Codes that differ from those of the classes."""
+_FIELDS = {"args": "additional_parameters", "device": "execution_device_override"}
+"""Fields of `ExecuteRequest` that v1 names otherwise."""
 
 
 class InputsNotFoundError(errors.DatasetNotFoundError):
@@ -76,12 +80,12 @@ def failure(
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, T3dError)  # noqa: S101  # `install` registers it for these alone
-    if isinstance(error, errors.ExpiredError):  # a run: what has expired is not there any more, to these clients
-        return failure(404, _CODES[errors.RunNotFoundError], str(error))
-    if isinstance(error, errors.InvalidRequestError) and error.problems:
+    if isinstance(error, errors.InvalidRequestError | errors.InvalidArgsError) and error.problems:
         return _invalid(error.problems)
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.QueueFullError) else {}
-    return failure(STATUS[type(error)], _CODES.get(type(error), error.code), str(error), headers=headers)
+    # What has expired is not there any more, to these clients.
+    status = 404 if isinstance(error, errors.ExpiredError) else STATUS[type(error)]
+    return failure(status, _CODES.get(type(error), error.code), str(error), headers=headers)
 
 
 async def _on_missing_inputs(request: Request, error: Exception) -> Response:
@@ -115,8 +119,16 @@ async def _on_unexpected(request: Request, error: Exception) -> Response:
 
 
 def _invalid(problems: Sequence[Problem]) -> Response:
-    faults = [Fault(loc=re.findall(r"[^][.]+", printable(each.key)), msg=printable(each.message)) for each in problems]
+    faults = [Fault(loc=_loc(printable(each.key)), msg=printable(each.message)) for each in problems]
     return _answer(422, Failure(detail=faults, code=_VALIDATION))
+
+
+def _loc(key: str) -> list[str | int]:
+    """Where a problem is, `args.sigma` or `input_dataset_ids[1]`, as a path from the part of the request on."""
+    parts: list[str | int] = [int(index) if index else name for index, name in _PART.findall(key)]
+    if parts[0] in ("body", "query", "path"):
+        return parts
+    return ["body", _FIELDS.get(str(parts[0]), parts[0]), *parts[1:]]
 
 
 def _answer(status: int, content: Failure, headers: Mapping[str, str] | None = None) -> Response:

@@ -16,10 +16,17 @@ from dataclasses import dataclass, field
 
 from t3d_server.api.service import Service
 from t3d_server.api.v0.algorithms import Algorithms, algorithm_id
+from t3d_server.api.v0.args import converted
 from t3d_server.api.v0.errors import InputsNotFoundError, NotStoppableError
 from t3d_server.api.v0.files import Files
 from t3d_server.api.v0.models import ExecuteRequest, ExecutionRecord, Status
-from t3d_server.errors import DatasetNotFoundError, NotFoundError, ObjectNotFoundError, RunNotFoundError
+from t3d_server.errors import (
+    DatasetNotFoundError,
+    ExpiredError,
+    NotFoundError,
+    ObjectNotFoundError,
+    RunNotFoundError,
+)
 from t3d_server.models import LogLine, Run, RunNews, RunStatus, TolerantRunRequest
 from t3d_server.runs.log import MAX_LINES
 from t3d_server.runs.records import v0_key
@@ -74,9 +81,10 @@ class Executions:
         """
         line = await self._algorithms.by_id(request.algorithm_id)
         version = line.version(request.algorithm_minor_version)
+        manifest = (await self._service.version(line.name, version)).manifest
         wanted = TolerantRunRequest(
             input_dataset_ids=await self._inputs(request.input_dataset_ids),
-            args=request.additional_parameters,
+            args=converted(manifest.additional_parameters, request.additional_parameters),
             device=request.execution_device_override,
             version=version,
         )
@@ -92,8 +100,9 @@ class Executions:
         """How an execution is, as JSON of `ExecutionRecord`.
 
         Raises:
-            RunNotFoundError, ExpiredError: there is none.
+            RunNotFoundError: there is none.
         """
+        execution_id = execution_id.lower()
         watched = self._watched.get(execution_id)
         if watched is None:
             watched = self._keep(execution_id, _Watched())
@@ -103,9 +112,9 @@ class Executions:
             if loop.time() >= watched.good_until:
                 try:
                     await self._refresh(execution_id, watched)
-                except NotFoundError:
+                except NotFoundError as error:
                     self._watched.pop(execution_id, None)
-                    raise
+                    raise _missing(execution_id) from error
                 watched.good_until = loop.time() + REFRESH_S
         return watched.body
 
@@ -116,7 +125,11 @@ class Executions:
             RunNotFoundError: there is none.
             NotStoppableError: it has ended.
         """
-        run = await self._service.run(execution_id)
+        execution_id = execution_id.lower()
+        try:
+            run = await self._service.run(execution_id)
+        except NotFoundError as error:
+            raise _missing(execution_id) from error
         if run.status.ended:
             raise NotStoppableError(f"The execution {execution_id} has ended: {_STATUS[run.status]}.")
         await self._service.cancel(execution_id)
@@ -137,7 +150,7 @@ class Executions:
             watched.asked = await self._service.workers.run(self._asked, news.run)
         if news.run.status.ended:
             # The log is stored before the end is told, and is whole there.
-            watched.lines = deque(await self._service.workers.run(self._service.records.log, execution_id))
+            watched.lines = deque(await self._service.workers.run(self._log, execution_id))
         elif news.run == watched.run and not news.lines:
             return
         else:
@@ -152,6 +165,12 @@ class Executions:
         except RunNotFoundError:
             run = await self._service.workers.run(self._service.records.find, execution_id)
             return RunNews(run=run, lines=[])
+
+    def _log(self, execution_id: str) -> list[LogLine]:
+        try:
+            return self._service.records.log(execution_id)
+        except ExpiredError:  # logs may be kept for less time than runs
+            return []
 
     def _asked(self, run: Run) -> ExecuteRequest:
         """What was asked for; as the run tells it where that came by another API."""
@@ -199,6 +218,10 @@ def _record(run: Run, asked: ExecuteRequest, lines: Iterable[LogLine]) -> Execut
         time_completed="" if run.ended_at is None else run.ended_at.isoformat(),
         log="".join(f"{line.time.isoformat()} {line.level} {line.message}\n" for line in lines),
     )
+
+
+def _missing(execution_id: str) -> RunNotFoundError:
+    return RunNotFoundError(f"There is no execution {execution_id!r:.80}.")
 
 
 def _algorithm_id(run: Run) -> str:

@@ -1,7 +1,10 @@
 """Files of the v0 API: datasets by their ids, or by names that clients chose for presigned uploads.
 
-uploads/v0/<name>          what a client has put there by a presigned URL, not looked at yet
-names/v0/<name>.json       the dataset that it has become when it was first used
+uploads/v0/<name>          what a client has put there by a presigned URL
+names/v0/<name>.json       the dataset that it has become when it was first used, and which upload that was
+
+An upload stays when it has become a dataset: a client may put the next one there at any moment, which would be lost if
+it were removed here.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -16,15 +20,18 @@ from t3d_server.api.service import Service
 from t3d_server.datasets.formats import HDF5
 from t3d_server.datasets.store import NAMES, UPLOADS
 from t3d_server.errors import (
+    ConflictError,
     DatasetNotFoundError,
     ExpiredError,
+    InvalidDatasetError,
     InvalidRequestError,
     ObjectNotFoundError,
     PayloadTooLargeError,
     Problem,
 )
+from t3d_server.ids import is_id
 from t3d_server.models import Model
-from t3d_server.storage.base import Presigner, exists, read
+from t3d_server.storage.base import ObjectStat, Presigner, read
 
 EXPIRES_S = 3600
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
@@ -32,6 +39,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 class _Named(Model):
     dataset_id: str
+    upload: str = ""
 
 
 class Files:
@@ -45,26 +53,30 @@ class Files:
         self._service = service
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def upload_url(self, name: str) -> str:
+    async def upload_url(self, name: str) -> str:
         """Where a client can put a file of this name.
 
         Raises:
             InvalidRequestError: it cannot be a name, or the store signs no URLs.
+            ConflictError: a dataset has it as its id.
         """
         if not _NAME.fullmatch(name):
             allowed = "up to 200 letters, digits, `.`, `_` and `-`, not beginning with `.` or `-`"
             raise InvalidRequestError(
                 "The name cannot be used.",
-                problems=[Problem("object_name", f"found {name!r:.80}, allowed are {allowed}")],
+                problems=[Problem("path.object_name", f"found {name!r:.80}, allowed are {allowed}")],
             )
-        return self._presigner().presigned("PUT", _upload_key(name), EXPIRES_S)
+        presigner, name = self._presigner(), _plain(name)
+        if await self._is_dataset(name):
+            raise ConflictError(f"{name} is the id of a file, and files never change: choose another name.")
+        return presigner.presigned("PUT", _upload_key(name), EXPIRES_S)
 
     async def download_url(self, name: str) -> str:
         """Where a client can get a file.
 
         Raises:
             DatasetNotFoundError: there is none.
-            InvalidDatasetError: what was uploaded is no dataset.
+            InvalidDatasetError, PayloadTooLargeError: what was uploaded is no dataset.
             InvalidRequestError: the store signs no URLs.
         """
         presigner = self._presigner()
@@ -75,14 +87,15 @@ class Files:
 
         Raises:
             DatasetNotFoundError: there is none.
-            InvalidDatasetError: what was uploaded is no dataset.
+            InvalidDatasetError, PayloadTooLargeError: what was uploaded is no dataset.
         """
+        name = _plain(name)
         if await self._is_dataset(name):
             return name
         if not _NAME.fullmatch(name):
             raise _missing(name)
         # Two executions may use it first at the same time, and are to get the same dataset.
-        async with self._turns.setdefault(name, asyncio.Lock()):
+        async with self._turn(name):
             dataset_id = await self._service.workers.run(self._named, name)
         if dataset_id is None or not await self._is_dataset(dataset_id):
             raise _missing(name)
@@ -94,11 +107,18 @@ class Files:
         Raises:
             DatasetNotFoundError: there is none.
         """
+        name = _plain(name)
         if await self._is_dataset(name):
-            return await self._service.delete(name)
-        if not _NAME.fullmatch(name) or not await self._service.workers.run(self._delete_named, name):
+            await self._service.delete(name)
+            return
+        if not _NAME.fullmatch(name):
             raise _missing(name)
-        return None
+        async with self._turn(name):
+            if not await self._service.workers.run(self._delete_named, name):
+                raise _missing(name)
+
+    def _turn(self, name: str) -> asyncio.Lock:
+        return self._turns.setdefault(name, asyncio.Lock())
 
     async def _is_dataset(self, dataset_id: str) -> bool:
         """Whether it is there, and may become an input."""
@@ -110,46 +130,66 @@ class Files:
 
     def _named(self, name: str) -> str | None:
         """The dataset of a name; what was put there since it was last used goes before what was there."""
+        known, upload = self._known(name), self._upload(name)
+        if upload is None or (known is not None and known.upload == _version(upload)):
+            return None if known is None else known.dataset_id
         try:
-            size_bytes = self._service.store.stat(_upload_key(name)).size_bytes
-        except ObjectNotFoundError:
-            return self._known(name)
-        limit = self._service.limits.max_dataset_bytes
-        if size_bytes > limit:
-            raise PayloadTooLargeError(f"The file {name!r} is larger than the limit of {limit} bytes.")
-        self._service.scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self._service.scratch, prefix="upload-") as file:
-            for chunk in self._service.store.get(_upload_key(name)):
-                file.write(chunk)
-            file.flush()
-            dataset_id = self._service.datasets.add_upload(Path(file.name), HDF5).id
-        self._service.store.put(_name_key(name), _Named(dataset_id=dataset_id).model_dump_json().encode())
-        self._service.store.delete(_upload_key(name))
+            dataset_id = self._take_in(upload)
+        except (InvalidDatasetError, PayloadTooLargeError) as error:
+            raise type(error)(f"The file {name!r}: {error.message}", problems=error.problems) from error
+        named = _Named(dataset_id=dataset_id, upload=_version(upload))
+        self._service.store.put(_name_key(name), named.model_dump_json().encode())
         return dataset_id
 
-    def _known(self, name: str) -> str | None:
+    def _take_in(self, upload: ObjectStat) -> str:
+        limit = self._service.limits.max_dataset_bytes
+        if upload.size_bytes > limit:
+            raise PayloadTooLargeError(f"It is larger than the limit of {limit} bytes.")
+        self._service.scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self._service.scratch, prefix="upload-") as file:
+            for chunk in self._service.store.get(upload.key):
+                file.write(chunk)
+            file.flush()
+            return self._service.datasets.add_upload(Path(file.name), HDF5).id
+
+    def _known(self, name: str) -> _Named | None:
         try:
-            return _Named.model_validate_json(read(self._service.store, _name_key(name))).dataset_id
+            return _Named.model_validate_json(read(self._service.store, _name_key(name)))
+        except ObjectNotFoundError:
+            return None
+
+    def _upload(self, name: str) -> ObjectStat | None:
+        try:
+            return self._service.store.stat(_upload_key(name))
         except ObjectNotFoundError:
             return None
 
     def _delete_named(self, name: str) -> bool:
         """Whether there was something."""
-        dataset_id, uploaded = self._known(name), exists(self._service.store, _upload_key(name))
-        if dataset_id is not None:
-            try:
-                self._service.datasets.delete(dataset_id)
-            except (DatasetNotFoundError, ExpiredError):  # by its id, before
-                dataset_id = None
+        known, upload = self._known(name), self._upload(name)
+        found = upload is not None and (known is None or known.upload != _version(upload))
+        self._service.store.delete(_upload_key(name))
+        if known is not None:
+            with suppress(DatasetNotFoundError, ExpiredError):  # it was deleted by its id, before
+                self._service.datasets.delete(known.dataset_id)
+                found = True
             self._service.store.delete(_name_key(name))
-        if uploaded:
-            self._service.store.delete(_upload_key(name))
-        return uploaded or dataset_id is not None
+        return found
 
     def _presigner(self) -> Presigner:
         if not isinstance(self._service.store, Presigner):
             raise InvalidRequestError("The object store here gives no URLs: send files to /api/v0/files.")
         return self._service.store
+
+
+def _plain(name: str) -> str:
+    """A name as it is, an id in its one spelling: ids compare without case."""
+    return name.lower() if is_id(name.lower()) else name
+
+
+def _version(upload: ObjectStat) -> str:
+    """Tells an upload from the one after it, be that of the same content or in the same second."""
+    return f"{upload.stored_at.isoformat()} {upload.etag}"
 
 
 def _upload_key(name: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from t3d_server.models import Device, Model
 
@@ -15,12 +15,12 @@ class Fault(Model):
     """One thing that is wrong with a request.
 
     Attributes:
-        loc: where it is.
+        loc: where it is: "body", "query" or "path", then names and indices.
         msg: what it is.
         type: always "value_error".
     """
 
-    loc: list[str]
+    loc: list[str | int]
     msg: str
     type: str = "value_error"
 
@@ -120,18 +120,20 @@ class Algorithm(Model):
     storage_metrics: dict[str, Any] = {}
 
 
+Text = Annotated[str, Field(coerce_numbers_to_str=True)]
+Args = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]
+
+
 class ExecuteRequest(Model):
     """What is to be executed; it is kept beside the run, for the record."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, coerce_numbers_to_str=True)
-
     algorithm_id: str
     input_dataset_ids: list[str] = Field(max_length=10_000)
-    checkpoint_id: str | None = None
-    algorithm_minor_version: str | None = None
+    checkpoint_id: Text | None = None
+    algorithm_minor_version: Text | None = None
     execution_device_override: Device | None = None
-    additional_parameters: dict[str, Any] = {}
-    session_token: str | None = None
+    additional_parameters: Args = {}
+    session_token: Text | None = None
 
 
 class ExecutionId(Model):
