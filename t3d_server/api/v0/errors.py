@@ -82,10 +82,12 @@ async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, T3dError)  # noqa: S101  # `install` registers it for these alone
     if isinstance(error, errors.InvalidRequestError | errors.InvalidArgsError) and error.problems:
         return _invalid(error.problems)
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.QueueFullError) else {}
+    if isinstance(error, errors.QueueFullError):
+        headers = {"Retry-After": str(error.retry_after_s)}
+        return failure(429, error.code, "Too many executions wait; try again in a while.", headers=headers)
     # What has expired is not there any more, to these clients.
     status = 404 if isinstance(error, errors.ExpiredError) else STATUS[type(error)]
-    return failure(status, _CODES.get(type(error), error.code), str(error), headers=headers)
+    return failure(status, _CODES.get(type(error), error.code), str(error))
 
 
 async def _on_missing_inputs(request: Request, error: Exception) -> Response:
