@@ -10,16 +10,17 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from datetime import datetime
 
-from t3d_server.errors import NotFoundError
+from t3d_server.errors import ExpiredError, NotFoundError
 from t3d_server.models import Device, LogLine, Manifest, Run, RunFailure, RunNews, RunRequest, RunStatus
 from t3d_server.runs.acceptance import RunLimits
 from t3d_server.runs.attempts import AttemptKey
 from t3d_server.runs.endings import Endings
 from t3d_server.runs.entry import Entry
 from t3d_server.runs.executor import Outcome
-from t3d_server.runs.grants import Grants, Receipt
+from t3d_server.runs.grants import STARTED_AGAIN, Answer, Grants, Receipt
 from t3d_server.runs.journal import Journal, Outputs
 from t3d_server.runs.lanes import Dispatcher, Lane
 from t3d_server.runs.ledger import Ledger
@@ -109,7 +110,7 @@ class Coordinator:
         for entry in working:
             self._grants.put_back(entry, "the server was stopped", charged=False)
         ending = [entry.ending for entry in entries if entry.ending is not None]
-        await asyncio.gather(*map(self._journal.save, working), *ending)
+        await asyncio.gather(*map(self._journal.save, working), *map(self._journal.save_log, working), *ending)
         await self._recovery.end()
 
     async def submit(self, algorithm: str, request: RunRequest, run_id: str, key: str | None = None) -> Run:
@@ -143,15 +144,20 @@ class Coordinator:
         """
         return self._grants.begin(call_id, replica)
 
-    def report(self, attempt: AttemptKey, progress: float | None, lines: Iterable[LogLine]) -> bool:
+    def report(
+        self, attempt: AttemptKey, progress: float | None, lines: Iterable[LogLine], *, repeats: bool = False
+    ) -> Answer:
         """A replica tells how far an attempt is.
 
         Of an attempt that a crash of the coordinator has hidden, this is how the next coordinator learns.
 
-        Returns:
-            Whether it is to go on.
+        Args:
+            attempt: the attempt.
+            progress: how far it is, where that is new.
+            lines: new lines of its log.
+            repeats: before them come the latest ones that were sent before.
         """
-        return self._grants.report(attempt, progress, lines)
+        return self._grants.report(attempt, progress, lines, repeats=repeats)
 
     async def finish(self, call_id: str, attempt: AttemptKey, outcome: Outcome, lines: Iterable[LogLine]) -> Receipt:
         """A replica delivers the outcome of an attempt with the last lines of its log, and asks for the next run.
@@ -259,7 +265,11 @@ class Coordinator:
         if ended:
             self._endings.file(await asyncio.to_thread(self._records.find, record.id))
             return
-        entry = Entry(record.run(), Manifest(name=record.algorithm, version=record.version), record.key, taken_up=True)
+        manifest = Manifest(name=record.algorithm, version=record.version)
+        entry = Entry(record.run(), manifest, record.key, taken_up=True, is_behind=True)
+        if record.attempts or record.logged:
+            with suppress(ExpiredError):
+                entry.restore_log(await asyncio.to_thread(self._records.log, record.id))
         entry.stop = CANCELLED if record.cancel_requested else None
         self._ledger.live[record.id] = entry
         try:
@@ -268,7 +278,8 @@ class Coordinator:
             failure = RunFailure(code=error.code, type=type(error).__name__, message=error.message)
             await self._endings.fail(entry, failure)
             return
-        entry.note("WARNING", "the server was started again")
+        if entry.attempt is None:  # else it is said after the lines that its replica repeats
+            entry.note("WARNING", STARTED_AGAIN)
         if entry.attempt is None and entry.stop is not None:
             await self._endings.end(entry, RunStatus.CANCELLED, error=entry.stop)
         else:
@@ -299,5 +310,7 @@ class Coordinator:
     def _admit(self, entry: Entry) -> None:
         """Have a run that is on record wait for its turn."""
         self._ledger.live[entry.run.id] = entry
+        if entry.has_log:
+            self._journal.save_log_soon(entry)
         logger.info("run %s is accepted", entry.run.id, extra=run_fields(entry.run))
         self._grants.enqueue(entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from t3d_server.models import LogLevel, LogLine, Manifest, Run, RunFailure, RunStatus
@@ -23,11 +23,13 @@ class Entry:
         manifest: of its version.
         key: the object of its idempotency key.
         taken_up: it was found in the store, so that there may have been attempts that nobody knows of.
+        is_behind: so was its log, whose latest lines only its replica has.
         shortage: what the cluster lacks for it, as its log tells.
         stop: why it is to stop, once it is.
         ending: stores its outcome, once there is one.
         saving: held while its record is written.
         save_timer: writes its record later.
+        log_timer: writes its log so far later.
         timer: waits for its deadline, and then for the end of its grace period.
         changed: is set at the next change, which has another one after it.
     """
@@ -36,14 +38,17 @@ class Entry:
     manifest: Manifest
     key: str = ""
     taken_up: bool = False
+    is_behind: bool = False
     shortage: str | None = None
     stop: RunFailure | None = None
     ending: asyncio.Task[None] | None = None
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)
     save_timer: asyncio.TimerHandle | None = None
+    log_timer: asyncio.TimerHandle | None = None
     timer: asyncio.TimerHandle | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     _log: LogTail = field(default_factory=LogTail)
+    _heard: tuple[int, datetime] = (0, datetime.min.replace(tzinfo=UTC))
 
     @property
     def lane(self) -> Lane:
@@ -64,14 +69,26 @@ class Entry:
         self._log.add(line)
         self._tell()
 
-    def hear(self, progress: float | None, lines: Iterable[LogLine]) -> None:
-        """Take in what its replica tells."""
+    def hear(self, progress: float | None, lines: Iterable[LogLine]) -> bool:
+        """Take in what its replica tells; it may repeat lines, of which it does not know whether they were heard.
+
+        Returns:
+            Whether there were new lines.
+        """
         news: dict[str, Any] = {} if progress is None else {"progress": progress}
         for line in lines:
-            self._log.add(line)
-            news["message"] = line.message
+            if (self.run.attempts, line.time) > self._heard:
+                self._heard = self.run.attempts, line.time
+                self._log.add(line)
+                news["message"] = line.message
         if news:
             self.update(**news)
+        return "message" in news
+
+    @property
+    def has_log(self) -> bool:
+        """Whether anything was logged."""
+        return bool(self._log)
 
     def log(self) -> list[LogLine]:
         """Its lines, the latest ones where they are many."""
@@ -80,6 +97,12 @@ class Entry:
     def lines_after(self, time: datetime | None) -> list[LogLine]:
         """The lines of the log that are later; all of them where `time` is None."""
         return self._log.lines() if time is None else self._log.after(time)
+
+    def restore_log(self, lines: Iterable[LogLine]) -> None:
+        """Take in the log as it was stored."""
+        for line in lines:
+            self._log.add(line)
+            self._heard = self.run.attempts, line.time
 
     def clear_log(self) -> None:
         """Forget the log, which is stored."""
@@ -96,10 +119,10 @@ class Entry:
 
     def cancel_timers(self) -> None:
         """Forget what was to happen later."""
-        for handle in (self.timer, self.save_timer):
+        for handle in (self.timer, self.save_timer, self.log_timer):
             if handle is not None:
                 handle.cancel()
-        self.timer = self.save_timer = None
+        self.timer = self.save_timer = self.log_timer = None
 
     def _tell(self) -> None:
         self.changed.set()

@@ -23,6 +23,20 @@ from t3d_server.runs.supervision import Supervisor, status_after
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
+STARTED_AGAIN = "the server was started again"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a replica is told when it has reported.
+
+    Attributes:
+        go_on: whether it is to go on with the run.
+        repeat: the lines were not taken: it is to send them again, with the latest ones that it has sent before.
+    """
+
+    go_on: bool
+    repeat: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,13 +95,19 @@ class Grants:
         """See `Coordinator.begin`."""
         return _run_of(self.lanes.begin(call_id, replica))
 
-    def report(self, attempt: AttemptKey, progress: float | None, lines: Iterable[LogLine]) -> bool:
+    def report(self, attempt: AttemptKey, progress: float | None, lines: Iterable[LogLine], *, repeats: bool) -> Answer:
         """See `Coordinator.report`."""
         entry = self._current(attempt)
         if entry is None or entry.ending is not None:
-            return False
-        entry.hear(progress, lines)
-        return entry.stop is None
+            return Answer(go_on=False)
+        if entry.is_behind and not repeats:
+            return Answer(go_on=entry.stop is None, repeat=True)
+        if entry.hear(progress, lines):
+            self._journal.save_log_soon(entry)
+        if entry.is_behind:
+            entry.is_behind = False
+            entry.note("WARNING", STARTED_AGAIN)
+        return Answer(go_on=entry.stop is None)
 
     async def finish(self, call_id: str, attempt: AttemptKey, outcome: Outcome, lines: Iterable[LogLine]) -> Receipt:
         """See `Coordinator.finish`."""

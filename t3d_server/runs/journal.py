@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
@@ -16,6 +17,8 @@ from t3d_server.runs.records import Record, RunRecords
 from t3d_server.runs.tasks import Tasks
 
 SAVE_AFTER_S = 0.2
+SAVE_LOG_AFTER_S = 3.0
+"""A crash of the coordinator takes the lines of a log that are younger."""
 STORE_RETRY_S = 1.0
 CLOCKS_DIFFER = timedelta(seconds=60)
 """Ids of outputs carry the time of the replica's machine, runs that of the router's or the coordinator's."""
@@ -69,6 +72,23 @@ class Journal:
         if entry.save_timer is None and entry.ending is None:
             entry.save_timer = asyncio.get_running_loop().call_later(SAVE_AFTER_S, begin)
 
+    def save_log_soon(self, entry: Entry) -> None:
+        """Store the log of a run so far, in a few seconds, unless it ends before that."""
+
+        def begin() -> None:
+            entry.log_timer = None
+            self._tasks.start(self.save_log(entry))
+
+        if entry.log_timer is None and entry.ending is None:
+            entry.log_timer = asyncio.get_running_loop().call_later(SAVE_LOG_AFTER_S, begin)
+
+    async def save_log(self, entry: Entry) -> None:
+        """Store the log of a run so far, unless it has ended; if the store is away, the next time may do it."""
+        async with entry.saving:
+            if entry.ending is None:
+                with suppress(StoreUnavailableError):
+                    await asyncio.to_thread(self._records.save_log, entry.run.id, entry.log())
+
     async def save(self, entry: Entry) -> None:
         """Store how far a run is, unless it has ended, however long the store is away."""
         async with entry.saving:
@@ -113,7 +133,7 @@ class Journal:
         )
 
     def _record(self, entry: Entry) -> Record:
-        return Record.of(entry.run, owner=self._owner(), key=entry.key)
+        return Record.of(entry.run, owner=self._owner(), key=entry.key, logged=entry.has_log)
 
 
 async def _until_stored(write: Callable[[], Awaitable[T]]) -> T:

@@ -80,7 +80,7 @@ class LogTail:
         if not self._dropped:
             return lines
         message = f"{self._dropped} earlier lines are left out: {MAX_LINES} lines and {MAX_BYTES} bytes are kept"
-        return [LogLine(time=lines[0].time, level="WARNING", message=message), *lines]
+        return [LogLine(time=lines[0].time - timedelta(microseconds=1), level="WARNING", message=message), *lines]
 
     def after(self, time: datetime) -> list[LogLine]:
         """The lines that are later."""

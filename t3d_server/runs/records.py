@@ -54,6 +54,10 @@ def v0_key(run_id: str) -> str:
     return f"executions/v0/{run_id}.json"
 
 
+def _jsonl(lines: Iterable[LogLine]) -> bytes:
+    return "".join(f"{line.model_dump_json()}\n" for line in lines).encode()
+
+
 def _id_of(key: str) -> str:
     """The id in a key under `runs/done/`."""
     return key.removeprefix(DONE).removesuffix(".json").partition("-")[2]
@@ -80,10 +84,12 @@ class Record(Run):
     Attributes:
         owner: the cluster that has it, see `ownership`.
         key: the object under `runs/keys/` that leads to it; "" if there is none.
+        logged: there was something in its log.
     """
 
     owner: str
     key: str = ""
+    logged: bool = False
 
     @classmethod
     def of(cls, run: Run, **fields: Any) -> Self:
@@ -124,6 +130,10 @@ class RunRecords:
     def save(self, run: Run) -> None:
         """Store a run that has not ended; from now on it will not be forgotten."""
         self._store.put(f"{OPEN}{run.id}.json", run.model_dump_json().encode())
+
+    def save_log(self, run_id: str, lines: Iterable[LogLine]) -> None:
+        """Store the log so far of a run that has not ended."""
+        self._store.put(f"{LOGS}{run_id}.jsonl", _jsonl(lines))
 
     def end(self, run: Run, lines: Iterable[LogLine]) -> Run | None:
         """Store the outcome of a run and its log: from now on it has ended. Writing it again changes nothing.
@@ -286,7 +296,7 @@ class RunRecords:
         Raises:
             ObjectExistsError: it has.
         """
-        log = "".join(f"{line.model_dump_json()}\n" for line in lines).encode()
+        log = _jsonl(lines)
         key = f"{LOGS}{run_id}.jsonl"
         try:
             if log:
@@ -294,7 +304,7 @@ class RunRecords:
         except ObjectExistsError:
             if self.has_ended(run_id):
                 raise
-            self._store.put(key, log)  # there was a crash before the outcome
+            self._store.put(key, log)  # of the time while it went on
 
     def _remove(self, key: str) -> None:
         """Remove an ended run and what belongs to it; its record goes last, so that a crash leaves it to the next."""

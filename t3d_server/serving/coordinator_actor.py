@@ -29,7 +29,7 @@ from t3d_server.packages.registry import Registry
 from t3d_server.runs.attempts import AttemptKey
 from t3d_server.runs.coordinator import Coordinator
 from t3d_server.runs.executor import Outcome
-from t3d_server.runs.grants import Receipt
+from t3d_server.runs.grants import Answer, Receipt
 from t3d_server.runs.lanes import Lane
 from t3d_server.runs.log import storable
 from t3d_server.runs.ownership import Ownership
@@ -186,10 +186,12 @@ class CoordinatorActor:
         await self.ready()
         return self._runs.begin(call_id, replica)
 
-    async def report(self, attempt: AttemptKey, progress: float | None, lines: list[LogLine]) -> bool:
+    async def report(
+        self, attempt: AttemptKey, progress: float | None, lines: list[LogLine], *, repeats: bool
+    ) -> Answer:
         """See `Coordinator.report`."""
         await self.ready()
-        return self._runs.report(attempt, progress, lines)
+        return self._runs.report(attempt, progress, lines, repeats=repeats)
 
     async def finish(self, call_id: str, attempt: AttemptKey, outcome: Outcome, lines: list[LogLine]) -> Receipt:
         """See `Coordinator.finish`."""

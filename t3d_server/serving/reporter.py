@@ -6,19 +6,23 @@ import asyncio
 import contextlib
 import threading
 import time
+from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
 import ray
 
-from t3d_server.models import LogLine
+from t3d_server.models import LogLine, utc_now
 from t3d_server.runs.attempts import AttemptKey
+from t3d_server.runs.grants import Answer
 from t3d_server.runs.log import LogTail
 
 INTERVAL_S = 0.2
 SIGN_OF_LIFE_S = 1.0
 """Also without news: a coordinator that was started again learns of the attempt."""
 ANSWER_TIMEOUT_S = 2.0
+REPEATED = timedelta(seconds=60)
+"""How old the lines may be that are sent again: the coordinator stores a log within seconds, if the store is there."""
 
 
 class Reporter:
@@ -39,6 +43,8 @@ class Reporter:
         self._lock = threading.RLock()
         self._progress: float | None = None
         self._log = LogTail()
+        self._sent = LogTail()
+        self._repeats = False
         self._asked = time.monotonic()
         self._go_on = True
         self._pump: asyncio.Task[None] | None = None
@@ -58,7 +64,7 @@ class Reporter:
         if self._go_on and time.monotonic() - self._asked >= INTERVAL_S:
             # The coordinator may be on its way back after a crash: the run goes on meanwhile.
             with contextlib.suppress(ray.exceptions.RayError):
-                self._go_on = ray.get(self._send(), timeout=ANSWER_TIMEOUT_S)
+                self._take(ray.get(self._send(), timeout=ANSWER_TIMEOUT_S))
         return not self._go_on
 
     async def __aenter__(self) -> Reporter:
@@ -81,12 +87,25 @@ class Reporter:
             await asyncio.sleep(INTERVAL_S)
             if self._progress is not None or self._log or time.monotonic() - self._asked >= SIGN_OF_LIFE_S:
                 with contextlib.suppress(ray.exceptions.RayError):
-                    self._go_on = await self._send()
+                    self._take(await self._send())
 
     def _send(self) -> Any:
-        """Sends what is new; the reference tells whether to go on."""
+        """Sends what is new; the reference has the answer."""
         with self._lock:
-            progress, lines = self._progress, self._log.take()
-            self._progress = None
+            progress, lines, repeats = self._progress, self._log.take(), self._repeats
+            self._progress, self._repeats = None, False
             self._asked = time.monotonic()
-            return self._coordinator.report.remote(self._attempt, progress, lines)
+            for line in lines:
+                self._sent.add(line)
+            return self._coordinator.report.remote(self._attempt, progress, lines, repeats=repeats)
+
+    def _take(self, answer: Answer) -> None:
+        """Does as it is told."""
+        self._go_on = answer.go_on
+        if not answer.repeat:
+            return
+        with self._lock:
+            lines = [*self._sent.after(utc_now() - REPEATED), *self._log.take()]
+            self._sent, self._repeats = LogTail(), True
+            for line in lines:
+                self._log.add(line)

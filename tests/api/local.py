@@ -137,7 +137,7 @@ class ThreadDispatcher:
         loop = asyncio.get_running_loop()
 
         async def report(progress: float | None, lines: list[LogLine]) -> bool:
-            return self.coordinator.report(attempt, progress, lines)
+            return self.coordinator.report(attempt, progress, lines).go_on
 
         listener = Listening(lambda *news: asyncio.run_coroutine_threadsafe(report(*news), loop).result())
         algorithm = await asyncio.to_thread(self._load, lane.algorithm, lane.version)

@@ -116,7 +116,7 @@ async def test_progress_and_log_are_seen_while_the_run_goes_on() -> None:
     run = await bench.submit()
     await bench.answer()
     line = LogLine(time=now(), level="INFO", message="half way")
-    assert bench.coordinator.report(AttemptKey(run.id, 1, "r1"), 0.5, [line]) is True
+    assert bench.coordinator.report(AttemptKey(run.id, 1, "r1"), 0.5, [line]).go_on
     seen = await bench.coordinator.get(run.id)
     assert (seen.status, seen.progress, seen.message) == (RunStatus.RUNNING, 0.5, "half way")
     assert bench.coordinator.log(run.id)[-1].message == line.message
@@ -156,7 +156,7 @@ async def test_a_running_run_is_told_to_stop_with_its_next_report() -> None:
         asked = await bench.coordinator.cancel(run.id)
         assert (asked.status, asked.cancel_requested) == (RunStatus.RUNNING, True)
     assert bench.coordinator.live_runs() == [asked]
-    assert bench.coordinator.report(key_of(given), 0.1, []) is False
+    assert bench.coordinator.report(key_of(given), 0.1, []).go_on is False
     await bench.finish(call_id, given, Outcome(RunStatus.CANCELLED))
     assert (await bench.coordinator.get(run.id)).status is RunStatus.CANCELLED
     assert bench.records.log(run.id)[-1].message == "the run was cancelled"
@@ -368,7 +368,7 @@ async def test_the_log_keeps_the_latest_lines_and_says_how_many_it_lost(monkeypa
     bench = Bench()
     run = await bench.submit()
     await bench.answer()
-    lines = [LogLine(time=now(), level="INFO", message=str(n)) for n in range(10_500)]
+    lines = [LogLine(time=now() + timedelta(seconds=n), level="INFO", message=str(n)) for n in range(10_500)]
     bench.coordinator.report(AttemptKey(run.id, 1, "r1"), None, lines)
     lines = bench.coordinator.log(run.id)
     assert len(lines) == 10_001

@@ -14,6 +14,7 @@ from t3d_server.runs import journal, ownership, recovery, supervision
 from t3d_server.runs.attempts import AttemptKey
 from t3d_server.runs.executor import Outcome
 from t3d_server.runs.grants import MAX_ATTEMPTS
+from t3d_server.runs.log import LogTail, log_line
 from t3d_server.runs.ownership import LEASE_S, Ownership
 from t3d_server.storage.memory import MemoryObjectStore
 from tests.runs.bench import DONE, Bench, in_loop, key_of
@@ -56,11 +57,40 @@ async def test_an_attempt_whose_replica_lives_goes_on() -> None:
     await after.recover()
     assert given is not None
     assert (await after.coordinator.get(run.id)).status is RunStatus.RUNNING
-    assert after.coordinator.report(key_of(given), 0.5, []) is True
+    assert after.coordinator.report(key_of(given), 0.5, []).go_on
     receipt = await after.finish(call_id, given)
     assert (receipt.counts, receipt.following) == (True, None)
     assert after.records.find(run.id).status is RunStatus.COMPLETED
     assert after.replicas.open == 0
+
+
+@in_loop
+async def test_the_log_so_far_outlives_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not stored of it is sent again, and is in it once."""
+    monkeypatch.setattr(journal, "SAVE_LOG_AFTER_S", 0.0)
+    before = Bench()
+    run = await before.submit()
+    call_id, given, _ = await before.answer()
+    await saved(before, run.id, 1)
+    assert given is not None
+    tail = LogTail()  # no two of its lines have the same time
+    for text in ("first", "second", "third"):
+        tail.add(log_line(text, "INFO"))
+    first, second, third = tail.lines()
+    before.coordinator.report(key_of(given), None, [first])
+    while first not in before.records.log(run.id):  # noqa: ASYNC110  # nothing tells of it
+        await asyncio.sleep(0.01)
+    monkeypatch.setattr(journal, "SAVE_LOG_AFTER_S", 60.0)
+    before.coordinator.report(key_of(given), None, [second])
+    after = Bench(before.store)
+    await after.recover()
+    assert after.coordinator.report(key_of(given), None, [third]).repeat
+    for repeats in (True, False):
+        assert not after.coordinator.report(key_of(given), None, [first, second, third], repeats=repeats).repeat
+    await after.finish(call_id, given)
+    messages = [line.message for line in after.records.log(run.id)]
+    assert messages[1:] == ["first", "second", "third", "the server was started again"]
+    assert "no gpu" in messages[0]  # said when it was accepted
 
 
 @in_loop
@@ -106,7 +136,7 @@ async def test_an_attempt_that_the_crash_hid_is_adopted_by_its_report(monkeypatc
     after = Bench(before.store)
     await after.recover()
     assert after.replicas.open == 0
-    assert after.coordinator.report(key_of(given), 0.5, []) is True
+    assert after.coordinator.report(key_of(given), 0.5, []).go_on
     assert (await after.coordinator.get(run.id)).status is RunStatus.RUNNING
     assert (await after.finish(call_id, given)).counts
     assert [attempt.replica for attempt in after.records.find(run.id).attempt_history] == ["r1"]
@@ -125,7 +155,7 @@ async def test_a_hidden_attempt_that_is_late_does_not_count_and_is_told_so() -> 
     other_call, again, _ = await after.answer("r2")
     assert again is not None
     assert again.attempts == hidden.attempts
-    assert after.coordinator.report(key_of(hidden), 0.5, []) is False
+    assert after.coordinator.report(key_of(hidden), 0.5, []).go_on is False
     other = Outcome(RunStatus.COMPLETED, ("01890000-0000-7000-8000-000000000001",))
     assert not (await after.finish(call_id, hidden, other)).counts
     assert (await after.finish(other_call, again)).counts
@@ -182,7 +212,7 @@ async def test_a_cancellation_outlives_the_coordinator() -> None:
     await before.coordinator.cancel(run.id)
     after = Bench(before.store)
     await after.recover()
-    assert after.coordinator.report(key_of(given), 0.5, []) is False
+    assert after.coordinator.report(key_of(given), 0.5, []).go_on is False
     await after.finish(call_id, given, Outcome(RunStatus.CANCELLED))
     assert (await after.coordinator.get(run.id)).status is RunStatus.CANCELLED
 
@@ -195,7 +225,7 @@ async def test_a_server_that_is_shut_down_leaves_its_runs_to_the_next_at_once() 
     _, given, _ = await before.answer()
     assert given is not None
     await before.coordinator.release()
-    assert before.coordinator.report(key_of(given), 0.5, []) is False
+    assert before.coordinator.report(key_of(given), 0.5, []).go_on is False
     with pytest.raises(ServerUnavailableError):
         await before.submit()
     after = Bench(before.store, cluster="two")
@@ -252,7 +282,7 @@ async def test_the_runs_of_a_cluster_that_has_died_are_taken_over_by_one_other(m
     with pytest.raises(ServerUnavailableError):
         await one.submit()
     await one.coordinator._recovery._look()
-    assert one.coordinator.report(key_of(given), 0.5, []) is False
+    assert one.coordinator.report(key_of(given), 0.5, []).go_on is False
     with pytest.raises(RunNotFoundError):
         await one.coordinator.get(run.id)
     other_outcome = Outcome(RunStatus.COMPLETED, ("01890000-0000-7000-8000-000000000001",))

@@ -34,7 +34,7 @@ async def test_a_run_past_its_deadline_is_told_to_stop_and_fails_with_timeout() 
     bench = Bench()
     await bench.submit(timeout_s=0.01)
     call_id, run, _ = await given(bench)
-    while bench.coordinator.report(key_of(run), None, []):  # noqa: ASYNC110  # as a replica does
+    while bench.coordinator.report(key_of(run), None, []).go_on:  # noqa: ASYNC110  # as a replica does
         await asyncio.sleep(0.01)
     await bench.finish(call_id, run, Outcome(RunStatus.CANCELLED))
     failed = await bench.coordinator.get(run.id)
@@ -64,7 +64,7 @@ async def test_the_time_goes_on_over_a_restart_of_the_coordinator() -> None:
     after = Bench(before.store)
     await after.recover()
     await asyncio.sleep(0.01)
-    assert after.coordinator.report(key_of(run), None, []) is False
+    assert after.coordinator.report(key_of(run), None, []).go_on is False
 
 
 @in_loop
