@@ -101,6 +101,7 @@ class Grants:
         if entry is None or entry.ending is not None:
             return Answer(go_on=False)
         if entry.is_behind and not repeats:
+            entry.hear(progress, [])
             return Answer(go_on=entry.stop is None, repeat=True)
         if entry.hear(progress, lines):
             self._journal.save_log_soon(entry)

@@ -58,6 +58,7 @@ async def test_an_attempt_whose_replica_lives_goes_on() -> None:
     assert given is not None
     assert (await after.coordinator.get(run.id)).status is RunStatus.RUNNING
     assert after.coordinator.report(key_of(given), 0.5, []).go_on
+    assert (await after.coordinator.get(run.id)).progress == 0.5
     receipt = await after.finish(call_id, given)
     assert (receipt.counts, receipt.following) == (True, None)
     assert after.records.find(run.id).status is RunStatus.COMPLETED
