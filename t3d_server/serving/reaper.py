@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import sys
@@ -24,14 +25,24 @@ def main(instance: str) -> None:
     sys.stdin.buffer.read()
     deadline = time.monotonic() + LASTS_S
     while time.monotonic() < deadline:
-        for pid in _processes(instance):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for pid in processes(instance):
+            kill(pid)
         time.sleep(POLL_S)
     shutil.rmtree(instance, ignore_errors=True)
 
 
-def _processes(instance: str) -> list[int]:
+def kill(pid: int) -> None:
+    """Kill a process, and wait for its end: its threads may write files for a while after its memory is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        process = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            select.select([process], [], [], LASTS_S)
+        finally:
+            os.close(process)
+
+
+def processes(instance: str) -> list[int]:
     """Processes whose command line or environment names the folder; every process of this Ray cluster's does."""
     found = set()
     for path in [*Path("/proc").glob("[0-9]*/cmdline"), *Path("/proc").glob("[0-9]*/environ")]:

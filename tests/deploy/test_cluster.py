@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import tempfile
@@ -87,10 +86,10 @@ class Cluster:
 
     def kill_worker(self) -> None:
         """Kill what makes it a node: Ray notices, and ends the rest."""
-        for pid in reaper._processes(str(self._folder)):
+        for pid in reaper.processes(str(self._folder)):
             command = Path(f"/proc/{pid}/cmdline").read_text()
             if "/raylet/raylet\0" in command and WORKER in command:
-                os.kill(pid, signal.SIGKILL)
+                reaper.kill(pid)
 
     def deploy(self) -> None:
         """`serve deploy` of the config, but for the port; returns once the server is ready."""
@@ -149,9 +148,9 @@ class Cluster:
             return False
 
     def _kill(self) -> None:
-        while pids := reaper._processes(str(self._folder)):
+        while pids := reaper.processes(str(self._folder)):
             for pid in pids:
-                os.kill(pid, signal.SIGKILL)
+                reaper.kill(pid)
 
 
 def _program(name: str) -> str:
