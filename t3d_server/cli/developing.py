@@ -126,17 +126,18 @@ class _Folder:
 
 
 def _free_version(client: Client, built: BuiltPackage, manifest_path: Path) -> str | None:
-    """Raise the version in a manifest until it is one that is not published yet.
+    """Raise the version in a manifest until it is one that was never published.
 
     Returns:
         The version; None if that of the package is published with this very content.
     """
     name, version = built.manifest.name, built.manifest.version
     try:
-        taken = client.algorithm(name).versions
+        info = client.algorithm(name)
     except AlgorithmNotFoundError:
         return version
-    if version in taken and client.version(name, version).source_sha256 == built.source_sha256:
+    taken = {*info.versions, *info.removed_versions}
+    if version in info.versions and client.version(name, version).source_sha256 == built.source_sha256:
         return None
     while version in taken:
         with raised_version(manifest_path, "patch"):

@@ -178,12 +178,14 @@ class AlgorithmInfo(Model):
         name: its name.
         current: the version that a request without one gets.
         versions: all published versions, newest version first.
+        removed_versions: those that were removed, likewise; nothing but what they were can take their numbers.
         version: the current version in full.
     """
 
     name: str
     current: str
     versions: list[str]
+    removed_versions: list[str] = []
     version: AlgorithmVersion
 
 

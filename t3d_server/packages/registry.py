@@ -1,4 +1,4 @@
-"""Published algorithm versions: one record each, and which one is current."""
+"""Published algorithm versions: one record each, which one is current, and tombstones of those that were removed."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ from t3d_server.errors import (
 )
 from t3d_server.models import AlgorithmInfo, AlgorithmVersion, utc_now
 from t3d_server.packages.manifest import NAME, VERSION
+from t3d_server.packages.version_numbers import Numbers, list_numbers, pointer_key, record_key, tombstone_key
 from t3d_server.packages.wording import did_you_mean
 from t3d_server.storage.base import ObjectStore, read
 
 logger = logging.getLogger(__name__)
 
-_PREFIX = "algorithms/"
 _READERS = 8
 T = TypeVar("T")
 
 
 class Registry:
     """Versions in an object store. Changes are made by one writer at a time; reads may go on meanwhile.
+
+    Runs name the version that they ran. So a number stands for one content for ever: where a version is removed, a
+    tombstone keeps the hash of its source.
 
     Args:
         store: where the records, modules and assets are.
@@ -44,7 +47,7 @@ class Registry:
     def publish(self, version: AlgorithmVersion) -> AlgorithmVersion:
         """Write the record of a version, and make it current.
 
-        Publishing equal content again changes nothing but the current version.
+        Publishing equal content again changes nothing but the current version; one that was removed is back then.
 
         Args:
             version: the record; its module and assets are stored already.
@@ -53,7 +56,7 @@ class Registry:
             The record as it is stored.
 
         Raises:
-            VersionConflictError: the version is there with other content, or the name differs from another
+            VersionConflictError: the version is there, or was, with other content, or the name differs from another
                 one by case alone.
         """
         name = version.manifest.name
@@ -61,14 +64,14 @@ class Registry:
         if stored is None:
             stored = version.model_copy(update={"published_at": utc_now()})
             try:
-                self._store.put(_key(name, stored.manifest.version), _dump(stored), if_absent=True)
+                self._store.put(record_key(name, stored.manifest.version), _dump(stored), if_absent=True)
             except ObjectExistsError:
                 return self.publish(version)
         self._point(name, stored.manifest.version)
         return stored
 
     def existing(self, version: AlgorithmVersion) -> AlgorithmVersion | None:
-        """The stored record of the same content, None if the version is free.
+        """The stored record of the same content, None if there is none and it may be written.
 
         Raises:
             VersionConflictError: as `publish`.
@@ -83,12 +86,11 @@ class Registry:
         try:
             stored = self._read(name, number)
         except ObjectNotFoundError:
+            if self._tombstone(name, number) not in (None, version.source_sha256):
+                raise self._conflict(name, number, "was published before, and removed") from None
             return None
         if stored.source_sha256 != version.source_sha256:
-            raise VersionConflictError(
-                f"{name} {number} is published already, with other content. A published version never changes: "
-                "raise the version with `t3d deploy --bump patch`."
-            )
+            raise self._conflict(name, number, "is published already")
         return stored
 
     def find(self, name: str, version: str | None = None) -> AlgorithmVersion:
@@ -103,9 +105,10 @@ class Registry:
         except ObjectNotFoundError:
             numbers = self._numbers_of(name)
             if version is None:
-                return self._read(name, numbers[0])
-            hint = did_you_mean(version, numbers)
-            raise VersionNotFoundError(f"{name} has no version {version}; it has {', '.join(numbers)}{hint}") from None
+                return self._read(name, numbers.published[0])
+            what = f"{name} {version} was removed" if version in numbers.removed else f"{name} has no version {version}"
+            hint = did_you_mean(version, numbers.published)
+            raise VersionNotFoundError(f"{what}; it has {', '.join(numbers.published)}{hint}") from None
 
     def info(self, name: str) -> AlgorithmInfo:
         """An algorithm with all its versions.
@@ -117,14 +120,14 @@ class Registry:
 
     def list(self) -> builtins.list[AlgorithmInfo]:
         """All algorithms, by name; those whose current record cannot be read are left out, and logged."""
-        numbers = self.numbers()
+        numbers = _published(list_numbers(self._store))
         with ThreadPoolExecutor(_READERS) as pool:
             infos = pool.map(lambda item: _readable(lambda: self._info(*item)), numbers.items())
             return [info for info in infos if info is not None]
 
     def numbers(self) -> dict[str, builtins.list[str]]:
         """Names of all algorithms, each with its versions, newest first."""
-        return self._group(_PREFIX)
+        return {name: numbers.published for name, numbers in _published(list_numbers(self._store)).items()}
 
     def versions(self) -> builtins.list[AlgorithmVersion]:
         """The records of all versions of all algorithms; those that cannot be read are left out, and logged."""
@@ -152,14 +155,21 @@ class Registry:
             VersionNotFoundError: it has no such version.
         """
         record = self.find(name, version)
-        rest = [number for number in self._numbers_of(name) if number != version]
+        tombstone = {"source_sha256": record.source_sha256}
+        self._store.put(tombstone_key(name, version), json.dumps(tombstone).encode())
+        self.withdraw(record)
+
+    def withdraw(self, version: AlgorithmVersion) -> None:
+        """Remove a version that no run can name, as `remove`, but for the tombstone."""
+        name, number = version.manifest.name, version.manifest.version
+        rest = [other for other in self._numbers_of(name).published if other != number]
         # The record goes last: as long as it is there, a removal that was interrupted can be repeated.
         if not rest:
-            self._store.delete(_pointer_key(name))
-        elif self._current(name, [version, *rest]) == version:
+            self._store.delete(pointer_key(name))
+        elif self._current(name, [number, *rest]) == number:
             self._point(name, rest[0])
-        self._store.delete(_key(name, version))
-        self.discard(record)
+        self._store.delete(record_key(name, number))
+        self.discard(version)
 
     def discard(self, version: AlgorithmVersion) -> None:
         """Delete the module and the assets of a version that is not published, as far as no record uses them.
@@ -182,9 +192,15 @@ class Registry:
             records = pool.map(lambda pair: reading(lambda: self._read(*pair)), pairs)
             return [record for record in records if record is not None]
 
-    def _info(self, name: str, numbers: builtins.list[str]) -> AlgorithmInfo:
-        current = self._current(name, numbers)
-        return AlgorithmInfo(name=name, current=current, versions=numbers, version=self._read(name, current))
+    def _info(self, name: str, numbers: Numbers) -> AlgorithmInfo:
+        current = self._current(name, numbers.published)
+        return AlgorithmInfo(
+            name=name,
+            current=current,
+            versions=numbers.published,
+            removed_versions=numbers.removed,
+            version=self._read(name, current),
+        )
 
     def _current(self, name: str, numbers: builtins.list[str]) -> str:
         """The current version; the newest where a crash left the pointer missing or dangling."""
@@ -196,51 +212,53 @@ class Registry:
             return numbers[0]
         return current if current in numbers else numbers[0]
 
-    def _numbers_of(self, name: str) -> builtins.list[str]:
-        numbers = self._group(f"{_PREFIX}{name}/").get(name) if NAME.fullmatch(name) else None
-        if not numbers:
+    def _numbers_of(self, name: str) -> Numbers:
+        numbers = _published(list_numbers(self._store, name)).get(name) if NAME.fullmatch(name) else None
+        if numbers is None:
             names = self.numbers()
             known = f"published are: {', '.join(names)}" if names else "none is published"
             raise AlgorithmNotFoundError(f"No algorithm is named {name!r}; {known}{did_you_mean(name, names)}")
         return numbers
 
-    def _group(self, prefix: str) -> dict[str, builtins.list[str]]:
-        groups: dict[str, builtins.list[str]] = {}
-        for stat in self._store.list(prefix):
-            name, _, file = stat.key.removeprefix(_PREFIX).partition("/")
-            number = file.removesuffix(".json")
-            if VERSION.fullmatch(number):
-                groups.setdefault(name, []).append(number)
-        return {name: sorted(numbers, key=_order, reverse=True) for name, numbers in sorted(groups.items())}
+    def _conflict(self, name: str, number: str, what: str) -> VersionConflictError:
+        free = list_numbers(self._store, name)[name].free_after(number)
+        return VersionConflictError(
+            f"{name} {number} {what}, with other content. A version never changes, since runs on record name it: "
+            f"raise it to {free}, in pyproject.toml or with `t3d deploy --bump patch`."
+        )
 
     def _read(self, name: str, version: str) -> AlgorithmVersion:
         # Both may come from a URL, and become part of a key.
         if not (NAME.fullmatch(name) and VERSION.fullmatch(version)):
             raise ObjectNotFoundError(f"{name!r} {version!r} is no version of an algorithm.")
-        content = read(self._store, _key(name, version))
+        content = read(self._store, record_key(name, version))
         try:
             return AlgorithmVersion.model_validate_json(content)
         except ValidationError as error:
             raise InvalidPackageError(
-                f"{_key(name, version)} in the store is no record that this server reads: delete that object, "
+                f"{record_key(name, version)} in the store is no record that this server reads: delete that object, "
                 f"and publish {name} {version} again. {error}"
             ) from error
+
+    def _tombstone(self, name: str, version: str) -> str | None:
+        """Hash of the source of a version that was removed, None if there was none."""
+        try:
+            return str(json.loads(read(self._store, tombstone_key(name, version)))["source_sha256"])
+        except ObjectNotFoundError:
+            return None
 
     def _pointer(self, name: str) -> str:
         if not NAME.fullmatch(name):
             raise ObjectNotFoundError(f"{name!r} is no name of an algorithm.")
-        return str(json.loads(read(self._store, _pointer_key(name)))["version"])
+        return str(json.loads(read(self._store, pointer_key(name)))["version"])
 
     def _point(self, name: str, version: str) -> None:
-        self._store.put(_pointer_key(name), json.dumps({"version": version}).encode())
+        self._store.put(pointer_key(name), json.dumps({"version": version}).encode())
 
 
-def _key(name: str, version: str) -> str:
-    return f"{_PREFIX}{name}/{version}.json"
-
-
-def _pointer_key(name: str) -> str:
-    return f"{_PREFIX}{name}/current.json"
+def _published(numbers: dict[str, Numbers]) -> dict[str, Numbers]:
+    """The algorithms that have published versions."""
+    return {name: each for name, each in numbers.items() if each.published}
 
 
 def _unless_removed(get: Callable[[], T]) -> T | None:
@@ -262,10 +280,6 @@ def _readable(get: Callable[[], T]) -> T | None:
 
 def _dump(version: AlgorithmVersion) -> bytes:
     return version.model_dump_json().encode()
-
-
-def _order(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))
 
 
 def _content_keys(versions: Iterable[AlgorithmVersion]) -> Iterator[str]:

@@ -40,5 +40,6 @@ class Catalog:
     def _read(self) -> Registry:
         memory = MemoryObjectStore()
         for stat in self._store.list("algorithms/"):
-            memory.put(stat.key, read(self._store, stat.key))
+            # Of tombstones, which may be many, it matters here that they are there.
+            memory.put(stat.key, read(self._store, stat.key) if stat.key.endswith(".json") else b"")
         return Registry(memory)

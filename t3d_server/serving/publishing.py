@@ -181,7 +181,7 @@ class Publisher:
     def _withdraw(self, version: AlgorithmVersion) -> None:
         """Remove a record that may have been written."""
         if self._registry.existing(version) is not None:
-            self._registry.remove(version.manifest.name, version.manifest.version)
+            self._registry.withdraw(version)
 
     async def _prove(self, version: AlgorithmVersion, publishing: _Publishing) -> AlgorithmVersion:
         """Have a replica load the version on each device it supports and the cluster has."""

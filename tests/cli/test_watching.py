@@ -16,7 +16,9 @@ import numpy as np
 from typer.testing import CliRunner
 
 from t3d_server.cli.app import app
+from t3d_server.cli.developing import _free_version
 from t3d_server.client import Client
+from t3d_server.packages.builder import build
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -158,6 +160,8 @@ def test_deploy_keeps_one_development_version(server: Server, client: Client, wr
         assert "growing 1.0.3 is deployed" in output
         assert "growing 1.0.1 is removed\ngrowing 1.0.2 is removed\n" in output
     assert client.algorithm("growing").versions == ["1.0.3", "1.0.0"]
+    manifest.write_text(manifest.read_text().replace("1.0.3", "1.0.0"))
+    assert _free_version(client, build(folder, tags={}), manifest) == "1.0.4"  # nothing takes a removed one
 
 
 def test_what_cannot_be_watched_is_refused(write_algorithm: WriteAlgorithm) -> None:

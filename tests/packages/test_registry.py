@@ -49,7 +49,7 @@ def test_publishing_the_same_content_again_changes_nothing_but_current(registry:
 
 def test_a_version_with_other_content_is_a_conflict_that_says_what_to_do(registry: Registry) -> None:
     registry.publish(record("foo", "1.0.0"))
-    with pytest.raises(VersionConflictError, match="t3d deploy --bump patch"):
+    with pytest.raises(VersionConflictError, match=r"1\.0\.1, .* `t3d deploy --bump patch`"):
         registry.publish(record("foo", "1.0.0", source="other"))
 
 
@@ -136,6 +136,40 @@ def test_content_goes_with_the_last_version_that_uses_it(registry: Registry, sto
     with pytest.raises(AlgorithmNotFoundError):
         registry.remove("foo", "1.0.0")
     registry.remove("bar", "1.0.0")
+    assert {stat.key for stat in store.list("")} == {f"algorithms/{name}/1.0.0.removed" for name in ("foo", "bar")}
+
+
+def test_the_number_of_a_removed_version_stays_that_of_its_content(registry: Registry) -> None:
+    """Runs on record name it; what it was can be published again."""
+    for version in ("1.0.0", "1.0.1", "1.0.3"):
+        registry.publish(record("foo", version))
+    for version in ("1.0.0", "1.0.1"):
+        registry.remove("foo", version)
+    other = record("foo", "1.0.0", source="other")
+    for attempt in (registry.existing, registry.publish):
+        with pytest.raises(VersionConflictError, match=r"was published before, and removed, .* raise it to 1\.0\.2,"):
+            attempt(other)
+    assert registry.existing(record("foo", "1.0.0")) is None
+    assert (registry.info("foo").versions, registry.info("foo").removed_versions) == (["1.0.3"], ["1.0.1", "1.0.0"])
+    with pytest.raises(VersionNotFoundError, match=r"foo 1\.0\.1 was removed; it has 1\.0\.3"):
+        registry.find("foo", "1.0.1")
+
+    registry.publish(record("foo", "1.0.0"))
+    assert registry.list()[0].versions == ["1.0.3", "1.0.0"]
+    assert registry.list()[0].removed_versions == ["1.0.1"]
+
+
+def test_the_number_stays_taken_where_no_version_is_left(registry: Registry) -> None:
+    registry.publish(record("foo", "1.0.0"))
+    registry.remove("foo", "1.0.0")
+    assert registry.numbers() == {}
+    with pytest.raises(VersionConflictError, match=r"raise it to 1\.0\.1,"):
+        registry.publish(record("foo", "1.0.0", source="other"))
+
+
+def test_a_version_that_is_withdrawn_leaves_its_number_free(registry: Registry, store: MemoryObjectStore) -> None:
+    """As one of which nobody was told."""
+    registry.withdraw(registry.publish(record("foo", "1.0.0")))
     assert list(store.list("")) == []
 
 

@@ -132,7 +132,7 @@ def test_what_has_expired_is_removed(resources: Resources, store: Store, tmp_pat
 
 @pytest.mark.parametrize("refused", ["algorithms/blur/1.0.0.json", "algorithms/blur/current.json", "modules/"])
 def test_a_removal_that_the_store_interrupts_can_be_repeated(resources: Resources, store: Store, refused: str) -> None:
-    """It ends with nothing of the version left, and only then it is not found."""
+    """It ends with nothing of the version left but its tombstone, and only then it is not found."""
 
     async def play() -> None:
         actor = await started(resources)
@@ -140,7 +140,7 @@ def test_a_removal_that_the_store_interrupts_can_be_repeated(resources: Resource
         with pytest.raises(StoreUnavailableError):
             await actor.remove("blur", "1.0.0", False)
         await actor.remove("blur", "1.0.0", False)
-        assert [stat.key for stat in store.list("") if "blur" in stat.key] == []
+        assert [stat.key for stat in store.list("") if "blur" in stat.key] == ["algorithms/blur/1.0.0.removed"]
         assert Applications.served == {"sharpen-1.0.0"}
         with pytest.raises(AlgorithmNotFoundError):
             await actor.remove("blur", "1.0.0", False)

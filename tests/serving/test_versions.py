@@ -132,7 +132,8 @@ def test_upgrade_rollback_and_removal(
         client.submit(NAME, IMAGE)
     with pytest.raises(AlgorithmNotFoundError):
         client.remove(NAME, "1.1.0")
-    assert not list(server_store.list(f"algorithms/{NAME}/"))
+    left = {stat.key for stat in server_store.list(f"algorithms/{NAME}/")}
+    assert left == {f"algorithms/{NAME}/{version}.removed" for version in ("1.0.0", "1.1.0")}
     assert probe_pid(client) == two_versions
 
 
@@ -180,8 +181,8 @@ def test_a_replica_that_hangs_does_not_hold_up_its_removal(
 
     assert not removal.is_alive()
     assert "freezing-1.0.0" not in server.applications()
-    assert publish(write_algorithm("freezing")).proven == ["cpu"]
-    client.remove("freezing", "1.0.0")
+    assert publish(write_algorithm("freezing", version="1.0.1")).proven == ["cpu"]
+    client.remove("freezing", "1.0.1")
 
 
 def at_work(handle: RunHandle) -> None:
