@@ -44,7 +44,7 @@ def spatial_shape(shape: Sequence[int], axes: str) -> tuple[int, ...]:
 
 def _fitting(axes: str, shape: tuple[int, ...]) -> str:
     if axes not in AXES:
-        raise InvalidDatasetError(f"axes {axes!r} are not supported; allowed are {', '.join(AXES)}")
+        raise InvalidDatasetError(f"axes {axes!r:.80} are not supported; allowed are {', '.join(AXES)}")
     if len(axes) != len(shape):
         raise InvalidDatasetError(f"axes {axes!r} do not fit shape {shape}: {len(axes)} axes, {len(shape)} dimensions")
     channels = shape[axes.index("C")] if "C" in axes else 3

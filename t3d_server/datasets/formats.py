@@ -31,6 +31,7 @@ READABLE = (HDF5, NPY, NPZ, TIFF, PNG, JPEG)
 WRITABLE = (NPY, TIFF, PNG)
 
 _NPY_HEADER_BYTES = 16384
+_ZIP_DIRECTORY_BYTES = 512 * MAX_KEYS
 
 _ALIASES = {"application/octet-stream": HDF5, "image/jpg": JPEG}
 _EXTENSIONS = {
@@ -124,6 +125,8 @@ def convert(
         else:
             with tempfile.TemporaryDirectory(dir=destination.parent) as scratch:
                 values = _values(source, kind, key, Path(scratch), max_bytes)
+                for index, (name, value) in enumerate(values.items()):
+                    values[name] = _as_stored(value, Path(scratch) / f"native-{index}")
                 if axes is not None and "image" not in values:
                     raise InvalidDatasetError(f"axes {axes!r} say how `image` lies; there is {', '.join(values)}")
                 if spacing is not None:
@@ -176,6 +179,15 @@ def _translated(kind: str) -> Iterator[None]:
         raise InvalidDatasetError(f"not a readable {kind} file, or a damaged one: {error}") from error
 
 
+def _as_stored(value: Any, scratch: Path) -> Any:
+    """An array in native byte order and C order; one that has another is copied to a file, as memory may be scarce."""
+    if not isinstance(value, np.ndarray) or (value.dtype.isnative and value.flags.c_contiguous):
+        return value
+    copy: Array = np.lib.format.open_memmap(scratch, "w+", value.dtype.newbyteorder("="), value.shape)
+    copy[...] = value
+    return copy
+
+
 def _map_npy(path: Path, max_bytes: int) -> Array:
     """The array of an npy file, mapped."""
     with path.open("rb") as file:
@@ -198,10 +210,22 @@ def _map_npy(path: Path, max_bytes: int) -> Array:
     return np.memmap(path, dtype, "r", offset, shape, order)
 
 
+class _ZipFile(io.FileIO):
+    """A zip file whose directory is refused where it would fill the memory: zipfile reads it at once."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """As of any file, in pieces of bounded size."""
+        if size is not None and size > _ZIP_DIRECTORY_BYTES:
+            raise InvalidDatasetError(
+                f"the directory of the npz has {size} bytes; a dataset has at most {MAX_KEYS} keys"
+            )
+        return super().read(size) or b""
+
+
 def _read_npz(source: Path, scratch: Path, max_bytes: int) -> dict[str, Any]:
     """Arrays of an npz file, each unpacked to a file and mapped."""
     values: dict[str, Any] = {}
-    with zipfile.ZipFile(source) as archive:
+    with _ZipFile(source) as raw, zipfile.ZipFile(raw) as archive:
         members = archive.infolist()
         if len(members) > MAX_KEYS:
             raise InvalidDatasetError(f"{len(members)} arrays; a dataset has at most {MAX_KEYS}")
@@ -212,6 +236,9 @@ def _read_npz(source: Path, scratch: Path, max_bytes: int) -> dict[str, Any]:
             key = member.filename.removesuffix(".npy")
             if key == member.filename or key in values:
                 raise InvalidDatasetError(f"{member.filename}: an npz holds npy files, each of another name")
+            # zipfile unpacks a whole block of the others at once, however much that is.
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise InvalidDatasetError(f"{member.filename}: only deflate is read; write it by np.savez_compressed")
             path = scratch / f"{index}.npy"
             # Never more than the stated size: zipfile stops there, whatever the stream holds.
             with archive.open(member) as packed, path.open("wb") as file:

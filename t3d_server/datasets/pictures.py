@@ -22,6 +22,8 @@ _SAMPLES = {
     "I;16B": ("uint16", 1),
     "I": ("uint16", 1),  # what some releases of Pillow make of 16-bit grey
 }
+# Pillow holds a picture in memory, up to three times.
+_MAX_BYTES = 1024**3
 _PNG_DEPTH_AT = 24
 _PNG_COLOUR = (2, 4, 6)
 
@@ -42,7 +44,7 @@ def read(source: Path, *, png: bool, max_bytes: int) -> tuple[Array, str]:
 
     Raises:
         InvalidDatasetError: 16 bits in colour, which would lose half of them, or an animation.
-        PayloadTooLargeError: it unpacks to more than `max_bytes`; told before it is unpacked.
+        PayloadTooLargeError: it unpacks to more than `max_bytes`, or 1 GiB; told before it is unpacked.
     """
     # Not Image.open: its limit of pixels is one global number, too low for a slide scanner and not ours to change.
     plugin = PngImagePlugin.PngImageFile if png else JpegImagePlugin.JpegImageFile
@@ -54,9 +56,11 @@ def read(source: Path, *, png: bool, max_bytes: int) -> tuple[Array, str]:
             raise InvalidDatasetError(f"pixels of kind {mode} are not read; send grey, RGB or RGBA, or a TIFF")
         dtype, channels = _SAMPLES[mode]
         size = image.width * image.height * channels * np.dtype(dtype).itemsize
-        if size > max_bytes:
+        limit = min(max_bytes, _MAX_BYTES)
+        if size > limit:
             raise PayloadTooLargeError(
-                f"{image.width} x {image.height} pixels unpack to {size} bytes, the limit is {max_bytes}"
+                f"{image.width} x {image.height} pixels unpack to {size} bytes, the limit of pictures is {limit}; "
+                "TIFF, npy and HDF5 files may be larger"
             )
         if png:
             _check_png(source, image)
@@ -82,8 +86,12 @@ def write_png(array: Array, file: BinaryIO, *, axes: str) -> None:
         axes: "YX", "YXC" or "CYX".
 
     Raises:
-        UnsupportedMediaTypeError: any other array; it says which format takes it.
+        UnsupportedMediaTypeError: any other array, or one of more than 1 GiB; it says which format takes it.
     """
+    if array.nbytes > _MAX_BYTES:
+        raise UnsupportedMediaTypeError(
+            f"an array of {array.nbytes} bytes is too large for a PNG; take image/tiff or application/x-npy"
+        )
     if axes == "CYX":
         array, axes = np.moveaxis(array, 0, -1), "YXC"
     allowed = {"YX": ("uint8", "uint16"), "YXC": ("uint8",)}.get(axes, ())

@@ -7,6 +7,7 @@ import os
 import re
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,7 +26,11 @@ _OME_AXES = {"YXC": "YXS", "ZYXC": "ZYXS"}
 _OME_UNITS = {"um": "µm"}
 _MICRON = {"um", "µm", "μm", "micron", "microns", "micrometer", "micrometre", "\\u00b5m"}
 _CENTIMETRE = 3
-_DEFLATE = (8, 32946)
+_MAX_PAGES = 65_536
+_MAX_SEGMENT_BYTES = 1024**3
+_PLAIN = 1
+_DEFLATE = (8, 32946, 50013)
+_UNBOUNDED = (34925, 34926, 50000)  # LZMA and Zstandard, which tifffile unpacks whatever comes out
 _CLASSIC_BYTES = 2**32 - 2**25
 
 
@@ -44,10 +49,12 @@ def read(source: Path, scratch: Path, *, max_bytes: int) -> tuple[Array, str, tu
 
     Raises:
         InvalidDatasetError: several images that are no slices of one stack, or axes that no dataset has.
-        PayloadTooLargeError: it unpacks to more than `max_bytes`; told before it is unpacked.
+        PayloadTooLargeError: it unpacks to more than `max_bytes`, or a packed segment of it to more than 1 GiB, or it
+            has too many pages; told before it is unpacked.
     """
     # OME metadata may name other files, which tifffile would open, wherever they are.
     with tifffile.TiffFile(source, _multifile=False) as file:
+        _check_count(file)
         images = file.series
         _check_slices(images)
         image = images[0]
@@ -76,6 +83,13 @@ def states_axes(source: Path) -> bool:
     """
     with tifffile.TiffFile(source, _multifile=False) as file:
         return file.is_ome or file.is_imagej or not file.series[0].axes.startswith("S")
+
+
+def _check_count(file: Any) -> None:
+    """Refuse a file whose many pages would take minutes to be looked at."""
+    with suppress(IndexError):
+        file.pages[_MAX_PAGES]
+        raise PayloadTooLargeError(f"the TIFF has more than {_MAX_PAGES} pages; write the stack as npy or HDF5")
 
 
 def _check_slices(images: Sequence[Any]) -> None:
@@ -122,8 +136,14 @@ def _check_segments(file: Any, image: Any, max_bytes: int) -> None:
             continue
         layout = page.keyframe
         limit = math.prod(layout.chunks) * layout.dtype.itemsize
-        if limit > max_bytes:
-            raise PayloadTooLargeError(f"a segment of the TIFF unpacks to {limit} bytes, the limit is {max_bytes}")
+        if limit > max_bytes or (layout.compression != _PLAIN and limit > _MAX_SEGMENT_BYTES):
+            raise PayloadTooLargeError(
+                f"a segment of the TIFF unpacks to {limit} bytes, the limit is {min(max_bytes, _MAX_SEGMENT_BYTES)}; "
+                "write smaller tiles or strips"
+            )
+        if layout.compression in _UNBOUNDED:
+            name = layout.compression.name
+            raise InvalidDatasetError(f"a TIFF that is packed by {name} is not read; write it by deflate, or unpacked")
         for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True):
             if offset + size > raw.size:
                 raise InvalidDatasetError(f"the TIFF is cut off: page {page.index} reaches past {raw.size} bytes")

@@ -16,6 +16,8 @@ Plain = Array | str | list[str]
 _PLAIN_KINDS = "biuf"
 _ALLOWED = "arrays, numbers, text, and lists of text, of numbers or of arrays of equal shape and dtype can be stored"
 
+_TOO_LONG = f"more than {MAX_TEXT_BYTES} bytes of text; store long text as a uint8 array"
+
 
 class _UnstorableError(Exception):
     """Why a value cannot be stored; becomes the `Problem` of its key."""
@@ -52,7 +54,7 @@ def normalise(values: Mapping[str, Any]) -> dict[str, Plain]:
     if len(values) > MAX_KEYS:
         problems.append(Problem("", f"{len(values)} keys; a dataset has at most {MAX_KEYS}"))
     if sum(text_bytes(value) for value in plain.values()) > MAX_TEXT_BYTES:
-        problems.append(Problem("", f"more than {MAX_TEXT_BYTES} bytes of text; store long text as a uint8 array"))
+        problems.append(Problem("", _TOO_LONG))
     if problems:
         raise InvalidDatasetError("the dataset cannot be stored", problems=problems)
     for key in ("image", "mask"):
@@ -73,13 +75,20 @@ def _plain(value: object, where: str) -> Plain:
     if isinstance(value, str):
         return _text(value, where)
     if isinstance(value, np.ndarray) and value.dtype.kind == "U":
-        value = value.tolist()
-        return _plain(value, where)
+        # As Python's text it may be many times as large.
+        _check_count(value.size)
+        if np.char.str_len(value).sum() > MAX_TEXT_BYTES:
+            raise _UnstorableError(_TOO_LONG)
+        return _plain(value.tolist(), where)
     if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
-        if len(value) > MAX_TEXT_ITEMS:
-            raise _UnstorableError(f"{len(value)} texts; a list has at most {MAX_TEXT_ITEMS}")
+        _check_count(len(value))
         return [_text(item, f"{where}[{index}]") for index, item in enumerate(value)]
     return _array(value, where)
+
+
+def _check_count(texts: int) -> None:
+    if texts > MAX_TEXT_ITEMS:
+        raise _UnstorableError(f"{texts} texts; a list has at most {MAX_TEXT_ITEMS}")
 
 
 def _text(value: str, where: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -182,9 +183,9 @@ def saved(array: Any, save: Callable[..., Any] = np.save, **options: Any) -> byt
     return file.getvalue()
 
 
-def zipped(**members: bytes) -> bytes:
+def zipped(compression: int = zipfile.ZIP_DEFLATED, **members: bytes) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(file, "w", compression) as archive:
         for name, content in members.items():
             archive.writestr(name.replace("_", "."), content)
     return file.getvalue()
@@ -228,6 +229,15 @@ def lying_tiff() -> bytes:
     return file.getvalue()
 
 
+def packed_by(compression: int) -> bytes:
+    """A TIFF that says so."""
+    file = io.BytesIO(tiff(np.zeros((9, 9), "u1")))
+    with tifffile.TiffFile(file) as page:
+        at = page.pages.first.tags["Compression"].valueoffset
+    content = file.getvalue()
+    return content[:at] + compression.to_bytes(2, "little") + content[at + 2 :]
+
+
 STACK = tiff(np.zeros((5, 30, 40), np.uint8), photometric="minisblack", metadata=None, compression="zlib")
 EDGE_FILES: Sequence[tuple[str, str, bytes, type[Exception], str]] = [
     (
@@ -255,6 +265,20 @@ EDGE_FILES: Sequence[tuple[str, str, bytes, type[Exception], str]] = [
     ),
     ("npz pickle", formats.NPZ, saved(None, lambda f, _: np.savez(f, a=np.array([{}]))), InvalidDatasetError, "never"),
     ("npz other", formats.NPZ, zipped(a_txt=b"hi"), InvalidDatasetError, "a.txt: an npz holds npy files"),
+    (
+        "npz that zipfile unpacks without bound",
+        formats.NPZ,
+        zipped(zipfile.ZIP_LZMA, a_npy=npy((3,))),
+        InvalidDatasetError,
+        "a.npy: only deflate",
+    ),
+    (
+        "npz directory",
+        formats.NPZ,
+        zipped(zipfile.ZIP_STORED, **{f"{index:0250}_npy": b"" for index in range(7000)}),
+        InvalidDatasetError,
+        "directory of the npz has 2\\d{6} bytes",
+    ),
     ("npz empty", formats.NPZ, zipped(), InvalidDatasetError, "holds no array"),
     ("png bomb", formats.PNG, png(50_000, 50_000), PayloadTooLargeError, "50000 x 50000 pixels unpack to 2500000000"),
     ("png cut", formats.PNG, png(50, 50), InvalidDatasetError, "not a readable image/png"),
@@ -294,6 +318,15 @@ EDGE_FILES: Sequence[tuple[str, str, bytes, type[Exception], str]] = [
         "unpacks to 16000000 bytes",
     ),
     ("tiff bomb", formats.TIFF, lying_tiff(), InvalidDatasetError, "unpacks to more than it states"),
+    ("tiff by LZMA", formats.TIFF, packed_by(34925), InvalidDatasetError, "packed by LZMA"),
+    ("npy texts", formats.NPY, saved(np.full(70_000, "é")), InvalidDatasetError, "70000 texts; a list has at most"),
+    (
+        "npy text",
+        formats.NPY,
+        saved(np.array(["x" * 2_000_000])),
+        InvalidDatasetError,
+        "image: more than 1048576 bytes",
+    ),
     ("tiff uint32", formats.TIFF, tiff(np.zeros((9, 9), "u4")), InvalidDatasetError, "image: dtype uint32"),
 ] + [
     (f"{what} {kind}", kind, content, InvalidDatasetError, message)
@@ -313,6 +346,48 @@ def test_files_of_other_formats_that_are_no_dataset_are_refused(
     with pytest.raises(error, match=message):
         formats.convert(tmp_path / "source", content_type, tmp_path / "out" / "dataset.h5", max_bytes=MAX_BYTES)
     assert not any((tmp_path / "out").iterdir())
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    """Whatever the limit of datasets: Pillow holds all of it."""
+    (tmp_path / "a.png").write_bytes(png(40_000, 40_000))
+    with pytest.raises(PayloadTooLargeError, match="limit of pictures is 1073741824; TIFF"):
+        formats.convert(tmp_path / "a.png", formats.PNG, tmp_path / "a.h5", max_bytes=2**40)
+
+
+def test_a_tiff_of_too_many_pages_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("t3d_server.datasets.tiff._MAX_PAGES", 4)
+    (tmp_path / "a.tif").write_bytes(STACK)
+    with pytest.raises(PayloadTooLargeError, match="more than 4 pages"):
+        formats.convert(tmp_path / "a.tif", formats.TIFF, tmp_path / "a.h5", max_bytes=MAX_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content"),
+    [
+        (formats.NPY, saved(np.ones((20, 500, 500), ">u2"))),
+        (formats.NPY, saved(np.asfortranarray(np.ones((20, 500, 500), "u2")))),
+        (formats.TIFF, tiff(np.ones((20, 500, 500), "u2"), byteorder=">", photometric="minisblack")),
+    ],
+    ids=["byte order", "Fortran order", "TIFF as ImageJ writes it"],
+)
+def test_arrays_of_another_order_are_not_turned_in_memory(tmp_path: Path, content_type: str, content: bytes) -> None:
+    (tmp_path / "source").write_bytes(content)
+    tracemalloc.start()
+    formats.convert(tmp_path / "source", content_type, tmp_path / "a.h5", max_bytes=10**8)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < len(content) // 4
+    assert (hdf5.read(tmp_path / "a.h5")["image"] == 1).all()
+
+
+def test_an_error_does_not_repeat_a_long_text(tmp_path: Path) -> None:
+    hdf5.write(tmp_path / "a.h5", {"image": np.zeros((3, 3), "u1")})
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["image"].attrs["axes"] = "Y" * 1_000_000
+    with pytest.raises(InvalidDatasetError) as caught:
+        inspection.inspect(tmp_path / "a.h5", max_bytes=MAX_BYTES)
+    assert len(str(caught.value)) < 1000
 
 
 def test_an_ome_tiff_cannot_pull_in_other_files(tmp_path: Path) -> None:
