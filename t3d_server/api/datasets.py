@@ -6,13 +6,14 @@ import hashlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
 from t3d_server.api.negotiation import preferred
 from t3d_server.api.requests import FOR_USERS, Operations, spooled
 from t3d_server.api.streams import ByteStream, requested_span
 from t3d_server.datasets.formats import HDF5, NPY, READABLE, WRITABLE, readable
-from t3d_server.errors import InvalidRequestError, Problem
 from t3d_server.models import DatasetInfo
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=FOR_USERS)
@@ -28,6 +29,16 @@ ArrayName = Annotated[str | None, Query(description="Only this array, in the for
 _FOR_EVER = "private, max-age=31536000, immutable"
 
 
+def _numbers(text: str) -> str:
+    """The text, if it holds numbers; else pydantic's error."""
+    try:
+        list(map(float, text.split(",")))
+    except ValueError:
+        told = "found {found}, allowed are numbers separated by commas, such as 2,.65,.65"
+        raise PydanticCustomError("no_numbers", told, {"found": f"{text!r:.80}"}) from None
+    return text
+
+
 @router.post("", status_code=201, openapi_extra=_UPLOAD)
 async def upload(
     request: Request,
@@ -36,13 +47,15 @@ async def upload(
     key: Annotated[str, Query(description="Key that an image or npy array is stored under.")] = "image",
     axes: Annotated[str | None, Query(description="Axes of `image`: YX, YXC, CYX, ZYX or ZYXC.")] = None,
     spacing: Annotated[
-        str | None, Query(description="Distance of samples for each spatial axis in axis order, such as 2,.65,.65")
+        str | None,
+        AfterValidator(_numbers),
+        Query(description="Distance of samples for each spatial axis in axis order, such as 2,.65,.65"),
     ] = None,
     spacing_unit: Annotated[str | None, Query(description="Unit of `spacing`; um by default.")] = None,
 ) -> DatasetInfo:
     """Store the file in the body as a new dataset; Content-Type tells its format, HDF5 by default."""
     content_type = readable(request.headers.get("content-type", HDF5))
-    distances = None if spacing is None else _numbers("spacing", spacing)
+    distances = None if spacing is None else [float(part) for part in spacing.split(",")]
     async with spooled(request, service, service.limits.max_dataset_bytes) as file:
         info = await service.add_upload(
             file, content_type, key=key, axes=axes, spacing=distances, spacing_unit=spacing_unit
@@ -121,11 +134,3 @@ def _knows(request: Request, etag: str) -> bool:
     """Whether the client has what this tag names (If-None-Match, which compares tags as if they were weak)."""
     tags = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
     return "*" in tags or etag.removeprefix("W/") in tags
-
-
-def _numbers(name: str, text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        problem = Problem(name, f"found {text!r:.80}, allowed are numbers separated by commas, such as 2,.65,.65")
-        raise InvalidRequestError("The request does not fit the API.", problems=[problem]) from None

@@ -6,8 +6,10 @@ import asyncio
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 
+from pydantic_core import PydanticCustomError
+
 from t3d_server.api.workers import Workers
-from t3d_server.errors import InvalidRequestError, NotFoundError, Problem
+from t3d_server.errors import NotFoundError
 from t3d_server.ids import is_id, milliseconds_of
 from t3d_server.models import Model, Run, RunStatus
 from t3d_server.packages.manifest import NAME
@@ -28,6 +30,15 @@ class RunPage(Model):
 
     runs: list[Run]
     next_cursor: str | None = None
+
+
+def known_cursor(cursor: str) -> str:
+    """The cursor, if a page may end with it; else pydantic's error."""
+    if not is_id(cursor):
+        raise PydanticCustomError(
+            "unknown_cursor", "found {found}, give next_cursor as it was", {"found": f"{cursor!r:.80}"}
+        )
+    return cursor
 
 
 async def list_runs(
@@ -53,12 +64,7 @@ async def list_runs(
         cursor: `next_cursor` of the page before.
         algorithm: only runs of this one.
         status: only runs that are there.
-
-    Raises:
-        InvalidRequestError: no page ends with this cursor.
     """
-    if cursor is not None and not is_id(cursor):
-        raise InvalidRequestError("The page is unknown.", problems=[Problem("cursor", "give next_cursor as it was")])
 
     def fits(run: Run | EndedRun) -> bool:
         return algorithm in (None, run.algorithm) and status in (None, run.status)

@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
+from fastapi.dependencies.utils import request_params_to_args
 from pydantic import BaseModel
 from pydantic_core import from_json
 
 from t3d_server.api.auth import may_administer, may_use
-from t3d_server.api.bodies import M, fitted
+from t3d_server.api.bodies import M, fitted, place
 from t3d_server.api.service import MAX_WAIT_S, Service
-from t3d_server.errors import InvalidRequestError, PayloadTooLargeError, Problem, UnsupportedMediaTypeError
+from t3d_server.errors import Faults, InvalidRequestError, PayloadTooLargeError, Problem, UnsupportedMediaTypeError
 from t3d_server.packages.wording import did_you_mean
 
 MAX_JSON_BYTES = 16 * 1024**2
 _BLOCK_BYTES = 1024**2
+_JSON = "application/json"
 
 
 async def _service(request: Request) -> Service:
@@ -27,24 +29,36 @@ async def _service(request: Request) -> Service:
     return service
 
 
-async def _known_query(request: Request) -> None:
-    """Refuses what a route does not take: clients would believe that it is of effect."""
-    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+def query_faults(request: Request) -> Faults:
+    """What is wrong with the query: values, and names that the route does not take, which would be of no effect."""
+    fields = request.scope["route"].dependant.query_params
+    known = [field.alias for field in fields]
+    taken = f"unknown; this route takes {', '.join(known) or 'none'}"
     problems = [
-        Problem(
-            f"{name:.80}", f"unknown; this route takes {', '.join(known) or 'none'}{did_you_mean(name[:80], known)}"
-        )
+        Problem(f"{name:.80}", f"{taken}{did_you_mean(name[:80], known)}")
         for name in request.query_params
         if name not in known
     ]
+    # FastAPI checks the values again, too late to be told with the rest.
+    _, wrong = request_params_to_args(fields, request.query_params)
+    problems += [Problem(place(each["loc"][1:]), each["msg"]) for each in wrong]
+    faults = Faults()
     if problems:
-        raise InvalidRequestError("The query does not fit the API.", problems=problems)
+        faults.add("query", InvalidRequestError("The query does not fit the API.", problems=problems))
+    return faults
+
+
+async def _fitting_query(request: Request) -> None:
+    """Refuses a query that does not fit; where a body is described as JSON, who reads it does, and tells of both."""
+    described_body = (request.scope["route"].openapi_extra or {}).get("requestBody", {}).get("content", {})
+    if _JSON not in described_body:
+        query_faults(request).raise_if_any()
 
 
 # Who has no token learns nothing of the query.
-FOR_USERS = [Depends(may_use), Depends(_known_query)]
+FOR_USERS = [Depends(may_use), Depends(_fitting_query)]
 """Dependencies of the routes of v1 that need a token."""
-FOR_ADMINS = [Depends(may_administer), Depends(_known_query)]
+FOR_ADMINS = [Depends(may_administer), Depends(_fitting_query)]
 """Dependencies of those that need an admin's."""
 
 Operations = Annotated[Service, Depends(_service)]
@@ -54,22 +68,29 @@ WaitS = Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="Longest time to
 """How long an answer may wait for the end of what it tells of, in seconds."""
 
 
-def json_body(model: type[M], *, of_any_type: bool = False) -> Callable[[Request], Awaitable[M]]:
+def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
     """Dependency that reads a JSON body; unlike FastAPI's own it stops at a limit, and authorization comes first.
 
     Args:
         model: what it holds.
-        of_any_type: whatever Content-Type says.
     """
 
     async def read(request: Request) -> M:
-        return fitted(model, await json_content(request, of_any_type=of_any_type))
+        faults = query_faults(request)
+        with faults.at("body"):
+            content = fitted(model, await json_content(request))
+        faults.raise_if_any()
+        return content
 
     return read
 
 
 async def json_content(request: Request, *, of_any_type: bool = False) -> Any:
     """What a JSON body holds, whatever that is.
+
+    Args:
+        request: the request.
+        of_any_type: whatever Content-Type says.
 
     Raises:
         UnsupportedMediaTypeError: Content-Type says that it is something else.
@@ -78,7 +99,7 @@ async def json_content(request: Request, *, of_any_type: bool = False) -> Any:
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     # A page in a browser can send other types to this server without asking first.
-    if content_type != "application/json" and not of_any_type:
+    if content_type != _JSON and not of_any_type:
         raise UnsupportedMediaTypeError(f"Content-Type is {content_type!r:.80}; send application/json.")
     body = bytearray()
     async for chunk in request.stream():
@@ -94,7 +115,7 @@ async def json_content(request: Request, *, of_any_type: bool = False) -> Any:
 
 def described(model: type[BaseModel]) -> dict[str, Any]:
     """The part of a route's OpenAPI description that tells of its `json_body`."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
+    return {"requestBody": {"required": True, "content": {_JSON: {"schema": model.model_json_schema()}}}}
 
 
 @asynccontextmanager

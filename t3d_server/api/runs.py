@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from t3d_server.api.bodies import Draft
 from t3d_server.api.events import END, MEDIA_TYPE, last_seen, told
-from t3d_server.api.listing import MAX_RUNS_PER_PAGE, RunPage
+from t3d_server.api.listing import MAX_RUNS_PER_PAGE, RunPage, known_cursor
 from t3d_server.api.negotiation import preferred
-from t3d_server.api.requests import FOR_USERS, Operations, WaitS, described, json_content
+from t3d_server.api.requests import FOR_USERS, Operations, WaitS, described, json_content, query_faults
 from t3d_server.api.streams import ByteStream
 from t3d_server.models import LogLine, Run, RunRequest, RunStatus
 
@@ -26,7 +26,13 @@ _TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"sche
 
 
 async def _draft(request: Request) -> Draft:
-    return Draft.of(await json_content(request))
+    faults = query_faults(request)
+    with faults.at("body"):
+        draft = Draft.of(await json_content(request))
+        if faults and draft.fault is not None:  # else it is told with what the service finds
+            raise draft.fault
+    faults.raise_if_any()
+    return draft
 
 
 @router.post("/algorithms/{name}/runs", status_code=201, openapi_extra=described(RunRequest))
@@ -51,7 +57,9 @@ async def submit(
 async def runs(
     service: Operations,
     limit: Annotated[int, Query(ge=1, le=MAX_RUNS_PER_PAGE, description="Most runs on the page.")] = 50,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[
+        str | None, AfterValidator(known_cursor), Query(description="`next_cursor` of the page before.")
+    ] = None,
     algorithm: Annotated[str | None, Query(description="Only runs of this algorithm.")] = None,
     status: Annotated[
         RunStatus | None, BeforeValidator(str.upper), Query(description="Only runs that are there; in any case.")

@@ -63,10 +63,22 @@ def test_an_unexpected_exception_is_a_problem_without_internals(
     assert "division" not in response.text
 
 
-def test_all_that_is_wrong_with_a_request_is_told_at_once(server: Server) -> None:
-    response = server.request("GET", "/v1/runs?limit=0&status=GONE&cursor=x")
-    assert response.status_code == 422
-    assert [item["key"] for item in response.json()["errors"]] == ["limit", "status"]
+@pytest.mark.parametrize(
+    ("method", "path", "keys"),
+    [
+        ("GET", "/v1/runs?limit=0&stauts=FAILED&status=GONE&cursor=x", ["stauts", "limit", "cursor", "status"]),
+        ("POST", "/v1/datasets?axis=ZYX&spacing=1,two", ["axis", "spacing"]),
+        ("POST", "/v1/algorithms?wait=5&wait_s=-1", ["wait", "wait_s", "name", "files"]),
+        ("POST", "/v1/algorithms/probe/runs?wait=5&wait_s=x", ["wait", "wait_s", "name", "input_dataset_ids"]),
+        ("PUT", "/v1/algorithms/probe/current?x=1", ["x", "version", "name"]),
+    ],
+)
+def test_all_that_is_wrong_with_query_and_body_is_told_at_once(
+    server: Server, method: str, path: str, keys: list[str]
+) -> None:
+    response = server.request(method, path, json={"name": 5})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+    assert {item["key"] for item in response.json()["errors"]} == set(keys)
 
 
 @pytest.mark.parametrize(

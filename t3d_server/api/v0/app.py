@@ -10,7 +10,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from t3d_server import __version__
 from t3d_server.api.audit import Audited
 from t3d_server.api.auth import Gate, may_use
-from t3d_server.api.requests import Operations, described, json_body, spooled
+from t3d_server.api.bodies import fitted
+from t3d_server.api.requests import Operations, described, json_content, spooled
 from t3d_server.api.service import Service
 from t3d_server.api.streams import ByteStream
 from t3d_server.api.v0 import errors
@@ -52,6 +53,10 @@ def _algorithms(request: Request) -> Algorithms:
 def _executions(request: Request) -> Executions:
     executions: Executions = request.app.state.executions
     return executions
+
+
+async def _execute_request(request: Request) -> ExecuteRequest:
+    return fitted(ExecuteRequest, await json_content(request, of_any_type=True))
 
 
 FilesPart = Annotated[Files, Depends(_files)]
@@ -140,8 +145,7 @@ async def algorithm(name: str, major: str, algorithms: AlgorithmsPart) -> Algori
 
 @router.post("/api/v0/execute-algorithm", openapi_extra=described(ExecuteRequest))
 async def execute(
-    content: Annotated[ExecuteRequest, Depends(json_body(ExecuteRequest, of_any_type=True))],
-    executions: ExecutionsPart,
+    content: Annotated[ExecuteRequest, Depends(_execute_request)], executions: ExecutionsPart
 ) -> ExecutionId:
     """Run an algorithm. Once this has answered, the execution will reach an end."""
     return ExecutionId(execution_id=await executions.start(content))
