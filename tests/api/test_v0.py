@@ -22,10 +22,12 @@ from fastapi import FastAPI
 from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.api.auth import Gate
 from t3d_server.api.service import Limits, Service
+from t3d_server.api.v0 import files
 from t3d_server.api.v0.app import create_v0
 from t3d_server.api.v0.listener import listen
 from t3d_server.api.workers import Workers
 from t3d_server.datasets.store import DatasetStore
+from t3d_server.ids import new_id
 from t3d_server.packages.builder import build, store_package
 from t3d_server.packages.registry import Registry
 from t3d_server.runs.records import RunRecords
@@ -82,6 +84,13 @@ def refused(server: Server, method: str, path: str, status: int, code: str, **op
 def upload(server: Server, **arrays: Any) -> str:
     file_id: str = call(server, "POST", "/api/v0/files", data=hdf5(**arrays))["file_id"]
     return file_id
+
+
+def put(server: Server, name: str, content: bytes) -> str:
+    """As by a presigned URL; returns the key."""
+    key = f"uploads/v0/{name}~{new_id()}"
+    server.store.put(key, content)
+    return key
 
 
 def execute(server: Server, inputs: list[str], **request: Any) -> str:
@@ -364,7 +373,7 @@ def test_runs_of_v1_are_executions(server: Server, image: str) -> None:
 
 
 def test_a_named_file_is_checked_and_becomes_a_dataset_when_it_is_used(server: Server) -> None:
-    server.store.put("uploads/v0/slice-1.h5", hdf5(image=np.zeros((2, 2), np.uint8)))
+    put(server, "slice-1.h5", hdf5(image=np.zeros((2, 2), np.uint8)))
     record = ended(server, execute(server, ["slice-1.h5"]))
     assert record["status"] == "COMPLETED"
     assert record["input_dataset_ids"] == ["slice-1.h5"]
@@ -374,7 +383,7 @@ def test_a_named_file_is_checked_and_becomes_a_dataset_when_it_is_used(server: S
     assert call(server, "DELETE", "/api/v1/files/slice-1.h5") == {"detail": "File deleted successfully"}
     refused(server, "DELETE", "/api/v1/files/slice-1.h5", 404, "file_not_found")
 
-    server.store.put("uploads/v0/broken", b"no HDF5")
+    put(server, "broken", b"no HDF5")
     assert "'broken'" in refused(server, "GET", "/api/v0/files/broken", 422, "invalid_hdf5_file")["detail"]
     assert call(server, "DELETE", "/api/v0/files/broken")
 
@@ -392,19 +401,37 @@ def test_an_upload_that_comes_while_the_one_before_is_taken_in_is_not_lost(
     add = server.service.datasets.add_upload
 
     def overtaken(*given: Any) -> Any:
-        server.store.put("uploads/v0/twice.h5", file(2))
+        server.store.put(key, file(2))
         monkeypatch.undo()
         return add(*given)
 
-    server.store.put("uploads/v0/twice.h5", file(1))
+    key = put(server, "twice.h5", file(1))
     monkeypatch.setattr(server.service.datasets, "add_upload", overtaken)
     assert [pixel(), pixel()] == [1, 2]
     assert call(server, "DELETE", "/api/v1/files/twice.h5")
     refused(server, "GET", "/api/v0/files/twice.h5", 404, "file_not_found")
 
 
+def test_all_inputs_that_cannot_be_read_are_told_at_once(server: Server, image: str) -> None:
+    put(server, "empty.h5", b"")
+    put(server, "broken.h5", b"no HDF5")
+    algorithm_id = call(server, "GET", "/api/v0/algorithm/probe/1")["algorithm_id"]
+
+    def told(status: int, code: str, *names: str) -> Any:
+        request = {"algorithm_id": algorithm_id, "input_dataset_ids": [image, *names]}
+        return refused(server, "POST", "/api/v0/execute-algorithm", status, code, json=request)["detail"]
+
+    detail = told(422, "invalid_hdf5_file", "empty.h5", "broken.h5")
+    assert all(name in detail for name in ("empty.h5", "broken.h5"))
+    faults = told(422, "request_validation_error", "broken.h5", "missing.h5")
+    assert [fault["loc"] for fault in faults] == [["body", "input_dataset_ids", index] for index in (1, 2)]
+
+
 def test_clients_reach_the_store_by_presigned_urls(
-    s3_store: S3ObjectStore, tmp_path: Path, serving: Callable[[FastAPI], AbstractContextManager[str]]
+    s3_store: S3ObjectStore,
+    tmp_path: Path,
+    serving: Callable[[FastAPI], AbstractContextManager[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     datasets = DatasetStore(s3_store, scratch=tmp_path, max_dataset_bytes=2**20)
     service = Service(
@@ -422,6 +449,20 @@ def test_clients_reach_the_store_by_presigned_urls(
         assert requests.put(requests.get(f"{base}/upload-url", timeout=20).json()["url"], data=content, timeout=20).ok
         got = requests.get(requests.get(f"{base}/download-url", timeout=20).json()["url"], timeout=20)
         np.testing.assert_array_equal(opened(got.content)["points"], np.arange(4))
+
+        assert len(list(s3_store.list("uploads/"))) == 1
+        monkeypatch.setattr(files, "STAYS_S", -1)  # as if its URL were of long ago
+        monkeypatch.setattr(files, "TIDIED_S", 0)
+        second = requests.get(f"{base}/upload-url", timeout=20).json()["url"]
+        deadline = time.monotonic() + 20
+        while list(s3_store.list("uploads/")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert requests.get(f"{base}/download-url", timeout=20).status_code == 200
+        assert requests.put(second, data=hdf5(points=np.zeros(1)), timeout=20).ok
+        got = requests.get(requests.get(f"{base}/download-url", timeout=20).json()["url"], timeout=20)
+        assert opened(got.content)["points"].tolist() == [0]
+
         assert requests.delete(base, timeout=20).status_code == 200
         assert requests.get(f"{base}/download-url", timeout=20).json()["code"] == "file_not_found"
 

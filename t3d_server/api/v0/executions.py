@@ -23,9 +23,13 @@ from t3d_server.api.v0.models import ExecuteRequest, ExecutionRecord, Status
 from t3d_server.errors import (
     DatasetNotFoundError,
     ExpiredError,
+    Faults,
+    InvalidDatasetError,
     NotFoundError,
     ObjectNotFoundError,
+    PayloadTooLargeError,
     RunNotFoundError,
+    T3dError,
 )
 from t3d_server.models import LogLine, Run, RunNews, RunStatus, TolerantRunRequest
 from t3d_server.runs.log import MAX_LINES
@@ -77,6 +81,8 @@ class Executions:
         Raises:
             AlgorithmNotFoundError, VersionNotFoundError: there is no such algorithm, or minor version.
             InputsNotFoundError: inputs are not there.
+            InvalidDatasetError, PayloadTooLargeError, InvalidRequestError: uploads that are inputs are no datasets, or
+                inputs are not there, either; each is told.
             T3dError: as `Coordinator.submit`.
         """
         line = await self._algorithms.by_id(request.algorithm_id)
@@ -188,16 +194,24 @@ class Executions:
     async def _inputs(self, names: list[str]) -> list[str]:
         unique = list(dict.fromkeys(names))
         found = dict(zip(unique, await asyncio.gather(*map(self._input, unique)), strict=True))
-        inputs = [dataset_id for name in names if (dataset_id := found[name]) is not None]
-        if len(inputs) < len(names):
-            raise InputsNotFoundError([name for name in unique if found[name] is None])
-        return inputs
+        wrong = {name: each for name, each in found.items() if isinstance(each, T3dError)}
+        missing = [name for name, fault in wrong.items() if isinstance(fault, DatasetNotFoundError)]
+        if missing and len(missing) == len(wrong):
+            raise InputsNotFoundError(missing)
+        faults = Faults()
+        for name, fault in wrong.items():
+            # Of several, what is wrong within each is told as its message.
+            told = fault if len(wrong) == 1 else type(fault)("; ".join([fault.message, *map(str, fault.problems)]))
+            faults.add(f"input_dataset_ids[{names.index(name)}]", told)
+        faults.raise_if_any()
+        return [str(found[name]) for name in names]
 
-    async def _input(self, name: str) -> str | None:
+    async def _input(self, name: str) -> str | T3dError:
+        """Id of the dataset, or why there is none."""
         try:
             return await self._files.dataset_of(name)
-        except DatasetNotFoundError:
-            return None
+        except (DatasetNotFoundError, InvalidDatasetError, PayloadTooLargeError) as fault:
+            return fault
 
 
 def _record(run: Run, asked: ExecuteRequest, lines: Iterable[LogLine]) -> ExecutionRecord:

@@ -1,18 +1,22 @@
 """Files of the v0 API: datasets by their ids, or by names that clients chose for presigned uploads.
 
-uploads/v0/<name>          what a client has put there by a presigned URL
-names/v0/<name>.json       the dataset that it has become when it was first used, and which upload that was
+uploads/v0/<name>~<id>     what a client has put there by a presigned URL, each of which has another id
+names/v0/<name>.json       the dataset that the newest of them has become when it was used, and which one that was
 
-An upload stays when it has become a dataset: a client may put the next one there at any moment, which would be lost if
-it were removed here.
+As long as its URL is valid, a client may put another file in the place of an upload at any moment, which would be lost
+if it were removed here. So what has become a dataset is removed some time after that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import tempfile
+import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -28,12 +32,18 @@ from t3d_server.errors import (
     ObjectNotFoundError,
     PayloadTooLargeError,
     Problem,
+    StoreUnavailableError,
 )
-from t3d_server.ids import is_id
+from t3d_server.ids import first_id, is_id, new_id
 from t3d_server.models import Model
+from t3d_server.runs.tasks import Tasks
 from t3d_server.storage.base import ObjectStat, Presigner, read
 
 EXPIRES_S = 3600
+STAYS_S = 2 * EXPIRES_S
+"""How long an upload stays after its URL was given: sending it may begin at the last moment, and takes its time."""
+TIDIED_S = 3600
+"""Time between two looks for uploads that may go, since all there are have to be listed."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 
@@ -52,6 +62,8 @@ class Files:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._tasks = Tasks()
+        self._tidied = -math.inf
 
     async def upload_url(self, name: str) -> str:
         """Where a client can put a file of this name.
@@ -69,7 +81,10 @@ class Files:
         presigner, name = self._presigner(), _plain(name)
         if await self._is_dataset(name):
             raise ConflictError(f"{name} is the id of a file, and files never change: choose another name.")
-        return presigner.presigned("PUT", _upload_key(name), EXPIRES_S)
+        if time.monotonic() - self._tidied >= TIDIED_S:
+            self._tidied = time.monotonic()
+            self._tasks.start(self._service.workers.run(self._tidy))
+        return presigner.presigned("PUT", f"{_uploads(name)}{new_id()}", EXPIRES_S)
 
     async def download_url(self, name: str) -> str:
         """Where a client can get a file.
@@ -159,16 +174,32 @@ class Files:
             return None
 
     def _upload(self, name: str) -> ObjectStat | None:
-        try:
-            return self._service.store.stat(_upload_key(name))
-        except ObjectNotFoundError:
-            return None
+        """The newest one."""
+        return max(self._service.store.list(_uploads(name)), key=_age, default=None)
+
+    def _tidy(self) -> None:
+        with suppress(StoreUnavailableError):  # the next time, then
+            self._remove_used()
+
+    def _remove_used(self) -> None:
+        """Remove uploads that have become datasets, and those before them, once no URL can replace any of them."""
+        before = first_id(datetime.now(UTC) - timedelta(seconds=STAYS_S))
+        uploads = self._service.store.list(UPLOADS)
+        for folder, found in groupby(uploads, lambda upload: upload.key.rpartition("~")[0]):
+            *others, newest = sorted(found, key=_age)
+            if any(each.key.rpartition("~")[2] >= before for each in (*others, newest)):
+                continue
+            known = self._known(folder.removeprefix(UPLOADS))
+            if known is not None and known.upload == _version(newest):
+                for each in (*others, newest):  # in this order: the newest of those that are left is the file
+                    self._service.store.delete(each.key)
 
     def _delete_named(self, name: str) -> bool:
         """Whether there was something."""
         known, upload = self._known(name), self._upload(name)
         found = upload is not None and (known is None or known.upload != _version(upload))
-        self._service.store.delete(_upload_key(name))
+        for each in self._service.store.list(_uploads(name)):
+            self._service.store.delete(each.key)
         if known is not None:
             with suppress(DatasetNotFoundError, ExpiredError):  # it was deleted by its id, before
                 self._service.datasets.delete(known.dataset_id)
@@ -189,11 +220,16 @@ def _plain(name: str) -> str:
 
 def _version(upload: ObjectStat) -> str:
     """Tells an upload from the one after it, be that of the same content or in the same second."""
-    return f"{upload.stored_at.isoformat()} {upload.etag}"
+    return f"{upload.key} {upload.stored_at.isoformat()} {upload.etag}"
 
 
-def _upload_key(name: str) -> str:
-    return f"{UPLOADS}{name}"
+def _age(upload: ObjectStat) -> tuple[datetime, str]:
+    """Sorts uploads of a name, the newest last; of those of one second the one whose URL was given last."""
+    return upload.stored_at, upload.key
+
+
+def _uploads(name: str) -> str:
+    return f"{UPLOADS}{name}~"
 
 
 def _name_key(name: str) -> str:
