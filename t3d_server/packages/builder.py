@@ -55,21 +55,26 @@ def build(folder: Path, *, tags: Mapping[str, Collection[str]], where: str = "he
         InvalidPackageError: the folder breaks rules; it lists every problem.
         PayloadTooLargeError: the folder is over a limit of `scan`.
     """
-    files, warnings = scan(folder)
+    files, left_out = scan(folder)
     code = {path: file.read_bytes() for path, file in files.items() if path.endswith(".py")}
-    problems, more = check_code(code)
-    warnings += more
+    problems, warnings = check_code(code)
     try:
-        manifest, more = _read_manifest(folder, tags)
+        if "pyproject.toml" not in files:
+            raise _no_folder(folder, 'is missing; it needs [project] with name and version = "1.0.0"', left_out)
+        manifest, more = _read_manifest(folder, files["pyproject.toml"], tags)
     except InvalidPackageError as error:
         raise InvalidPackageError(error.message, problems=[*error.problems, *problems]) from error
     if problems:
         raise InvalidPackageError(f"The code of {manifest.name} cannot work.", problems=problems)
     parameters = [parameter.name for parameter in manifest.additional_parameters]
-    warnings += [
+    # The folder is no package: its own __init__.py, which many have, is never imported.
+    used = {path: content for path, content in code.items() if path != "__init__.py"}
+    warnings = [
+        *left_out,
+        *warnings,
         *more,
-        *check_imports(code, manifest.dependencies, where=where),
-        *check_references(code, parameters=parameters, assets=sorted(files.keys() - code.keys())),
+        *check_imports(used, manifest.dependencies, where=where),
+        *check_references(used, parameters=parameters, assets=sorted(files.keys() - code.keys())),
         *check_dependencies(manifest.dependencies, where=where),
         *_compiled(files),
     ]
@@ -120,17 +125,19 @@ def store_package(store: ObjectStore, built: BuiltPackage) -> AlgorithmVersion:
     )
 
 
-def _read_manifest(folder: Path, tags: Mapping[str, Collection[str]]) -> tuple[Manifest, list[str]]:
+def _read_manifest(folder: Path, file: Path, tags: Mapping[str, Collection[str]]) -> tuple[Manifest, list[str]]:
     try:
         # An editor's byte order mark is no TOML.
-        text = (folder / "pyproject.toml").read_text("utf-8-sig")
-    except FileNotFoundError:
-        problem = Problem("pyproject.toml", 'is missing; it needs [project] with name and version = "1.0.0"')
-        raise InvalidPackageError(f"{folder} is no algorithm folder.", problems=[problem]) from None
+        text = file.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        problem = Problem("pyproject.toml", f"is no UTF-8 text: {error}")
-        raise InvalidPackageError(f"{folder} is no algorithm folder.", problems=[problem]) from error
+        raise _no_folder(folder, f"is no UTF-8 text: {error}") from error
     return parse_manifest(text, tags=tags)
+
+
+def _no_folder(folder: Path, fault: str, left_out: Collection[str] = ()) -> InvalidPackageError:
+    """The error of a folder whose `pyproject.toml` cannot be read; what was left out of the folder may be the cause."""
+    problems = [Problem("pyproject.toml", fault), *(Problem("left out", text) for text in left_out)]
+    return InvalidPackageError(f"{folder} is no algorithm folder.", problems=problems)
 
 
 def _compiled(files: Collection[str]) -> Iterator[str]:

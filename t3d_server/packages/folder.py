@@ -18,6 +18,7 @@ MAX_FILES = 100_000
 MAX_BYTES = 32 * 1024**3
 _TRANSFERS = 8
 _LONGEST_NAME_BYTES = 255
+_LONGEST_PATH_BYTES = 1024
 # Control characters, bytes that are no UTF-8, backslashes, drive letters.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\\]|^[A-Za-z]:")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -115,6 +116,8 @@ def check_paths(paths: Collection[str]) -> list[Problem]:
             problems.append(Problem(ascii(path), "is not a plain path inside the folder"))
         elif any(len(part.encode()) > _LONGEST_NAME_BYTES for part in parts):
             problems.append(Problem(ascii(path), f"has a name of more than {_LONGEST_NAME_BYTES} bytes"))
+        elif len(path.encode()) > _LONGEST_PATH_BYTES:
+            problems.append(Problem(ascii(path), f"is longer than {_LONGEST_PATH_BYTES} bytes"))
         elif (other := taken.setdefault(_folded(path), path)) != path:
             problems.append(Problem(ascii(path), f"is the same file as {other!r} where case is ignored"))
     for path in paths:

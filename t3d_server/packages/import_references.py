@@ -73,10 +73,11 @@ def not_found(module: str, own: Collection[str], where: str) -> str:
 
 
 def _imports(node: ast.AST) -> Iterator[Import]:
+    """Those that are no business of a condition; statements alone hold any, and expressions may be very deep."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, Import):
             yield child
-        elif not isinstance(child, ast.If | ast.Try | ast.With):
+        elif isinstance(child, ast.stmt | ast.match_case) and not isinstance(child, ast.If | ast.Try | ast.With):
             yield from _imports(child)
 
 

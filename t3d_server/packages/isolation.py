@@ -15,12 +15,10 @@ from types import ModuleType
 
 from t3d_server import algorithm_utils
 from t3d_server.packages.folder import scan
-from t3d_server.packages.modules import module_names
+from t3d_server.packages.modules import RESERVED, module_names
 
 # The old name of `t3d_server.algorithm_utils`, by which existing modules import it.
 _OLD_NAME = "algorithms"
-# Python's own modules stay what they are for everyone, and so do ours.
-_RESERVED = sys.stdlib_module_names | {"t3d_server"}
 
 _switch = threading.Condition()
 _installed: ModuleSpace | None = None
@@ -43,7 +41,7 @@ class ModuleSpace(MetaPathFinder):
 
     def __init__(self, folder: Path) -> None:
         self.modules = module_names(scan(folder)[0])
-        self.names = {name for name in self.modules if "." not in name} - _RESERVED
+        self.names = {name for name in self.modules if "." not in name} - RESERVED
         self.warnings: list[str] = []
         self._folder = folder
         self._roots = [str(folder), str(folder / "files")]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import Any, get_args
 
 import tomli
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 
 from t3d_server.errors import InvalidPackageError, Problem
 from t3d_server.models import Device, Manifest, Parameter
@@ -17,8 +19,9 @@ from t3d_server.packages.parameter_config import parse_parameter
 from t3d_server.packages.wording import did_you_mean, found
 
 NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,64}")
-VERSION = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(B|[KMGT]i?B)")
+VERSION = re.compile(r"(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){2}")
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d+)?) ?(B|[KMGT]i?B)")
+_MOST = 10_000  # of what is counted; more is a slip, and soon more than Ray can count
 _DEVICES: tuple[Device, ...] = get_args(Device)
 _NEAR = 0.85  # `tdserver` is near, `server` is not
 _NOT_IN_SECTION = {"name", "version", "dependencies", "inputs", "outputs", "gpu_memory_bytes"}
@@ -57,10 +60,10 @@ def parse_manifest(text: str, *, tags: Mapping[str, Collection[str]]) -> tuple[M
     """
     try:
         content = tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
-        raise InvalidPackageError(
-            "pyproject.toml is no valid TOML.", problems=[Problem(f"pyproject.toml:{error.lineno}", str(error))]
-        ) from error
+    # Beside tomli's own error, which is a ValueError: numbers of thousands of digits, and nesting that is too deep.
+    except (ValueError, RecursionError) as error:
+        place = f"pyproject.toml:{error.lineno}" if isinstance(error, tomli.TOMLDecodeError) else "pyproject.toml"
+        raise InvalidPackageError("pyproject.toml is no valid TOML.", problems=[Problem(place, str(error))]) from error
     problems: list[Problem] = []
     warnings: list[str] = []
     project = _Table(content.get("project", {}), "project", problems)
@@ -210,8 +213,10 @@ def _read_project(project: _Table) -> dict[str, Any]:
             project.problem(field, "is missing")
     for index, text in enumerate(values.get("dependencies", [])):
         try:
-            Requirement(text)
-        except InvalidRequirement as error:
+            requirement = Requirement(text)
+            if requirement.marker is not None:
+                requirement.marker.evaluate()
+        except ValueError as error:  # InvalidRequirement, and comparisons in a marker that mean nothing
             reason = str(error).splitlines()[0]
             project.problem(f"dependencies[{index}]", f"found {text!r}, allowed is a requirement (PEP 508): {reason}")
     return values
@@ -226,11 +231,12 @@ def _read_section(section: _Table, warnings: list[str]) -> dict[str, Any]:
         section.read(values, field, lambda value: isinstance(value, bool), "true or false")
     for field in ("load_timeout_s", "timeout_s"):
         section.read(values, field, lambda value: _number(value) and value > 0, "a number of seconds above 0")
-    section.read(values, "num_cpus", lambda value: _number(value) and value >= 0, "a number, 0 or more")
-    section.read(values, "num_gpus", _is_gpu_share, "a number above 0; above 1, a whole one")
-    section.read(values, "min_replicas", lambda value: type(value) is int and value >= 0, "an integer, 0 or more")
-    section.read(values, "max_replicas", lambda value: type(value) is int and value >= 1, "an integer, 1 or more")
-    section.read(values, "runs_per_replica", lambda value: type(value) is int and value >= 1, "an integer, 1 or more")
+    section.read(
+        values, "num_cpus", lambda value: _number(value) and 0 <= value <= _MOST, f"a number from 0 to {_MOST}"
+    )
+    section.read(values, "num_gpus", _is_gpu_share, f"a number above 0, up to {_MOST}; above 1, a whole one")
+    for field, least in (("min_replicas", 0), ("max_replicas", 1), ("runs_per_replica", 1)):
+        section.read(values, field, partial(_is_count, least), f"an integer from {least} to {_MOST}")
     if values.get("min_replicas", 0) > values.get("max_replicas", math.inf):
         section.problem("min_replicas", f"{values['min_replicas']} is more than max_replicas, {values['max_replicas']}")
     if "additional_parameters" in section.content:
@@ -285,8 +291,12 @@ def _strings(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # integers may be larger than floats
+
+
+def _is_count(least: int, value: Any) -> bool:
+    return type(value) is int and least <= value <= _MOST
 
 
 def _is_gpu_share(value: Any) -> bool:
-    return _number(value) and value > 0 and (value <= 1 or value == int(value))
+    return _number(value) and 0 < value <= _MOST and (value <= 1 or value == int(value))

@@ -13,6 +13,7 @@ import python_minifier
 from t3d_server.errors import InvalidPackageError, Problem
 
 _WORD = re.compile(r"[^\W\d]\w*")
+_READING_DOCSTRINGS = ("__doc__", "getdoc", "use_attribute_docstrings")
 
 
 def minify(files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -32,7 +33,7 @@ def minify(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """
     sources = {path: _decode(content) for path, content in files.items()}
     # One module may read the docstrings of another.
-    keep_docstrings = any("__doc__" in source or "getdoc" in source for source in sources.values())
+    keep_docstrings = any(word in source for word in _READING_DOCSTRINGS for source in sources.values())
     minified = {}
     problems = []
     for path, source in sources.items():

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import PurePosixPath
+
+RESERVED = sys.stdlib_module_names | {"__main__", "t3d_server", "numpy", "pydantic", "ray"}
+"""Top-level names that mean the same to everyone: those of Python, and what the server needs while author code runs."""
 
 
 def module_names(paths: Iterable[str]) -> dict[str, str]:

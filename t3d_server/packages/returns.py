@@ -22,7 +22,7 @@ def check_returns(methods: Sequence[ast.stmt], names: set[str]) -> Iterator[str]
     for method in methods:
         if isinstance(method, ast.FunctionDef) and method.name in names and not _is_stub(method.body):
             where = f"Runner.py:{method.lineno}: {method.name}"
-            if not any(map(_gives, method.body)):
+            if not any(map(_gives, _walk(method.body))):
                 yield f"{where} returns nothing; is a `return` missing?"
             elif not _is_generator(method) and _falls_off(method.body):
                 yield f"{where} returns a value in some branches, and nothing in another; is a `return` missing?"
@@ -35,13 +35,19 @@ def _is_stub(body: list[ast.stmt]) -> bool:
     )
 
 
+def _walk(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
+    """All nodes of a method but those of functions in it, which are others' business."""
+    waiting = list(body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            waiting += ast.iter_child_nodes(node)
+
+
 def _gives(node: ast.AST) -> bool:
-    """Whether a statement returns a value; functions in it are others' business."""
-    if isinstance(node, ast.Return):
-        return node.value is not None
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-        return False
-    return isinstance(node, ast.Yield | ast.YieldFrom) or any(map(_gives, ast.iter_child_nodes(node)))
+    """Whether it gives the caller a value."""
+    return isinstance(node, ast.Yield | ast.YieldFrom) or (isinstance(node, ast.Return) and node.value is not None)
 
 
 def _is_generator(method: ast.FunctionDef) -> bool:
@@ -68,11 +74,11 @@ def _falls_off(body: list[ast.stmt]) -> bool:
 
 def _branches(node: ast.If) -> list[list[ast.stmt]]:
     """The branches of an `if` chain; the last one, of `else`, may be empty."""
-    match node.orelse:
-        case [ast.If() as more]:
-            return [node.body, *_branches(more)]
-        case _:
-            return [node.body, node.orelse]
+    branches = [node.body]
+    while len(node.orelse) == 1 and isinstance(more := node.orelse[0], ast.If):
+        node = more
+        branches.append(node.body)
+    return [*branches, node.orelse]
 
 
 def _passes(node: ast.stmt) -> bool:

@@ -12,7 +12,7 @@ from warnings import catch_warnings, simplefilter
 
 from t3d_server.errors import Problem
 from t3d_server.packages.dependencies import distributions_of
-from t3d_server.packages.modules import module_names
+from t3d_server.packages.modules import RESERVED, module_names
 from t3d_server.packages.returns import check_returns
 
 # Arguments beside `self`.
@@ -32,13 +32,15 @@ def check_code(files: Mapping[str, bytes]) -> tuple[list[Problem], list[str]]:
     """
     problems: list[Problem] = []
     warnings: list[str] = []
+    if "Runner/__init__.py" in files:
+        problems.append(Problem("Runner/", "would be imported in place of Runner.py; rename it"))
     for path, content in files.items():
         try:
             tree = parse(content, path)
         # The others: null bytes, and nesting that is too deep for the parser.
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             if isinstance(error, SyntaxError) and error.text:
-                problems.append(Problem(f"{path}:{error.lineno}", f"{error.msg}: {error.text.strip()}"))
+                problems.append(Problem(f"{path}:{error.lineno}", f"{error.msg}: {error.text.strip():.100}"))
             else:
                 problems.append(Problem(path, f"cannot be parsed: {error}"))
         else:
@@ -98,14 +100,15 @@ def _faults(method: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
 
 
 def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Statements of the module, also those under `if`, `try` and `with`."""
-    for node in body:
+    """Statements of the module, also those under `if`, `try` and `with`; an `elif` is one in an `else`."""
+    waiting = body[::-1]
+    while waiting:
+        node = waiting.pop()
         yield node
-        for field in ("body", "orelse", "finalbody"):
-            if isinstance(node, ast.If | ast.Try | ast.With):
-                yield from _top_level(getattr(node, field, []))
-        for handler in getattr(node, "handlers", []):
-            yield from _top_level(handler.body)
+        if isinstance(node, ast.If | ast.Try | ast.With):
+            handled = [statement for handler in getattr(node, "handlers", []) for statement in handler.body]
+            below = [*node.body, *getattr(node, "orelse", []), *handled, *getattr(node, "finalbody", [])]
+            waiting += below[::-1]
 
 
 def _is_runner(node: ast.stmt) -> bool:
@@ -138,12 +141,11 @@ def _breakpoints(tree: ast.Module, path: str) -> Iterator[str]:
 def _shadowed(files: Mapping[str, bytes]) -> Iterator[str]:
     """Modules that other code, or the author, may mean something else by; one warning for each."""
     for name, path in module_names(files).items():
-        if "." in name:
+        if "." in name or name == "__main__":  # which nobody imports
             continue
-        if name in sys.stdlib_module_names:
-            yield f"{path}: `import {name}` gives the module of Python's library, not this one; rename it"
-        elif name == "t3d_server":
-            yield f"{path}: `import {name}` gives the server's package, not this one; rename it"
+        if name in RESERVED:
+            whose = "module of Python's library" if name in sys.stdlib_module_names else "one that the server needs"
+            yield f"{path}: `import {name}` gives the {whose}, not this one; rename it"
         elif package := _installed(name):
             yield f"{path}: hides the installed package {package} from all code of the algorithm; rename it"
 

@@ -26,6 +26,11 @@ HEAD = "from t3d_server.algorithm_utils import BaseRunner\nclass Runner(BaseRunn
     ("files", "problem"),
     [
         ({"pyproject.toml": None}, 'pyproject.toml: is missing; it needs [project] with name and version = "1.0.0"'),
+        (
+            {"pyproject.toml": None, "pyproject.toml/a.toml": ""},
+            'pyproject.toml: is missing; it needs [project] with name and version = "1.0.0"',
+        ),
+        ({"Runner/__init__.py": ""}, "Runner/: would be imported in place of Runner.py; rename it"),
         ({"sub/x.py": "def f(:\n"}, "sub/x.py:1: invalid syntax: def f(:"),
         (
             {"Runner.py": HEAD + "    def load_assets(self):\n        a = self.fetch_asset('x')\u00a8\n"},
@@ -72,6 +77,24 @@ def test_a_folder_that_cannot_work_is_refused(
     assert [str(one) for one in caught.value.problems] == [problem]
 
 
+def test_a_manifest_that_is_a_link_is_not_there(make_folder: MakeFolder, tags: Tags, tmp_path: Path) -> None:
+    """Nor would it be on the server, to which links are not sent."""
+    folder = make_folder()
+    (folder / "pyproject.toml").rename(tmp_path / "manifest.toml")
+    (folder / "pyproject.toml").symlink_to(tmp_path / "manifest.toml")
+    with pytest.raises(InvalidPackageError) as caught:
+        build(folder, tags=tags)
+    assert [problem.key for problem in caught.value.problems] == ["pyproject.toml", "left out"]
+
+
+def test_code_that_is_generated_may_be_nested_deep(make_folder: MakeFolder, tags: Tags) -> None:
+    """Python runs it, so no check gives up on it."""
+    cases = "x = 1\nif x == 1: pass\n" + "".join(f"elif x == {index}: pass\n" for index in range(1000))
+    method = f"def inference(self, data, x):\n{cases}return {' + '.join(['x'] * 1000)}\n".replace("\n", "\n        ")
+    code = f"{cases}{HEAD}    {method.replace('x: pass', 'x: return 1')}"
+    assert build(make_folder({"Runner.py": code}), tags=tags).warnings == []
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -106,6 +129,7 @@ def test_what_is_doubtful_is_a_warning(make_folder: MakeFolder, tags: Tags) -> N
             + MANIFEST
             + "dependencies = ['numpy>=1', 'numpy>99', 'no-such-thing', 'no-such-thing; python_version < \"3\"']\n"
             + "[tool.t3dserver]\nalgorithm_typ = 'Generic'\n",
+            "__init__.py": "from .Runner import Runner\nimport nowhere",  # which nobody imports
             "random.py": "",
             "sub/fast.so": b"",
             "link": None,

@@ -103,6 +103,16 @@ def test_names_of_the_folder_come_before_those_of_the_process(
     assert sys.modules.pop("helper") is helper
 
 
+def test_names_that_the_server_needs_meanwhile_stay_its_own(make_folder: MakeFolder) -> None:
+    taken = ("numpy.py", "pydantic/__init__.py", "ray.py", "json.py", "__main__.py")
+    names = "sys, numpy, pydantic, json"
+    folder = make_folder(
+        {"Runner.py": runner(f"import {names}", f"return {names}, sys.modules['__main__']"), **dict.fromkeys(taken, "")}
+    )
+    found = infer(import_runner(folder_package(folder)))
+    assert [module is sys.modules[module.__name__] for module in found] == [True] * 5
+
+
 def test_two_threads_run_one_algorithm_at_once_and_another_one_waits(make_folder: MakeFolder) -> None:
     first, second = (
         import_runner(

@@ -137,8 +137,9 @@ def test_local_names_in_strings_are_kept_where_nothing_else_tells() -> None:
     assert b"unrelated" not in text
 
 
-def test_docstrings_stay_where_any_module_reads_them() -> None:
-    files = {"a.py": b"def f():\n    'help'\n", "b.py": b"from a import f\nprint(f.__doc__)\n"}
+@pytest.mark.parametrize("reader", [b"print(f.__doc__)", b"getdoc(f)", b"ConfigDict(use_attribute_docstrings=True)"])
+def test_docstrings_stay_where_any_module_reads_them(reader: bytes) -> None:
+    files = {"a.py": b"def f():\n    'help'\n", "b.py": b"from a import f\n" + reader}
     assert b"help" in minify(files)["a.py"]
 
 

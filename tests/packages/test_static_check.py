@@ -16,10 +16,10 @@ RUNNER = b"from t3d_server.algorithm_utils import BaseRunner\nclass Runner(BaseR
     ("paths", "warning"),
     [
         (["utils_of_mine.py", "net/a.py", "files/shapes.py"], ""),
-        (["numpy.py"], f"numpy.py: hides the installed package numpy {version('numpy')}"),
+        (["numpy.py"], "numpy.py: `import numpy` gives the one that the server needs, not this one; rename it"),
         (["PIL/a.py", "PIL/b.py"], f"PIL/: hides the installed package pillow {version('pillow')}"),
         (["files/random.py"], "files/random.py: `import random` gives the module of Python's library"),
-        (["t3d_server/a.py"], "t3d_server/: `import t3d_server` gives the server's package"),
+        (["t3d_server/a.py"], "t3d_server/: `import t3d_server` gives the one that the server needs"),
     ],
 )
 def test_names_of_other_modules_are_told(paths: list[str], warning: str) -> None:
