@@ -10,12 +10,14 @@ from concurrent.futures import CancelledError
 from functools import partial
 from typing import Any, Generic, TypeVar, Unpack, overload
 
+import numpy as np
 import ray
 from ray import serve
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException, RequestCancelledError
 
-from t3d_server.client.bodies import SupportsArray, is_several, labelled, naming, values_of
+from t3d_server.algorithm_utils.axes import resolve_axes
+from t3d_server.client.bodies import SupportsArray, is_several, labelled, naming, values_of, warn_of_colour
 from t3d_server.client.datasets import Dataset, id_of, ids_of
 from t3d_server.client.handle import outputs_of
 from t3d_server.client.runs import RunOptions, checked_key, stored_id
@@ -147,6 +149,8 @@ class T3D:
 
         Raises:
             InvalidDatasetError: it is no dataset; lists every key that is wrong.
+
+        Warns of slices that are taken as colour as `Client.upload` does.
         """
         return self._call(_same if is_several(data) else _only, "upload", _each(_values, data, "data"))
 
@@ -303,12 +307,16 @@ def _only(answers: list[Any]) -> Any:
     return answers[0]
 
 
-def _each(convert: Callable[[Any], T], data: object, name: str) -> list[T]:
-    """What becomes of one thing, or of each of several; errors tell which one is wrong."""
+def _each(convert: Callable[[Any], T], data: Any, name: str) -> list[T]:
+    """What becomes of one thing, or of each of several; errors and warnings tell which one they are about."""
     converted = []
     for label, each in labelled(data, name):
         with naming(label):
-            converted.append(convert(each))
+            given = convert(each)
+        image = given.get("image") if isinstance(given, dict) else None
+        if isinstance(image, np.ndarray) and image.ndim == 3 and resolve_axes(image.shape) == "CYX":
+            warn_of_colour(label, each, {}, image.shape, stacklevel=4)
+        converted.append(given)
     return converted
 
 

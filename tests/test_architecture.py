@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "settings": {"packages", "errors"},
     "discovery": {"errors"},
     "client": {"discovery", "datasets", "models", "errors", "ids"},
-    "handles": {"client", "serving", "datasets", "models", "errors"},
+    "handles": {"client", "serving", "datasets", "algorithm_utils", "models", "errors"},
     "main": {"settings", "serving", "api", "runs", "algorithm_utils", "datasets", "storage", "errors", "discovery"},
     "local": {"runs", "datasets", "packages", "storage", "algorithm_utils", "models", "errors", "ids"},
     "testing": {"local", "models", "errors"},

@@ -101,9 +101,10 @@ class Algorithms(Connection):
                 wait_s=wait_s,
                 repeatable=True,
             )
-            if response.status_code == 201:
-                return AlgorithmVersion.model_validate_json(response.content)
-            say(Publication.model_validate_json(response.content).stage)
+            with self._understanding("POST /v1/algorithms"):
+                if response.status_code == 201:
+                    return AlgorithmVersion.model_validate_json(response.content)
+                say(Publication.model_validate_json(response.content).stage)
 
     def _store_blobs(self, blobs: Mapping[str, Path], on_progress: Progress | None) -> None:
         total = sum(path.stat().st_size for path in blobs.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -121,8 +122,28 @@ def body_of(data: Data, key: str, said: Mapping[str, Any]) -> Iterator[Body]:
         yield _filled(frame, filling, _params(key, said))
 
 
-def axes_are_said(data: Data, said: Mapping[str, Any]) -> bool:
-    """Whether anybody has said the axes of the image, rather than leave them to its shape; as `body_of`."""
+def warn_of_colour(label: str, data: Data, said: Mapping[str, Any], shape: Sequence[int], *, stacklevel: int) -> None:
+    """Warn of an image (C, Y, X) that may be a stack of slices, unless somebody has said that it is none.
+
+    Args:
+        label: what its user calls it, if anything.
+        data: what was given, as to `body_of`.
+        said: what was said of it, as to `body_of`.
+        shape: shape of the image.
+        stacklevel: that of the user's call, as for `warnings.warn`.
+    """
+    if _axes_are_said(data, said):
+        return
+    where = f"{label}: " if label else ""
+    warnings.warn(
+        f"{where}taken as one colour image of {shape[0]} channels; say axes='ZYX' if these are slices: "
+        "`upload(..., axes='ZYX')`, {'image': stack, 'axes': 'ZYX'}, or `t3d run --axes ZYX`",
+        stacklevel=stacklevel,
+    )
+
+
+def _axes_are_said(data: Data, said: Mapping[str, Any]) -> bool:
+    """Whether anybody has said the axes of the image, rather than leave them to its shape."""
     if "axes" in said:
         return True
     if isinstance(data, Mapping):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -79,13 +80,20 @@ class Connection:
             T3dError: as `Transport.call`; also where server and client do not understand each other.
         """
         try:
-            return TypeAdapter(kind).validate_json(self._http.call(method, path, **options).content)
-        except ValidationError as error:
-            raise self._misunderstood(f"The answer to {method} {path} is not what this client expects.") from error
+            with self._understanding(f"{method} {path}"):
+                return TypeAdapter(kind).validate_json(self._http.call(method, path, **options).content)
         except NotFoundError as error:
             if type(error) is not NotFoundError:
                 raise
             raise self._misunderstood(error.message) from error  # there is no such route
+
+    @contextmanager
+    def _understanding(self, request: str) -> Iterator[None]:
+        """Tells of answers that are not what this client expects."""
+        try:
+            yield
+        except ValidationError as error:
+            raise self._misunderstood(f"The answer to {request} is not what this client expects.") from error
 
     def _misunderstood(self, what: str) -> T3dError:
         """Why an answer makes no sense: another release of the server, or another server altogether."""

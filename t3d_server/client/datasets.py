@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -16,12 +15,12 @@ from t3d_server.client.bodies import (
     BLOCK_BYTES,
     Data,
     Progress,
-    axes_are_said,
     body_of,
     is_several,
     labelled,
     listed,
     naming,
+    warn_of_colour,
 )
 from t3d_server.client.connection import Connection, path_of
 from t3d_server.datasets import hdf5
@@ -206,7 +205,7 @@ class Datasets(Connection):
     ) -> list[DatasetInfo]:
         """What was stored of data with its labels: all of it or nothing; `stacklevel` is that of the user's call."""
         infos: list[DatasetInfo] = []
-        with ExitStack() as stack, self._discarding(infos, BaseException):
+        with ExitStack() as stack, discarding(self, infos, BaseException):
             bodies = []
             for label, each in items:
                 with naming(label):
@@ -221,8 +220,8 @@ class Datasets(Connection):
                     )
                 done_bytes += body.size_bytes
             for (label, each), info in zip(items, infos, strict=True):
-                if info.axes == "CYX" and not axes_are_said(each, said):
-                    warnings.warn(_told_of_colour(label, info), stacklevel=stacklevel)
+                if info.axes == "CYX":
+                    warn_of_colour(label, each, said, info.arrays["image"].shape, stacklevel=stacklevel + 1)
         return infos
 
     def _downloaded(self, dataset_id: str, target: Path, on_progress: Progress | None) -> Path:
@@ -244,16 +243,17 @@ class Datasets(Connection):
                 raise InvalidRequestError(f"dataset {dataset_id} has no {missing}; its keys: {there}")
             return values
 
-    @contextmanager
-    def _discarding(self, infos: Sequence[DatasetInfo], *errors: type[BaseException]) -> Iterator[None]:
-        """Removes these datasets again where one of the errors is raised."""
-        try:
-            yield
-        except errors:
-            for info in infos:
-                with suppress(T3dError):
-                    self.delete(info)
-            raise
+
+@contextmanager
+def discarding(client: Datasets, infos: Sequence[DatasetInfo], *errors: type[BaseException]) -> Iterator[None]:
+    """Removes these datasets again where one of the errors is raised."""
+    try:
+        yield
+    except errors:
+        for info in infos:
+            with suppress(T3dError):
+                client.delete(info)
+        raise
 
 
 def id_of(dataset: Dataset) -> str:
@@ -273,16 +273,6 @@ def id_of(dataset: Dataset) -> str:
 def ids_of(dataset: Dataset | Sequence[Dataset]) -> list[str]:
     """Ids of one dataset, or of several; as `id_of`."""
     return [id_of(each) for each in cast("Sequence[Dataset]", listed(dataset))]
-
-
-def _told_of_colour(label: str, info: DatasetInfo) -> str:
-    """Warns of a convention that may have made one image of slices."""
-    where = f"{label}: " if label else ""
-    channels = info.arrays["image"].shape[0]
-    return (
-        f"{where}taken as one colour image of {channels} channels; say axes='ZYX' if these are slices: "
-        "`upload(..., axes='ZYX')`, or `t3d run --axes ZYX`"
-    )
 
 
 def _shifted(on_progress: Progress | None, done_bytes: int, total_bytes: int) -> Progress | None:

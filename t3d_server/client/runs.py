@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack, cast, overload
 
 from t3d_server.client.bodies import Data, is_several, labelled
 from t3d_server.client.connection import json_of, path_of
-from t3d_server.client.datasets import Datasets
+from t3d_server.client.datasets import Datasets, discarding
 from t3d_server.client.events import RunEvent, followed
 from t3d_server.client.handle import RunHandle, kept, outputs_of
 from t3d_server.errors import InvalidInputError, InvalidRequestError, NotFoundError, QueueFullError, T3dError
@@ -19,6 +19,9 @@ from t3d_server.models import DatasetInfo, Device, LogLine, Model, Run, RunStatu
 
 Input = Data | DatasetInfo
 """What a run takes: data, or a dataset that is stored already, by its info or id."""
+
+REFUSALS = (InvalidInputError, NotFoundError, QueueFullError)
+"""What `submit` raises where there is no run, and will be none."""
 
 _SHORT_WAIT_S = 2.0
 _RUNS_PER_PAGE = 100
@@ -172,7 +175,9 @@ class Runs(Datasets):
         Raises:
             RunNotFoundError: there is no such run.
         """
-        return followed(self._http, path_of("runs", run_id, "events"))
+        path = path_of("runs", run_id, "events")
+        with self._understanding(f"GET {path}"):
+            yield from followed(self._http, path)
 
     def handle(self, run_id: str) -> RunHandle:
         """A handle to a run that was submitted before, by whomever."""
@@ -212,7 +217,7 @@ class Runs(Datasets):
     def _submitted(
         self, name: str, request: bytes, uploaded: Sequence[DatasetInfo], wait_s: float, key: str
     ) -> RunHandle:
-        with self._discarding(uploaded, InvalidInputError, NotFoundError, QueueFullError):
+        with discarding(self, uploaded, *REFUSALS):
             run = self._ask(
                 Run,
                 "POST",

@@ -61,7 +61,11 @@ class Caller:
 
 
 def datasets(t3d: T3D) -> str:
-    """Upload, describe, fetch in part, remove."""
+    """Upload, describe, fetch in part, remove; slices that are taken as colour are warned of."""
+    with pytest.warns(UserWarning, match="taken as one colour image of 3 channels") as told:
+        slices = t3d.upload(np.zeros((3, 5, 5), np.uint8)).result()
+    assert (slices.axes, told[0].filename) == ("CYX", __file__)
+    t3d.delete(slices).result()
     first, second = t3d.upload([{"image": SMALL, "spacing": (2, 1), "note": "x"}, SMALL]).result()
     assert t3d.info(first).result() == first
     assert first.spacing == (2, 1)
