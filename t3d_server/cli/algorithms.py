@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from t3d_server.cli.developing import publish_at_each_save
-from t3d_server.cli.output import console, files_told, print_table
+from t3d_server.cli.output import console, errors, files_told, print_table
 from t3d_server.cli.publishing import publish, remove_version
 from t3d_server.cli.versions import Part, raised_version
 from t3d_server.client import Client
+from t3d_server.errors import InvalidRequestError
+from t3d_server.models import AlgorithmInfo
 from t3d_server.packages.folder import scan
 
 
@@ -23,19 +26,21 @@ def register(app: typer.Typer) -> None:
 
 
 def deploy(
-    paths: Annotated[list[Path], typer.Argument(help="Algorithm folders.", metavar="PATH...")],
+    paths: Annotated[list[Path], typer.Argument(help="Algorithm folders.", metavar="PATH")],
     bump: Annotated[Part | None, typer.Option(help="Raise this part of the version in pyproject.toml first.")] = None,
     watch: Annotated[
         bool,
         typer.Option("--watch", help="Deploy each save until Ctrl-C, as a version that takes the last one's place."),
     ] = False,
 ) -> None:
-    """Publish algorithm folders; returns when replicas have loaded them.
+    """Publish algorithm folders, and wait until they are loaded.
 
     With --watch, each save that changes the content is published as the next free patch version, which pyproject.toml
     gets too, and the version that this command published before is removed, unless it has runs: there is one
     development version at a time. What cannot be published is told, and the next save is waited for. The last version
     stays after Ctrl-C (exit code 130).
+
+    Example: t3d deploy my_algorithm --bump patch
     """
     if watch and bump:
         raise typer.BadParameter("--watch raises the patch version by itself; leave --bump out")
@@ -53,16 +58,26 @@ def use(
     name: Annotated[str, typer.Argument(help="The algorithm.")],
     version: Annotated[str, typer.Argument(help="One of its published versions.")],
 ) -> None:
-    """Make a version the current one: runs that name no version get it. So to roll back."""
+    """Make a version the current one, as to roll back.
+
+    Runs that name no version get it.
+
+    Example: t3d use denoise 1.0.0
+    """
     with Client() as client:
         info = client.use(name, version)
     console.print(f"{info.name}: {info.current} is current", markup=False)
 
 
 def list_algorithms() -> None:
-    """List the published algorithms."""
+    """List the published algorithms.
+
+    Example: t3d list
+    """
     with Client() as client:
         algorithms = client.algorithms()
+    if not algorithms:
+        errors.print("None is published yet: `t3d deploy FOLDER` does that.", markup=False)
     print_table(
         ["algorithm", "current", "versions", "type", "devices", "description"],
         [
@@ -85,11 +100,34 @@ def remove(
     cancel_runs: Annotated[
         bool, typer.Option("--cancel-runs", help="Cancel its runs instead of waiting for them.")
     ] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask; needed where there is no terminal.")] = False,
 ) -> None:
-    """Remove a version of an algorithm, or all of it."""
+    """Remove a version of an algorithm, or all of it.
+
+    It asks before. Runs stay listed, with their results.
+
+    Example: t3d remove denoise 1.0.0 --yes
+    """
     with Client() as client:
         before = client.algorithm(name)
+        if version:
+            client.version(name, version)  # what is not there need not be asked about
+        if not yes:
+            _ask_whether_to_remove(before, version)
         for number in [version] if version else before.versions:
             remove_version(client, name, number, cancel_runs=cancel_runs)
         if version == before.current and before.versions != [version]:
             console.print(f"{name}: {client.algorithm(name).current} is current now", markup=False)
+
+
+def _ask_whether_to_remove(info: AlgorithmInfo, version: str | None) -> None:
+    """Return if a person agrees.
+
+    Raises:
+        InvalidRequestError: nobody is there to be asked.
+        typer.Abort: the answer is no.
+    """
+    what = f"{info.name} {version}" if version else f"all of {info.name} ({', '.join(info.versions)})"
+    if not sys.stdin.isatty():
+        raise InvalidRequestError(f"{what} is removed only if --yes says so, as there is no terminal to ask on")
+    typer.confirm(f"Remove {what}?", abort=True, err=True)

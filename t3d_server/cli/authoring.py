@@ -33,7 +33,12 @@ def register(app: typer.Typer) -> None:
 
 
 def check(path: Annotated[Path, typer.Argument(help="The algorithm folder.")]) -> None:
-    """Check an algorithm folder: its manifest, its code, and that `Runner` can be imported."""
+    """Check an algorithm folder, and tell every problem at once.
+
+    It looks at the manifest and the code, and imports `Runner` as a server would.
+
+    Example: t3d check my_algorithm
+    """
     tags = load_tags()
     built = build(path, tags=tags)
     try:
@@ -58,16 +63,24 @@ def debug(
     path: Annotated[Path, typer.Argument(help="The algorithm folder.")],
     inputs: Annotated[
         list[Path],
-        typer.Argument(help="Files (HDF5, npy, npz, TIFF, PNG or JPEG) or folders of slices.", metavar="INPUT..."),
+        typer.Argument(help="Files (HDF5, npy, npz, TIFF, PNG or JPEG) or folders of slices.", metavar="INPUT"),
     ],
     arg: Args = [],  # noqa: B006  # typer copies it
     device: Device = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("t3d-output"),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the results; those of the last time are replaced.")
+    ] = Path("t3d-output/debug"),
     watch: Annotated[
         bool, typer.Option("--watch", help="Run again at each save, in a fresh process, until Ctrl-C (exit code 130).")
     ] = False,
 ) -> None:
-    """Run an algorithm folder here, without a server, from its own source: breakpoints hit."""
+    """Run an algorithm folder here, without a server.
+
+    It runs from its own source: breakpoints hit. Results are written as `t3d run` writes them, with a picture of inputs
+    beside results.
+
+    Example: t3d debug my_algorithm photo.png -a sigma=0.5 --watch
+    """
     names = list(map(str, inputs))
     check_inputs(names, ids=False)
     if watch:
@@ -80,7 +93,7 @@ def debug(
     result.raise_error()
     print_table(["phase", "seconds"], [(phase, f"{time_s:.3f}") for phase, time_s in result.times_s.items()])
     name = result.manifest.name
-    saved = save_results(result.outputs, names, name, output)
+    saved = save_results(result.outputs, names, name, output, force=True)
     picture = output / f"{name}.png"
     draw_rows([(name, list(result.inputs.values()), result.outputs)], picture)
     print_files(saved | {picture: "picture of inputs beside results"})

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from t3d_server.algorithm_utils.tags import load_tags
-from t3d_server.cli.output import console, files_told, print_error, print_warnings
+from t3d_server.cli.output import console, files_told, print_error
 from t3d_server.cli.publishing import count_runs, publish, say_unchanged
 from t3d_server.cli.versions import OPEN_ENDS, Deployment, raised_version
 from t3d_server.cli.watching import saves, say_saved, say_waiting
@@ -111,7 +111,6 @@ class _Folder:
         except (*OPEN_ENDS, KeyboardInterrupt):
             if deployment.asked:
                 self._own_versions.append((name, version))
-                print_warnings([f"it is not known whether {name} {version} was published; `t3d list` tells"])
             raise
 
     def _is_removed(self, name: str, version: str) -> bool:

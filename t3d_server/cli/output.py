@@ -86,9 +86,9 @@ def print_line(line: LogLine) -> None:
 
 
 def print_files(files: Mapping[Path, str]) -> None:
-    """Files that were written, one a line, and what each is where that has to be said."""
+    """Files that were written, one a line; a terminal gets what each is, too, where that has to be said."""
     for path, what in files.items():
-        console.print(f"{path} ({what})" if what else str(path), markup=False)
+        console.print(f"{path} ({what})" if what and console.is_terminal else str(path), markup=False)
 
 
 class _Clock(ProgressColumn):

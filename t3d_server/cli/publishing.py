@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from t3d_server.cli.output import console, errors, print_warnings, progress_bar
-from t3d_server.cli.versions import Deployment
+from t3d_server.cli.versions import OPEN_ENDS, Deployment
 from t3d_server.client import Client
 from t3d_server.models import AlgorithmVersion, RunStatus
 from t3d_server.packages.wording import counted
@@ -37,7 +37,12 @@ def publish(
             deployment.asked |= stage not in ("hashing", "uploading")
             bar.begin(f"{path}: {stage}")
 
-        version = client.publish(files, on_progress=bar.show_bytes, on_stage=show)
+        try:
+            version = client.publish(files, on_progress=bar.show_bytes, on_stage=show)
+        except (*OPEN_ENDS, KeyboardInterrupt):
+            if deployment.asked:
+                print_warnings([f"it is not known whether {path} was published; `t3d list` tells"])
+            raise
     manifest = version.manifest
     print_warnings(dict.fromkeys([*warnings, *version.warnings]))
     known = before.get(manifest.name)
@@ -67,7 +72,11 @@ def remove_version(client: Client, name: str, version: str, *, cancel_runs: bool
         advice = "" if cancel_runs else " to end; --cancel-runs cancels them"
         errors.print(f"{name} {version}: {doing}{advice}", markup=False)
     with progress_bar(f"{name} {version}: {doing}"):
-        client.remove(name, version, cancel_runs=cancel_runs)
+        try:
+            client.remove(name, version, cancel_runs=cancel_runs)
+        except KeyboardInterrupt:
+            errors.print(f"the server goes on: {name} {version} is removed when its runs have ended", markup=False)
+            raise
     console.print(f"{name} {version} is removed", markup=False)
 
 

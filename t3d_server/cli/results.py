@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import re
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from t3d_server.algorithm_utils.axes import resolve_axes
 from t3d_server.datasets import formats, hdf5
 from t3d_server.datasets.conventions import layout_of
-from t3d_server.errors import UnsupportedMediaTypeError
+from t3d_server.errors import InvalidRequestError, Problem, UnsupportedMediaTypeError
 from t3d_server.views import view_labels
 
 _SUFFIXES = {formats.TIFF: ".tif", formats.PNG: ".png", formats.NPY: ".npy"}
@@ -21,28 +22,63 @@ _LARGEST_IN_JSON = 16
 
 
 def save_results(
-    results: Sequence[Mapping[str, Any]], inputs: Sequence[str], name: str, folder: Path
+    results: Sequence[Mapping[str, Any]], inputs: Sequence[str], name: str, folder: Path, *, force: bool
 ) -> dict[Path, str]:
-    """Write what a run has given as files, named after the inputs where there is one result for each.
+    """Write what a run has given as files, named after the inputs where there is one result for each: all or none.
 
     Args:
         results: the datasets.
         inputs: what the run was given: paths, or ids of datasets.
         name: the algorithm; results that no input names are numbered.
         folder: where to write; made if it is missing.
+        force: replace files that are there.
 
     Returns:
         The files, and what each is where that has to be said, else "".
+
+    Raises:
+        InvalidRequestError: files of these names are there.
     """
-    stems = [Path(item).resolve().name if Path(item).is_dir() else Path(item).stem for item in inputs]
+    stems = _stems_of(inputs)
     if len(stems) == len(results) == len(set(stems)):
         targets = [(f"{stem}-{name}", _kind_of(item)) for stem, item in zip(stems, inputs, strict=True)]
     else:
         targets = [(f"{name}-{index}", _kind_of(inputs[0])) for index in range(len(results))]
-    saved: dict[Path, str] = {}
-    for values, (stem, kind) in zip(results, targets, strict=True):
-        saved |= save_dataset(values, folder, stem, kind)
-    return saved
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".t3d-") as unfinished:
+        saved: dict[Path, str] = {}
+        for values, (stem, kind) in zip(results, targets, strict=True):
+            saved |= save_dataset(values, Path(unfinished), stem, kind)
+        if not force:
+            _require_free(folder / path.name for path in saved if (folder / path.name).exists())
+        return {path.replace(folder / path.name): what for path, what in saved.items()}
+
+
+def check_output(inputs: Sequence[str], name: str, folder: Path, *, force: bool) -> None:
+    """Refuse before a run what `save_results` would refuse after it, as far as that can be told by then.
+
+    Raises:
+        InvalidRequestError: the folder is a file, or has results of this algorithm that are named after these inputs.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InvalidRequestError(f"{folder} is a file; -o names a folder")
+    if folder.exists() and not force:
+        stems = "|".join(map(re.escape, _stems_of(inputs)))
+        result = re.compile(rf"({stems})-{re.escape(name)}(\.h5|\.json|-[^-]+(\.tif|\.png|\.npy|-picture\.png))")
+        _require_free(sorted(path for path in folder.iterdir() if result.fullmatch(path.name)))
+
+
+def _require_free(taken: Iterable[Path]) -> None:
+    problems = [Problem(str(path), "is there already") for path in taken]
+    if problems:
+        raise InvalidRequestError(
+            "nothing is replaced without --force; -o names another folder for the results", problems=problems
+        )
+
+
+def _stems_of(inputs: Sequence[str]) -> list[str]:
+    """How the names of results begin."""
+    return [Path(item).resolve().name if Path(item).is_dir() else Path(item).stem for item in inputs]
 
 
 def _kind_of(item: str) -> str:
@@ -54,7 +90,7 @@ def _kind_of(item: str) -> str:
 
 
 def save_dataset(values: Mapping[str, Any], folder: Path, stem: str, content_type: str) -> dict[Path, str]:
-    """Write a dataset as files of the kind that the input had, without loss; each appears when it is whole.
+    """Write a dataset as files of the kind that the input had, without loss.
 
     HDF5 and npz inputs give one HDF5 file. Otherwise each array is a file: `image` one of the input's kind (a PNG for a
     JPEG), or TIFF where that cannot hold it; `mask` TIFF, or npy for npy, and a picture of it in colours, because
@@ -63,18 +99,16 @@ def save_dataset(values: Mapping[str, Any], folder: Path, stem: str, content_typ
 
     Args:
         values: the dataset.
-        folder: where to write; made if it is missing.
+        folder: where to write.
         stem: how the file names begin.
         content_type: that of the input.
 
     Returns:
         The files, and what each is where that has to be said, else "".
     """
-    folder.mkdir(parents=True, exist_ok=True)
     if content_type in (formats.HDF5, formats.NPZ):
         path = folder / f"{stem}.h5"
-        with _appearing(path) as part:
-            hdf5.write(part, values)
+        hdf5.write(path, values)
         return {path: ""}
     files: dict[Path, str] = {}
     small: dict[str, Any] = {}
@@ -95,8 +129,7 @@ def save_dataset(values: Mapping[str, Any], folder: Path, stem: str, content_typ
     small = {key: value for key, value in small.items() if value is not None and key not in told}
     if small:
         path = folder / f"{stem}.json"
-        with _appearing(path) as part:
-            part.write_text(json.dumps(small, indent=2) + "\n", "utf-8")
+        path.write_text(json.dumps(small, indent=2) + "\n", "utf-8")
         files[path] = ""
     return files
 
@@ -117,9 +150,10 @@ def _save_array(
     for kind in kinds:
         path = base.with_name(base.name + _SUFFIXES[kind])
         try:
-            with _appearing(path) as part, part.open("wb") as file:
+            with path.open("wb") as file:
                 formats.encode_array(array, kind, file, axes=axes, spacing=spacing, spacing_unit=unit)
         except UnsupportedMediaTypeError:  # never of npy, the last one
+            path.unlink()
             continue
         break
     tells = {"spacing", "spacing_unit"} if kind == formats.TIFF and spacing else set()
@@ -138,17 +172,6 @@ def _narrowed(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def _save_picture(mask: np.ndarray[Any, Any], base: Path) -> Path:
     path = base.with_name(f"{base.name}-picture.png")
-    with _appearing(path) as part, part.open("wb") as file:
+    with path.open("wb") as file:
         formats.encode_array(view_labels(mask), formats.PNG, file, axes="YXC")
     return path
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """A path to write to, whose content then is at `path`; nothing is left of it where writing fails."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -15,12 +15,17 @@ import typer
 from t3d_server.cli.arguments import Args, Device, RunId, parse_args, parse_spacing, whole_id
 from t3d_server.cli.inputs import check_inputs, naming
 from t3d_server.cli.output import Bar, errors, files_told, print_files, print_warnings, progress_bar
-from t3d_server.cli.results import save_results
-from t3d_server.cli.runs import told_of_cancelled
+from t3d_server.cli.results import check_output, save_results
+from t3d_server.cli.runs import left_running, told_of_cancelled
 from t3d_server.client import Client, RunHandle
+from t3d_server.client.datasets import discarding
+from t3d_server.client.runs import REFUSALS
+from t3d_server.errors import T3dError
+from t3d_server.models import DatasetInfo
 from t3d_server.packages.wording import counted
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace results of the same names, which is refused else.")]
 _FOLDER = Path("t3d-output")
 
 
@@ -35,13 +40,14 @@ def run(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Files (HDF5, npy, npz, TIFF, PNG or JPEG), folders of slices, or dataset ids.", metavar="INPUT..."
+            help="Files (HDF5, npy, npz, TIFF, PNG or JPEG), folders of slices, or dataset ids.", metavar="INPUT"
         ),
     ],
     arg: Args = [],  # noqa: B006  # typer copies it
     device: Device = None,
     version: Annotated[str | None, typer.Option(help="Else the current one.")] = None,
     output: Output = _FOLDER,
+    force: Force = False,
     key: Annotated[str, typer.Option(help="Key of the array in an npy or image file or a folder.")] = "image",
     axes: Annotated[
         str | None, typer.Option(help="Axes of the images: YX, YXC, CYX, ZYX or ZYXC; else what the files state.")
@@ -51,17 +57,21 @@ def run(
     ] = None,
     spacing_unit: Annotated[str | None, typer.Option(help="Unit of the spacing; um by default.")] = None,
 ) -> None:
-    """Run an algorithm on files and save its results as files. Ctrl-C cancels the run.
+    """Run an algorithm on files and save its results as files.
 
-    HDF5 and npz files give HDF5 files. Otherwise an image is written as a file of the input's kind where that keeps
-    every value (a PNG for a JPEG), else as TIFF; a mask as TIFF (npy for npy), with a picture of it in colours beside
-    it; other arrays as npy; small values as JSON.
+    Ctrl-C cancels the run. HDF5 and npz files give HDF5 files. Otherwise an image is written as a file of the input's
+    kind where that keeps every value (a PNG for a JPEG), else as TIFF; a mask as TIFF (npy for npy), with a picture of
+    it in colours beside it; other arrays as npy; small values as JSON.
+
+    Example: t3d run denoise photo.png -a method=nl_means -o results
     """
     args = parse_args(arg)
     said: dict[str, Any] = {"axes": axes, "spacing": parse_spacing(spacing), "spacing_unit": spacing_unit, "key": key}
     check_inputs(inputs, ids=True)
+    check_output(inputs, name, output, force=force)
     paths = [item for item in inputs if Path(item).exists()]
     with Client() as client, progress_bar(f"{name}: uploading") as bar:
+        client.algorithm(name)  # where there is none, nothing need be sent
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             uploaded = client.upload(paths, on_progress=bar.show_bytes, **said)
@@ -70,10 +80,13 @@ def run(
         new = iter(files)
         ids = [next(new) if item in paths else item for item in inputs]
         bar.begin(f"{name}: submitting")
-        with _submitted(client, name, ids, args=args, device=device, version=version) as submitting, naming(files):
+        with (
+            naming(files),
+            _submitted(client, uploaded, name, ids, args=args, device=device, version=version) as submitting,
+        ):
             handle = submitting.result()
             errors.print(f"run {handle.id}", markup=False)
-            saved = _save(handle, inputs, output, bar)
+            saved = _save(handle, inputs, output, bar, force=force)
     print_files(saved)
 
 
@@ -83,19 +96,28 @@ def results(
         list[str],
         typer.Argument(
             help="The run's inputs, as `t3d run` was given them, to name the files after; else ids do.",
-            metavar="[INPUT...]",
+            metavar="INPUT",
         ),
     ] = [],  # noqa: B006  # typer copies it
     output: Output = _FOLDER,
+    force: Force = False,
 ) -> None:
-    """Wait for a run that was submitted before, and save its results as `t3d run` does. Ctrl-C lets the run go on."""
+    """Wait for a run, and save its results as `t3d run` does.
+
+    It was submitted before, by whomever. Ctrl-C lets the run go on.
+
+    Example: t3d results 01993c5e-12ab photo.png -o results
+    """
     with Client() as client, progress_bar("asking for the run") as bar:
         handle = client.handle(whole_id(client, run_id))
-        saved = _save(handle, inputs or handle.run.input_dataset_ids, output, bar)
+        inputs = inputs or handle.run.input_dataset_ids
+        check_output(inputs, handle.run.algorithm, output, force=force)
+        with left_running(handle):
+            saved = _save(handle, inputs, output, bar, force=force)
     print_files(saved)
 
 
-def _save(handle: RunHandle, inputs: Sequence[str], output: Path, bar: Bar) -> dict[Path, str]:
+def _save(handle: RunHandle, inputs: Sequence[str], output: Path, bar: Bar, *, force: bool) -> dict[Path, str]:
     """Shows a run until it has ended, and writes what it made; gives the files."""
     name = handle.run.algorithm
     _follow(handle, bar)
@@ -103,7 +125,11 @@ def _save(handle: RunHandle, inputs: Sequence[str], output: Path, bar: Bar) -> d
     bar.begin(f"{name}: fetching {found}")
     datasets = handle.result(on_progress=bar.show_bytes)
     bar.begin(f"{name}: saving {found}")
-    return save_results(datasets, inputs, name, output)
+    try:
+        return save_results(datasets, inputs, name, output, force=force)
+    except (T3dError, OSError):
+        errors.print(f"The results are kept: `t3d results {handle.id}` fetches them again.", markup=False)
+        raise
 
 
 def _follow(handle: RunHandle, bar: Bar) -> None:
@@ -120,11 +146,18 @@ def _follow(handle: RunHandle, bar: Bar) -> None:
 
 
 @contextmanager
-def _submitted(client: Client, name: str, ids: list[str], **options: Any) -> Iterator[Future[RunHandle]]:
-    """Submits a run, which Ctrl-C cancels."""
+def _submitted(
+    client: Client, uploaded: Sequence[DatasetInfo], name: str, ids: list[str], **options: Any
+) -> Iterator[Future[RunHandle]]:
+    """Submits a run, which Ctrl-C cancels; what was uploaded for one that is refused is removed."""
+
+    def submit() -> RunHandle:
+        with discarding(client, uploaded, *REFUSALS):
+            return client.submit(name, ids, **options)
+
     # In a thread, so that Ctrl-C never comes between the run being accepted and its id being known.
     with ThreadPoolExecutor(1) as pool:
-        submitting = pool.submit(client.submit, name, ids, **options)
+        submitting = pool.submit(submit)
         try:
             yield submitting
         except KeyboardInterrupt:

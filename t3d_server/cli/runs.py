@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from t3d_server.cli.arguments import RunId, whole_id
-from t3d_server.cli.output import console, files_told, print_line, print_table
-from t3d_server.client import Client
+from t3d_server.cli.output import console, errors, files_told, print_line, print_table
+from t3d_server.client import Client, RunHandle
 from t3d_server.models import Run, RunStatus
 
 _WIDE = 140
@@ -28,7 +29,12 @@ def runs(
     limit: Annotated[int, typer.Option(help="How many.", min=1)] = 20,
     long: Annotated[bool, typer.Option("--long", help="All of each, however narrow the terminal is.")] = False,
 ) -> None:
-    """List runs, newest first. A narrow terminal gets the beginnings of their ids, which other commands take."""
+    """List runs, newest first.
+
+    A narrow terminal gets the beginnings of their ids, which other commands take.
+
+    Example: t3d runs --algorithm denoise --status failed
+    """
     with Client() as client:
         print_runs(client.runs(algorithm=algorithm, status=status, limit=limit), long=long)
 
@@ -97,27 +103,46 @@ def logs(
     run_id: RunId,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run has ended.")] = False,
 ) -> None:
-    """Show the log of a run."""
+    """Show the log of a run.
+
+    Example: t3d logs 01993c5e-12ab -f
+    """
     with Client() as client:
         run_id = whole_id(client, run_id)
         if follow:
-            for event in client.handle(run_id).events():
-                for line in event.lines:
-                    print_line(line)
+            handle = client.handle(run_id)
+            with left_running(handle):
+                for event in handle.events():
+                    for line in event.lines:
+                        print_line(line)
             return
         for line in client.log(run_id):
             print_line(line)
 
 
 def cancel(run_id: RunId) -> None:
-    """Cancel a run: a queued one at once, a running one when its code next calls the server.
+    """Cancel a run.
 
-    If it makes no call within T3D_CANCEL_GRACE_S (10 s), its process is ended. Until then `t3d runs` shows it as
-    CANCELLING.
+    A queued one is cancelled at once, a running one when its code next calls the server. If it makes no call within
+    T3D_CANCEL_GRACE_S (10 s), its process is ended. Until then `t3d runs` shows it as CANCELLING.
+
+    Example: t3d cancel 01993c5e-12ab
     """
     with Client() as client:
         cancelled = client.cancel(whole_id(client, run_id))
     console.print(told_of_cancelled(cancelled), markup=False)
+
+
+@contextmanager
+def left_running(handle: RunHandle) -> Iterator[None]:
+    """Tells who presses Ctrl-C that the run goes on, and how to get at it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not handle.run.status.ended:
+            advice = f"`t3d results {handle.id}` waits for it again, `t3d cancel {handle.id}` ends it"
+            errors.print(f"run {handle.id} goes on: {advice}", markup=False)
+        raise
 
 
 def told_of_cancelled(run: Run) -> str:

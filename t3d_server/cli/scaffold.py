@@ -107,7 +107,12 @@ def new(
         ),
     ] = "Image2Image",
 ) -> None:
-    """Make a folder with an algorithm that works: code, manifest, tests, and an input to try it on."""
+    """Make a folder with an algorithm that works, to begin with.
+
+    It has code, a manifest, tests, and an input to try it on.
+
+    Example: t3d new my_algorithm --type Image2Segmentation
+    """
     _check(path)
     example = _EXAMPLES[algorithm_type]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,12 +24,15 @@ def register(app: typer.Typer) -> None:
 
 
 def up() -> None:
-    """Start the store, Ray and the server, and serve the published algorithms until Ctrl-C.
+    """Start a server on this machine, and serve until Ctrl-C.
 
-    Settings come from the environment (T3D_PORT, T3D_S3_ENDPOINT, ...) and the file that T3D_SETTINGS_FILE names.
+    It starts the store, Ray and the server; what was published before is there again. Settings come from the
+    environment (T3D_PORT, T3D_S3_ENDPOINT, ...) and the file that T3D_SETTINGS_FILE names.
 
     Ctrl-C and SIGTERM stop all of it; another Ctrl-C does not wait for that. The exit code is 0 if it has served, and
     130 if it was stopped before.
+
+    Example: T3D_PORT=8001 t3d up
     """
     running = read_server()
     if running is not None:

@@ -56,8 +56,7 @@ def raised_version(path: Path, part: Part | None) -> Iterator[Deployment]:
             if path.read_bytes() == new.encode():  # else its author has gone on with it meanwhile
                 path.write_bytes(old)
         else:
-            unknown = "it is not known whether it was published; `t3d list` tells. The raised version stays"
-            print_warnings([f"{path}: {unknown}"])
+            print_warnings([f"{path}: the raised version stays, as it may have been published"])
         raise
 
 

@@ -23,6 +23,7 @@ from t3d_server.cli.app import main
 from t3d_server.client import Client
 from t3d_server.errors import ForbiddenError, UnauthorizedError
 from t3d_server.models import RunStatus
+from t3d_server.storage.s3 import S3ObjectStore
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -50,14 +51,19 @@ T3d = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="session")
 def t3d(server: Server, tmp_path_factory: pytest.TempPathFactory) -> T3d:
-    """Runs the command as a user of the suite's server does: `t3d("list")`; in this process, which saves its start."""
+    """Runs the command as a user of the suite's server does: `t3d("list")`; in this process, which saves its start.
 
-    def t3d(*args: object, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    There is a terminal where an `answer` is to be given.
+    """
+
+    def t3d(*args: object, code: int = 0, answer: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
         command = ["t3d", *map(str, args)]
         output, errors = io.StringIO(), io.StringIO()
         with (
             mock.patch.dict(os.environ, {**server.environment, **environment}, clear=True),
             mock.patch.object(sys, "argv", command),
+            mock.patch.object(sys, "stdin", io.StringIO(answer)) as keyboard,
+            mock.patch.object(keyboard, "isatty", return_value=bool(answer)),
             chdir(tmp_path_factory.mktemp("cwd")),
             redirect_stdout(output),
             redirect_stderr(errors),
@@ -104,7 +110,7 @@ def read_image(path: Path) -> np.ndarray:
 
 def saved(ended: subprocess.CompletedProcess[str]) -> list[Path]:
     """The files that a command says it wrote."""
-    files = [Path(line.partition(" (")[0]) for line in ended.stdout.splitlines() if line.startswith("/")]
+    files = [Path(line) for line in ended.stdout.splitlines() if line.startswith("/")]
     assert all(file.exists() for file in files)
     return files
 
@@ -246,8 +252,9 @@ def test_run_gives_files_of_the_inputs_kind(t3d: T3d, gain: Path, tmp_path: Path
     np.testing.assert_array_equal(read_image(output), array * 3 + 10)
 
 
-def test_run_refuses_what_does_not_fit(t3d: T3d, gain: Path, tmp_path: Path) -> None:
-    """And warns of what may be taken for something else."""
+def test_run_refuses_what_does_not_fit(t3d: T3d, gain: Path, server_store: S3ObjectStore, tmp_path: Path) -> None:
+    """And warns of what may be taken for something else; nothing is left of what was uploaded."""
+    before = list(server_store.list("datasets/"))
     np.save(tmp_path / "image.npy", np.stack([IMAGE] * 3))
     ended = t3d("run", "gain", tmp_path / "image.npy", "-a", "gain=much", "-a", "gian=1", code=1)
     assert "gain" in ended.stderr
@@ -256,6 +263,7 @@ def test_run_refuses_what_does_not_fit(t3d: T3d, gain: Path, tmp_path: Path) -> 
     assert len(warnings) == 1
     assert "image.npy: taken as one colour image of 3 channels; say axes='ZYX'" in warnings[0]
     assert "no_such_file" in t3d("run", "gain", tmp_path / "no_such_file.png", code=1).stderr
+    assert list(server_store.list("datasets/")) == before
 
 
 def test_runs_and_logs_tell_of_a_run(t3d: T3d, gain: Path, client: Client) -> None:
@@ -273,6 +281,7 @@ def test_results_are_what_run_saves(t3d: T3d, gain: Path, client: Client, tmp_pa
     write_image(tmp_path / "photo.png", IMAGE)
     run = client.submit("gain", client.upload(tmp_path / "photo.png"), args={"gain": 2}).run
     [named] = saved(t3d("results", run.id[:24], "photo.png", "-o", tmp_path))
+    assert f"{named}: is there already" in t3d("results", run.id, "photo.png", "-o", tmp_path, code=1).stderr
     [other] = saved(t3d("results", run.id, "-o", tmp_path))
 
     assert (named.name, other.name) == ("photo-gain-image.png", f"{run.input_dataset_ids[0]}-gain-image.png")
@@ -350,9 +359,11 @@ def test_deploy_bump_use_and_remove(t3d: T3d, gain: Path, client: Client) -> Non
     assert "1.0.1, 1.0.0" in line
     assert "Gain and offset." in line
 
-    t3d("remove", "gain", "1.0.1")
+    assert "all of gain (1.0.1, 1.0.0) is removed only if --yes" in t3d("remove", "gain", code=1).stderr
+    assert "Remove all of gain (1.0.1, 1.0.0)? [y/N]" in t3d("remove", "gain", answer="n\n", code=1).stderr
+    t3d("remove", "gain", "1.0.1", answer="y\n")
     assert client.algorithm("gain").versions == ["1.0.0"]
-    t3d("remove", "gain")
+    t3d("remove", "gain", "--yes")
     assert "gain" not in {info.name for info in client.algorithms()}
     assert "gain" in t3d("remove", "gain", code=1).stderr
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from t3d_server.cli.results import save_dataset, save_results
+from t3d_server.cli.results import check_output, save_dataset, save_results
 from t3d_server.datasets import formats, hdf5
+from t3d_server.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -37,7 +39,7 @@ def test_an_imagej_stack_with_spacing_goes_through(tmp_path: Path) -> None:
     values = dataset(tmp_path, tmp_path / "ij.tif")
     values["mask"] = (stack > 9).astype(np.int32)
 
-    image, mask, picture = save_dataset(values, tmp_path / "out", "ij", formats.TIFF)
+    image, mask, picture = save_dataset(values, tmp_path, "ij", formats.TIFF)
 
     assert [path.name for path in (image, mask, picture)] == ["ij-image.tif", "ij-mask.tif", "ij-mask-picture.png"]
     for path, expected in ((image, stack), (mask, values["mask"])):
@@ -58,7 +60,7 @@ def test_a_mask_alone_is_a_stack_of_its_own_spacing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("array", [np.eye(5, dtype=np.uint8), np.full((5, 6, 3), 9, np.uint8)])
 def test_a_png_stays_a_png(tmp_path: Path, array: np.ndarray) -> None:
     Image.fromarray(array).save(tmp_path / "a.png")
-    [path] = save_dataset(dataset(tmp_path, tmp_path / "a.png"), tmp_path / "out", "a", formats.PNG)
+    [path] = save_dataset(dataset(tmp_path, tmp_path / "a.png"), tmp_path, "a", formats.PNG)
     assert path.suffix == ".png"
     np.testing.assert_array_equal(np.asarray(Image.open(path)), array)
 
@@ -70,7 +72,7 @@ def test_what_a_png_cannot_hold_becomes_one_tiff(tmp_path: Path) -> None:
         "spacing": np.array([3.0, 2]),
         "spacing_unit": "nm",
     }
-    [path] = save_dataset(values, tmp_path / "out", "a", formats.PNG)
+    [path] = save_dataset(values, tmp_path, "a", formats.PNG)
     again = dataset(tmp_path, path)
     assert (path.suffix, again["spacing"].tolist(), again["spacing_unit"]) == (".tif", [3, 2], "nm")
     np.testing.assert_array_equal(again["image"], values["image"])
@@ -104,7 +106,7 @@ def test_a_mask_is_data_and_a_picture_that_can_be_seen(tmp_path: Path, kind: str
 def test_npy_stays_npy_and_short_lists_are_json(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.eye(5))
     values = dataset(tmp_path, tmp_path / "a.npy") | {"input_size": np.array([6, 8]), "features": np.ones(64, "f4")}
-    paths = list(save_dataset(values, tmp_path / "out", "a", formats.NPY))
+    paths = list(save_dataset(values, tmp_path, "a", formats.NPY))
     assert [path.name for path in paths] == ["a-image.npy", "a-features.npy", "a.json"]
     np.testing.assert_array_equal(np.load(paths[0]), np.eye(5))
     assert '"input_size": [\n    6,\n    8\n  ]' in paths[-1].read_text()
@@ -112,7 +114,7 @@ def test_npy_stays_npy_and_short_lists_are_json(tmp_path: Path) -> None:
 
 def test_hdf5_stays_hdf5(tmp_path: Path) -> None:
     values = {"image": np.eye(5), "axes": "YX", "spacing": np.array([1.0, 2.0]), "note": "x"}
-    [path] = save_dataset(values, tmp_path / "out", "a", formats.HDF5)
+    [path] = save_dataset(values, tmp_path, "a", formats.HDF5)
     assert dataset(tmp_path, path).keys() == values.keys()
 
 
@@ -122,8 +124,39 @@ def test_nothing_is_left_of_a_file_that_cannot_be_written(tmp_path: Path, monkey
 
     monkeypatch.setattr(formats, "encode_array", breaks)
     with pytest.raises(OSError, match="No space left"):
-        save_dataset({"image": np.eye(5)}, tmp_path, "a", formats.TIFF)
+        save_results([{"image": np.eye(5)}], ["a.tif"], "x", tmp_path, force=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_results_that_are_there_are_replaced_by_force_alone(tmp_path: Path) -> None:
+    """All of them are told, and none of the others is written."""
+    values = {"image": np.zeros((4, 5), np.uint8), "mask": np.zeros((4, 5), np.uint8)}
+    image, mask, picture = save_results([values], ["a.tif"], "x", tmp_path, force=False)
+    picture.unlink()
+    image.write_text("old")
+    with pytest.raises(InvalidRequestError, match=r"--force.*-o") as told:
+        save_results([values], ["a.tif"], "x", tmp_path, force=False)
+    assert [problem.key for problem in told.value.problems] == [str(image), str(mask)]
+    assert (image.read_text(), sorted(tmp_path.iterdir())) == ("old", [image, mask])
+    save_results([values], ["a.tif"], "x", tmp_path, force=True)
+    assert image.read_bytes() != b"old"
+    assert picture.exists()
+
+
+@pytest.mark.parametrize("name", ["a-x-image.tif", "a-x-mask-picture.png", "b-x.h5", "a-x.json"])
+def test_results_that_would_be_in_the_way_are_told_before_a_run(tmp_path: Path, name: str) -> None:
+    """Those of other inputs and algorithms are not."""
+    inputs = ["a.tif", "in/b.h5"]
+    for other in ("c-x-image.tif", "a-y-image.tif", "a-x-y-image.tif", "a-x.h5.txt", "aa-x.h5"):
+        (tmp_path / other).touch()
+    check_output(inputs, "x", tmp_path / "new", force=False)
+    check_output(inputs, "x", tmp_path, force=False)
+    (tmp_path / name).touch()
+    with pytest.raises(InvalidRequestError, match=f"{re.escape(name)}: is there already"):
+        check_output(inputs, "x", tmp_path, force=False)
+    check_output(inputs, "x", tmp_path, force=True)
+    with pytest.raises(InvalidRequestError, match="is a file"):
+        check_output(inputs, "x", tmp_path / name, force=True)
 
 
 def test_results_are_named_after_their_inputs(tmp_path: Path) -> None:
@@ -136,7 +169,7 @@ def test_results_are_named_after_their_inputs(tmp_path: Path) -> None:
 
     def names(count: int, *inputs: str) -> list[str]:
         result = {"image": np.zeros((4, 5), np.uint8), "axes": "YX"}
-        return [path.name for path in save_results([result] * count, inputs, "x", out)]
+        return [path.name for path in save_results([result] * count, inputs, "x", out, force=True)]
 
     assert names(3, str(folder), a, b) == ["scan.1-x-image.tif", "a-x-image.png", "b-x-image.npy"]
     assert names(1, a, b) == ["x-0-image.png"]

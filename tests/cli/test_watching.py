@@ -96,17 +96,18 @@ def test_debug_runs_again_at_each_save(write_algorithm: WriteAlgorithm) -> None:
     """Errors are shown and the loop goes on; its own results, caches and backups of editors do not count."""
     folder = write_algorithm("seen", RUNNER)
     np.save(folder / "image.npy", IMAGE)
-    result, picture = folder / "t3d-output" / "image-seen-image.npy", folder / "t3d-output" / "seen.png"
+    output = folder / "t3d-output" / "debug"
+    result, picture = output / "image-seen-image.npy", output / "seen.png"
     with watching(os.environ, folder, "debug", ".", "image.npy") as command:
-        assert "t3d-output/seen.png (picture" in command.until("waiting for a save")
+        assert "t3d-output/debug/seen.png" in command.until("waiting for a save")
         np.testing.assert_array_equal(np.load(result), IMAGE + 1)
         picture.unlink()
 
         write(folder, RUNNER.replace("self.offset\n", "nowhere\n"))
-        output = command.until("waiting for a save")
-        assert re.search(r"^[\d:]{8} Runner.py saved$", output, re.M)
-        assert 'File "Runner.py", line 10, in inference' in output
-        assert "error: seen failed: NameError: name 'nowhere' is not defined" in output
+        told = command.until("waiting for a save")
+        assert re.search(r"^[\d:]{8} Runner.py saved$", told, re.M)
+        assert 'File "Runner.py", line 10, in inference' in told
+        assert "error: seen failed: NameError: name 'nowhere' is not defined" in told
 
         write(folder, RUNNER.replace("= 1", "= 7"))
         assert " Runner.py saved" in command.until("waiting for a save")
@@ -120,7 +121,7 @@ def test_a_save_stops_the_run_that_goes_on(write_algorithm: WriteAlgorithm) -> N
     with watching(os.environ, folder.parent, "debug", "held", "held/image.npy", "-o", ".") as command:
         command.until("holding")
         write(folder, RUNNER)
-        assert "held.png (picture" in command.until("waiting for a save")
+        assert "held.png" in command.until("waiting for a save")
 
 
 def test_deploy_keeps_one_development_version(server: Server, client: Client, write_algorithm: WriteAlgorithm) -> None:
