@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -127,6 +128,16 @@ def value_of(item: h5py.Dataset) -> Any:
     if array.dtype == np.bool_:
         array = np.asarray(array.view(np.uint8) != 0)
     return array if item.shape else array.item()
+
+
+def unpack(item: h5py.Dataset, destination: Path) -> Array:
+    """An array that cannot be mapped where it is, unpacked to a file and mapped there."""
+    array: Array = np.lib.format.open_memmap(destination, "w+", plain_dtype(item.dtype), item.shape)
+    if array.size:
+        item.read_direct(array)
+    if array.dtype == np.bool_:
+        np.not_equal(array.view(np.uint8), 0, out=array)
+    return array
 
 
 def stored_axes(datasets: Mapping[str, h5py.Dataset]) -> str | None:

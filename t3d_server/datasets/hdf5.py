@@ -14,7 +14,7 @@ import numpy as np
 
 from t3d_server.algorithm_utils.axes import resolve_axes
 from t3d_server.datasets.conventions import check
-from t3d_server.datasets.entries import offset_of, plain_dtype, safe_datasets, stored_axes, translated, value_of
+from t3d_server.datasets.entries import offset_of, plain_dtype, safe_datasets, stored_axes, translated, unpack, value_of
 from t3d_server.datasets.values import Array, normalise
 from t3d_server.errors import InvalidDatasetError, Problem
 
@@ -137,6 +137,22 @@ def read(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
             said = stored_axes(datasets)
             values["axes"] = resolve_axes(datasets["image"].shape, said)
         return values
+
+
+def read_array(path: Path, key: str, scratch: Path) -> Array:
+    """Read one array of a dataset as `read` does, but into memory never.
+
+    Args:
+        path: the file.
+        key: an array that is there, of at least one axis.
+        scratch: a path where it is unpacked to if it cannot be mapped; both files may be unlinked once this returns.
+    """
+    with translated(), path.open("rb") as raw, h5py.File(path, "r", locking=False) as file:
+        item = file[key]
+        offset = offset_of(item)
+        if offset is None:
+            return unpack(item, scratch)
+        return np.memmap(raw, plain_dtype(item.dtype), "c", offset, item.shape)
 
 
 def states_axes(path: Path) -> bool:

@@ -168,10 +168,7 @@ class DatasetStore:
         Raises:
             DatasetNotFoundError, ExpiredError: there is no such dataset.
         """
-        with self._temporary() as path:
-            with path.open("wb") as file:
-                for chunk in self.open(dataset_id):
-                    file.write(chunk)
+        with self._fetched(dataset_id) as path:
             return hdf5.read(path, keys)
 
     def delete(self, dataset_id: str) -> None:
@@ -245,6 +242,14 @@ class DatasetStore:
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             yield Path(folder) / "dataset.h5"
 
+    @contextmanager
+    def _fetched(self, dataset_id: str) -> Iterator[Path]:
+        with self._temporary() as path:
+            with path.open("wb") as file:
+                for chunk in self.open(dataset_id):
+                    file.write(chunk)
+            yield path
+
     def _put(self, path: Path, tag: str | None = None) -> DatasetInfo:
         contents = inspection.inspect(path, max_bytes=self._max_bytes)
         dataset_id = new_id() if tag is None else tagged_id(tag)
@@ -268,10 +273,10 @@ class DatasetStore:
     def _encoded(
         self, dataset_id: str, name: str, media_type: str, contents: inspection.Contents
     ) -> tuple[int, Iterator[bytes]]:
-        array = self.read(dataset_id, [name])[name]
+        with self._fetched(dataset_id) as path:
+            array = hdf5.read_array(path, name, path.with_suffix(".array"))
+            file = path.with_suffix(".encoded").open("w+b")  # outlives its name; the iterator below closes it
         axes, spacing = layout_of(name, array.ndim, contents.axes, contents.spacing)
-        with self._temporary() as path:
-            file = path.open("w+b")  # outlives its name; the iterator below closes it
         try:
             formats.encode_array(
                 array,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import pickle
+import tracemalloc
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -106,6 +108,21 @@ def test_an_array_leaves_as_npy_without_the_rest_of_the_file(datasets: DatasetSt
     assert objects.read_bytes == IMAGE.nbytes
     flags = np.load(io.BytesIO(b"".join(datasets.open_array(info.id, "flags", formats.NPY)[1])))
     assert flags.tolist() == [True, False]
+
+
+def test_a_packed_array_leaves_without_being_in_memory(datasets: DatasetStore, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "packed.h5", "w") as file:
+        file.create_dataset("image", data=np.ones((20, 300, 400), "u2"), chunks=(20, 50, 50), compression="gzip")
+        file.create_dataset("flags", data=[True, False], chunks=(2,))
+    dataset_id = datasets.add_upload(tmp_path / "packed.h5", formats.HDF5).id
+    flags = b"".join(datasets.open_array(dataset_id, "flags", formats.NPY)[1])
+    assert np.load(io.BytesIO(flags)).tolist() == [True, False]
+    tracemalloc.start()
+    size_bytes, chunks = datasets.open_array(dataset_id, "image", formats.TIFF)
+    assert sum(map(len, chunks)) == size_bytes >= 4_800_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3_000_000
 
 
 def test_an_array_leaves_as_tiff_with_its_axes_and_spacing(datasets: DatasetStore, tmp_path: Path) -> None:
