@@ -26,7 +26,8 @@ def estimate_sigma(image: np.ndarray) -> float:
         # Their weights [1, -2, 1] have the norm sqrt(6) along each axis.
         response = np.abs(np.diff(np.diff(channel, n=2, axis=0), n=2, axis=1)) / 6
         # Saturated and masked areas hold no noise, and would hide that of the rest.
-        response = response[response > 0]
+        inside = channel[1:-1, 1:-1]
+        response = response[(inside > channel.min()) & (inside < channel.max())]
         sigmas.append(np.median(response) * MAD_TO_SIGMA if response.size else 0.0)
     return float(np.mean(sigmas))
 

@@ -109,6 +109,14 @@ def test_flat_image_comes_back(run_algorithm: Run, args: dict[str, Any], shape: 
     np.testing.assert_array_equal(run_algorithm("denoise", [{"image": image}], args)[0]["image"], image)
 
 
+def test_drawing_comes_back(run_algorithm: Run) -> None:
+    """Edges are no noise, where there is nothing else."""
+    image = np.full((64, 64), 20, np.uint8)
+    image[10:30, 10:30] = 90
+    image[40:60, 5:50] = 200
+    np.testing.assert_array_equal(run_algorithm("denoise", [{"image": image}])[0]["image"], image)
+
+
 def test_given_sigma_is_used(run_algorithm: Run) -> None:
     """A `sigma` far too small leaves the noise, where the estimate removes it."""
     clean = picture("camera")[:64, :64].astype(np.float32) / 255
