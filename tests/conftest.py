@@ -6,31 +6,37 @@ import dataclasses
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from hypothesis import HealthCheck, settings
 
 from t3d_server.client import Client
 from t3d_server.models import AlgorithmVersion
 from t3d_server.packages.folder import scan
+from t3d_server.serving import reaper
+from t3d_server.serving.haproxy import free_ports
 from t3d_server.storage.embedded import EmbeddedStore
 from t3d_server.storage.s3 import S3Location, S3ObjectStore
 
 # A shell that runs the suite in the background has it ignore Ctrl-C, which every process it starts would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-START_TIMEOUT_S = 90.0
-STOP_TIMEOUT_S = 60.0
+# The same examples each time, however long they take; `--hypothesis-profile=default` looks for others.
+settings.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
+# A busy machine takes long, and a test that fails for that tells nothing.
+START_TIMEOUT_S = STOP_TIMEOUT_S = 200.0
 IDLE_S = 5
 USE_TOKEN = "use-token-of-the-suite"
 RUNNER = """
@@ -137,7 +143,7 @@ class Server:
     def applications(self) -> dict[str, Any]:
         """What Ray's dashboard tells of the Serve applications, by name."""
         headers = {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
-        answer = requests.get(f"{self.dashboard_url}/api/serve/applications/", headers=headers, timeout=10)
+        answer = requests.get(f"{self.dashboard_url}/api/serve/applications/", headers=headers, timeout=60)
         answer.raise_for_status()
         applications: dict[str, Any] = answer.json()["applications"]
         return applications
@@ -146,17 +152,21 @@ class Server:
         """Send a signal, to its whole process group as a terminal does if `group`; returns the exit code."""
         if self.process.poll() is None:
             (os.killpg if group else os.kill)(self.process.pid, number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Returns its exit code when it has ended, and `output` is all that it has printed."""
         code = self.process.wait(STOP_TIMEOUT_S)
-        self._reader.join(1.0)
+        self._reader.join(STOP_TIMEOUT_S)
         return code
 
     def processes(self) -> dict[int, str]:
         """Every process that was started for it: its command line by process id."""
         return processes_of(self.state_dir)
 
-    def wait_until_gone(self, timeout_s: float) -> None:
+    def wait_until_gone(self) -> None:
         """Returns when none of its processes is left."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + STOP_TIMEOUT_S
         while left := self.processes():
             assert time.monotonic() < deadline, f"left behind: {left}\n{self.output}"
             time.sleep(0.05)  # there is no event for the end of other processes' children
@@ -184,15 +194,6 @@ def processes_of(state_dir: Path) -> dict[int, str]:
         except OSError:  # it has just ended
             continue
     return {pid: command for pid, command in found.items() if command and pid != os.getpid()}
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now."""
-    with ExitStack() as sockets:
-        probes = [sockets.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def store_options(location: S3Location) -> dict[str, str]:
@@ -233,7 +234,7 @@ def start_server() -> Callable[..., AbstractContextManager[Server]]:
             if server.process.poll() is None:
                 server.stop()
             for pid in server.processes():
-                os.kill(pid, signal.SIGKILL)
+                reaper.kill(pid)
 
     return start
 
@@ -264,7 +265,7 @@ def server(
         running.wait_until_ready()
         yield running
         assert running.stop() == 0, running.output
-        running.wait_until_gone(10)
+        running.wait_until_gone()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from t3d_server.storage.embedded import EmbeddedStore
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)  # nothing tells when another process's child has started

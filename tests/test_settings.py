@@ -40,7 +40,7 @@ def test_every_bad_setting_is_told_at_once_and_no_secret(tmp_path: Path, tokens:
         env={**os.environ, "T3D_STATE_DIR": str(tmp_path), **bad},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=100,
     )
     assert ended.returncode == 1
     assert "did you mean 'T3D_PORT'" in ended.stderr

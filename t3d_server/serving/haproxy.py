@@ -21,7 +21,7 @@ def haproxy_environment(folder: Path) -> dict[str, str]:
     """
     if sys.platform != "linux":
         return {}
-    stats, metrics, fallback, fallback_grpc = _free_ports(4)
+    stats, metrics, fallback, fallback_grpc = free_ports(4)
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(_on_loopback(folder / "haproxy", [stats, metrics])),
@@ -52,7 +52,7 @@ def _on_loopback(path: Path, ports: list[int]) -> Path:
     return path
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nothing listens on now, of those that the system gives to nobody by itself until they are taken."""
     with ExitStack() as sockets:
         found: list[int] = []

@@ -25,7 +25,7 @@ from t3d_server.storage.s3 import S3Location, S3ObjectStore
 
 _STOP_GRACE_S = 1.0  # what is stored is on disk at once; SeaweedFS then waits 15 s for its own connections
 _START_TIMEOUT_S = 60.0
-_LOCK_TIMEOUT_S = _STOP_GRACE_S + 2.0  # after a crash, the guard of the dead process stops its SeaweedFS first
+_LOCK_TIMEOUT_S = 15.0  # after a crash, the guard of the dead process stops its SeaweedFS first
 _POLL_S = 0.05
 _LOG_TAIL_LINES = 15
 

@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 HOST = "127.0.0.1"
 
-# Below the ports that the system gives to outgoing connections, which could take one before it is bound.
-_PORT_RANGE = range(20000, 32000)
+# Below the ports of Ray Serve's replicas (from 30000) and those that the system gives to outgoing connections, which
+# could take one before it is bound.
+_PORT_RANGE = range(20000, 30000)
 _VOLUME_SIZE_LIMIT_MB = 1024  # a volume is copied to reclaim the space of deleted objects
 _VOLUMES = 10000  # each bucket takes seven; empty ones take no space
 

@@ -100,10 +100,10 @@ class Server:
     def request(self, method: str, path: str, token: str | None = "an-admin", **options: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         headers |= options.pop("headers", {})
-        return requests.request(method, self.url + path, headers=headers, timeout=20, **options)
+        return requests.request(method, self.url + path, headers=headers, timeout=100, **options)
 
     def client(self, token: str = "an-admin") -> Client:
-        return Client(self.url, token, timeout_s=20)
+        return Client(self.url, token, timeout_s=100)
 
 
 def write_files(folder: Path, files: dict[str, str]) -> Path:
@@ -129,7 +129,7 @@ def _serving(app: FastAPI) -> Iterator[str]:
         uvicorn_server = Serving(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
         thread = threading.Thread(target=uvicorn_server.run, args=([listener],))
         thread.start()
-        assert started.wait(20)
+        assert started.wait(60)
         try:
             yield "http://{}:{}".format(*listener.getsockname())
         finally:
@@ -167,7 +167,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         dispatcher,
         lambda: ["cpu"],
         lambda manifest, device: 2,
-        RunLimits(max_run_s=MAX_RUN_S, cancel_grace_s=20, max_queued=MAX_QUEUED, max_queued_per_algorithm=MAX_QUEUED),
+        RunLimits(max_run_s=MAX_RUN_S, cancel_grace_s=60, max_queued=MAX_QUEUED, max_queued_per_algorithm=MAX_QUEUED),
     )
     coordinator = LocalCoordinator(dispatcher.coordinator, registry, store, folder)
     limits = Limits(max_dataset_bytes=MAX_DATASET_BYTES, max_blob_bytes=MAX_BLOB_BYTES, max_run_s=MAX_RUN_S)

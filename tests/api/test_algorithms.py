@@ -72,10 +72,10 @@ def test_publish_use_run_and_remove(server: Server, probe_files: dict[str, str],
         assert client.algorithm("probe").current == "1.1.0"
         assert client.use("probe", "1.0.0").current == "1.0.0"
         image = np.zeros((3, 3), np.uint8)
-        assert client.submit("probe", image).wait(20).version == "1.0.0"
+        assert client.submit("probe", image).wait(60).version == "1.0.0"
         forever = client.submit("probe", image, args={"mode": "forever"}, version="1.1.0")
         client.remove("probe", "1.1.0", cancel_runs=True)
-        assert forever.wait(20).status == "CANCELLED"
+        assert forever.wait(60).status == "CANCELLED"
         with pytest.raises(VersionNotFoundError):
             client.use("probe", "1.1.0")
         with pytest.raises(AlgorithmNotFoundError):
@@ -95,7 +95,7 @@ def test_publishing_that_takes_long_answers_and_goes_on(
     body = {"files": {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}}
     response = server.request("POST", "/v1/algorithms?wait_s=0", json=body)
     assert (response.status_code, response.json()["stage"]) == (202, "loading")
-    response = server.request("POST", "/v1/algorithms?wait_s=20", json=body)
+    response = server.request("POST", "/v1/algorithms?wait_s=60", json=body)
     assert (response.status_code, response.headers["Location"]) == (201, "/v1/algorithms/slow/1.0.0")
     assert server.request("DELETE", response.headers["Location"]).status_code == 204
 

@@ -50,7 +50,7 @@ def test_a_route_keeps_to_its_description(server: Server, operation: Any) -> Non
     )
     def asked(case: Any) -> None:
         case.call_and_validate(
-            base_url=server.url, checks=CHECKS, headers={"Authorization": "Bearer an-admin"}, timeout=20
+            base_url=server.url, checks=CHECKS, headers={"Authorization": "Bearer an-admin"}, timeout=60
         )
 
     asked()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import AsyncGenerator
 from contextlib import closing
 from datetime import datetime
@@ -115,19 +116,20 @@ def test_many_followers_ask_the_coordinator_once_and_leave_nothing(
         with server.client() as client:
             events = client.follow(run_id)
             next(events)
-            begun.wait(20)
+            begun.wait(60)
             ended.extend(run.status for run, _ in events if run.status.ended)
 
     threads = [threading.Thread(target=follow) for _ in range(followers)]
     for thread in threads:
         thread.start()
-    begun.wait(20)
+    begun.wait(60)
     before = asked
     with server.client() as client:
         client.cancel(run_id)
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert ended == ["CANCELLED"] * followers
     assert asked - before < followers
     feeds: Feeds = server.service.feeds
-    assert run_id not in feeds._feeds
+    while run_id in feeds._feeds:
+        time.sleep(0.01)  # a client has the last event before the server is done with it

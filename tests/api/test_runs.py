@@ -37,7 +37,7 @@ def test_a_run_is_accepted_followed_and_logged(server: Server, image: str) -> No
     assert response.status_code == 201
     assert response.headers["Location"] == f"/v1/runs/{run['id']}"
     assert run["args"] == {"mode": "add", "amount": 2, "weight": 1.0}
-    ended = server.request("GET", f"{response.headers['Location']}?wait_s=20").json()
+    ended = server.request("GET", f"{response.headers['Location']}?wait_s=60").json()
     assert (ended["status"], ended["progress"], len(ended["output_dataset_ids"])) == ("COMPLETED", 1.0, 1)
     path = f"{response.headers['Location']}/log"
     assert [line["message"] for line in server.request("GET", path).json()] == ["mode add"]
@@ -48,19 +48,19 @@ def test_a_run_is_accepted_followed_and_logged(server: Server, image: str) -> No
 
 
 def test_submitting_can_wait_for_the_end(server: Server, image: str) -> None:
-    assert server.request("POST", f"{RUNS}?wait_s=20", json=request(image)).json()["status"] == "COMPLETED"
+    assert server.request("POST", f"{RUNS}?wait_s=60", json=request(image)).json()["status"] == "COMPLETED"
 
 
 def test_a_running_run_can_be_cancelled_and_cancelling_again_changes_nothing(server: Server, image: str) -> None:
     path = f"/v1/runs/{server.request('POST', RUNS, json=request(image, mode='forever')).json()['id']}"
     assert server.request("POST", f"{path}/cancel").status_code == 200
-    assert server.request("GET", f"{path}?wait_s=20").json()["status"] == "CANCELLED"
+    assert server.request("GET", f"{path}?wait_s=60").json()["status"] == "CANCELLED"
     assert server.request("POST", f"{path}/cancel").json()["status"] == "CANCELLED"
 
 
 def test_a_run_past_its_deadline_fails_with_timeout(server: Server, image: str) -> None:
     body = {**request(image, mode="forever"), "timeout_s": 0.2}
-    run = server.request("POST", f"{RUNS}?wait_s=20", json=body).json()
+    run = server.request("POST", f"{RUNS}?wait_s=60", json=body).json()
     assert (run["status"], run["error"]["code"], run["timeout_s"]) == ("FAILED", "timeout", 0.2)
     assert run["attempt_history"][0]["outcome"] == "failed"
 
@@ -135,9 +135,9 @@ def test_a_page_looks_at_a_bounded_part_of_the_index(
     server: Server, image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have no run and yet a next page; a client goes on until it has what it asked for."""
-    failing = server.request("POST", f"{RUNS}?wait_s=20", json=request(image, mode="fail")).json()["id"]
+    failing = server.request("POST", f"{RUNS}?wait_s=60", json=request(image, mode="fail")).json()["id"]
     for _ in range(4):
-        server.request("POST", f"{RUNS}?wait_s=20", json=request(image))
+        server.request("POST", f"{RUNS}?wait_s=60", json=request(image))
     monkeypatch.setattr(listing, "MAX_LOOKED_AT", 3)
     page = server.request("GET", "/v1/runs?status=FAILED").json()
     assert page["runs"] == []
@@ -256,7 +256,7 @@ def test_waiting_has_its_limits(server: Server, wait_s: str) -> None:
 def test_pages_list_every_run_once_newest_first(server: Server, image: str) -> None:
     forever = server.request("POST", RUNS, json=request(image, mode="forever")).json()["id"]
     for _ in range(4):
-        server.request("POST", f"{RUNS}?wait_s=20", json=request(image))
+        server.request("POST", f"{RUNS}?wait_s=60", json=request(image))
     with server.client() as client:
         everything = client.runs()
     assert [run.id for run in everything] == sorted((run.id for run in everything), reverse=True)
@@ -273,7 +273,7 @@ def test_pages_list_every_run_once_newest_first(server: Server, image: str) -> N
         assert forever not in [run.id for run in client.runs(status="COMPLETED")]
         assert client.runs(algorithm="nothing") == []
         client.cancel(forever)
-        assert client.get_run(forever, 20).status == "CANCELLED"
+        assert client.get_run(forever, 60).status == "CANCELLED"
 
 
 def test_an_odd_cursor_is_refused(server: Server) -> None:

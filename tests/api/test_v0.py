@@ -340,7 +340,9 @@ def test_a_minor_version_is_its_latest_patch_and_ids_stay(
         assert call(server, "GET", "/api/v0/algorithm/probe/2")["algorithm_id"] != before
         image = upload(server, image=np.zeros((2, 2), np.uint8))
         versions = {
-            minor: call(server, "GET", f"/v1/runs/{execute(server, [image], algorithm_minor_version=minor)}")["version"]
+            minor: call(server, "GET", f"/v1/runs/{execute(server, [image], algorithm_minor_version=minor)}?wait_s=60")[
+                "version"
+            ]
             for minor in (None, "2", 0)
         }
         assert versions == {None: "1.10.0", "2": "1.2.3", 0: "1.0.0"}
@@ -446,29 +448,29 @@ def test_clients_reach_the_store_by_presigned_urls(
     content = hdf5(points=np.arange(4, dtype=np.uint8))
     with serving(create_v0(service, Gate(None))) as url:
         base = f"{url}/api/v1/files/{uuid.uuid4()}"
-        assert requests.put(requests.get(f"{base}/upload-url", timeout=20).json()["url"], data=content, timeout=20).ok
-        got = requests.get(requests.get(f"{base}/download-url", timeout=20).json()["url"], timeout=20)
+        assert requests.put(requests.get(f"{base}/upload-url", timeout=60).json()["url"], data=content, timeout=60).ok
+        got = requests.get(requests.get(f"{base}/download-url", timeout=60).json()["url"], timeout=60)
         np.testing.assert_array_equal(opened(got.content)["points"], np.arange(4))
 
         assert len(list(s3_store.list("uploads/"))) == 1
         monkeypatch.setattr(files, "STAYS_S", -1)  # as if its URL were of long ago
         monkeypatch.setattr(files, "TIDIED_S", 0)
-        second = requests.get(f"{base}/upload-url", timeout=20).json()["url"]
-        deadline = time.monotonic() + 20
+        second = requests.get(f"{base}/upload-url", timeout=60).json()["url"]
+        deadline = time.monotonic() + 60
         while list(s3_store.list("uploads/")):
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        assert requests.get(f"{base}/download-url", timeout=20).status_code == 200
-        assert requests.put(second, data=hdf5(points=np.zeros(1)), timeout=20).ok
-        got = requests.get(requests.get(f"{base}/download-url", timeout=20).json()["url"], timeout=20)
+        assert requests.get(f"{base}/download-url", timeout=60).status_code == 200
+        assert requests.put(second, data=hdf5(points=np.zeros(1)), timeout=60).ok
+        got = requests.get(requests.get(f"{base}/download-url", timeout=60).json()["url"], timeout=60)
         assert opened(got.content)["points"].tolist() == [0]
 
-        assert requests.delete(base, timeout=20).status_code == 200
-        assert requests.get(f"{base}/download-url", timeout=20).json()["code"] == "file_not_found"
+        assert requests.delete(base, timeout=60).status_code == 200
+        assert requests.get(f"{base}/download-url", timeout=60).json()["code"] == "file_not_found"
 
         file_id = datasets.add({"points": np.zeros(4)}).id
         for name, status in (("a/b.h5", 422), (file_id, 409), (file_id.upper(), 409)):
-            assert requests.get(f"{url}/api/v1/files/{name}/upload-url", timeout=20).status_code == status
+            assert requests.get(f"{url}/api/v1/files/{name}/upload-url", timeout=60).status_code == status
 
 
 def test_polling_reads_nothing_from_the_store(server: Server, image: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -515,13 +517,13 @@ def test_the_other_port_asks_for_no_token_and_comes_when_it_is_free(server: Serv
         port = other.getsockname()[1]
         listen(dataclasses.replace(server.service, workers=Workers()), "127.0.0.1", port)
     url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
-            assert requests.get(f"{url}//api/v0/algorithm/all", timeout=5).status_code == 200
+            assert requests.get(f"{url}//api/v0/algorithm/all", timeout=60).status_code == 200
             break
         except requests.ConnectionError:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-    assert requests.get(f"{url}/v1/algorithms", timeout=5).json()["code"] == "http_404"
-    assert requests.get(f"{url}/", headers={"Origin": "http://example.org"}, timeout=5).status_code == 403
+    assert requests.get(f"{url}/v1/algorithms", timeout=60).json()["code"] == "http_404"
+    assert requests.get(f"{url}/", headers={"Origin": "http://example.org"}, timeout=60).status_code == 403

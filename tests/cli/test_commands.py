@@ -210,7 +210,7 @@ def test_debug_runs_the_authors_own_file(server: Server, folder: Path, tmp_path:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=200,
             check=True,
         )
     finally:
@@ -317,7 +317,7 @@ def test_cancel_stops_a_run(t3d: T3d, client: Client, tmp_path: Path) -> None:
     next(run for run in handle.events() if run.message == "holding")
 
     t3d("cancel", handle.id)
-    assert handle.wait(30).status is RunStatus.CANCELLED
+    assert handle.wait(60).status is RunStatus.CANCELLED
 
 
 @pytest.mark.usefixtures("probe")
@@ -337,11 +337,11 @@ def test_ctrl_c_exits_with_130(server: Server, client: Client, tmp_path: Path) -
     while not (runs := client.runs(limit=1)) or runs[0].id in before or runs[0].status is not RunStatus.RUNNING:
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=90)
+    output, _ = process.communicate(timeout=200)
 
     assert process.returncode == 130
     assert "Traceback" not in output
-    assert client.get_run(runs[0].id, wait_s=30).status is RunStatus.CANCELLED
+    assert client.get_run(runs[0].id, wait_s=60).status is RunStatus.CANCELLED
 
 
 def test_deploy_bump_use_and_remove(t3d: T3d, gain: Path, client: Client) -> None:

@@ -184,7 +184,7 @@ def test_a_folder_of_slices_gives_a_stack(server: Server, tmp_path: Path) -> Non
         Image.fromarray(np.full((5, 6), index, np.uint8)).save(tmp_path / "scan" / f"{index}.png")
     np.save(tmp_path / "one.npy", np.ones((5, 6), np.uint8))
     command = [server.command, "run", "probe", "scan", "one.npy", "-a", "mode=identity"]
-    subprocess.run(command, env=server.environment, cwd=tmp_path, check=True, timeout=60)
+    subprocess.run(command, env=server.environment, cwd=tmp_path, check=True, timeout=200)
     stack = dataset(tmp_path, tmp_path / "t3d-output" / "scan-probe-image.tif")
     assert (stack["image"][:, 0, 0].tolist(), stack["axes"]) == ([1, 2, 10], "ZYX")
     assert (tmp_path / "t3d-output" / "one-probe-image.npy").exists()

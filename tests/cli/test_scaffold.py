@@ -71,7 +71,7 @@ def test_their_tests_linters_and_type_checkers_pass(folders: list[Path], command
         cwd=folders[0].parent,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=220,
         check=False,
     )
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"

@@ -76,7 +76,7 @@ def watching(environment: Mapping[str, str], folder: Path, *args: str) -> Iterat
     try:
         yield command
         command.process.send_signal(signal.SIGINT)
-        output, _ = command.process.communicate(timeout=60)
+        output, _ = command.process.communicate(timeout=100)
         assert command.process.returncode == 130, output
         assert "Traceback" not in output
     finally:
@@ -154,7 +154,7 @@ def test_deploy_keeps_one_development_version(server: Server, client: Client, wr
         assert "growing 1.0.1 stays until a later save, as it has runs" in output
         assert client.run("growing", IMAGE)["image"][0, 0] == 3
         run.cancel()
-        assert run.wait(30).status.ended
+        assert run.wait(60).status.ended
 
         write(folder, RUNNER.replace("= 1", "= 4"))
         output = command.until("waiting for a save")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import tracemalloc
 import zipfile
 import zlib
@@ -238,6 +237,7 @@ def packed_by(compression: int) -> bytes:
     return content[:at] + compression.to_bytes(2, "little") + content[at + 2 :]
 
 
+NOISE = np.random.default_rng(0).bytes(3000)
 STACK = tiff(np.zeros((5, 30, 40), np.uint8), photometric="minisblack", metadata=None, compression="zlib")
 EDGE_FILES: Sequence[tuple[str, str, bytes, type[Exception], str]] = [
     (
@@ -330,7 +330,7 @@ EDGE_FILES: Sequence[tuple[str, str, bytes, type[Exception], str]] = [
     ("tiff uint32", formats.TIFF, tiff(np.zeros((9, 9), "u4")), InvalidDatasetError, "image: dtype uint32"),
 ] + [
     (f"{what} {kind}", kind, content, InvalidDatasetError, message)
-    for what, content, message in [("empty", b"", "is empty"), ("noise", os.urandom(3000), "not a readable")]
+    for what, content, message in [("empty", b"", "is empty"), ("noise", NOISE, "not a readable")]
     for kind in formats.READABLE
 ]
 

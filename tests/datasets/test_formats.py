@@ -47,7 +47,7 @@ def images(draw: st.DrawFn, dtypes: list[str]) -> tuple[Any, str]:
 
 
 @given(images(["u1", "i2", "u2", "i4", "f4", "f8"]), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_tiff_keeps_pixels_axes_and_spacing(folder: Path, image: tuple[Any, str], spaced: bool) -> None:
     array, axes = image
     spacing = (2.0, 0.5, 0.25)[-len(axes.replace("C", "")) :] if spaced else None
@@ -62,7 +62,7 @@ def test_tiff_keeps_pixels_axes_and_spacing(folder: Path, image: tuple[Any, str]
 
 
 @given(images(["u1", "i2", "u2", "i4", "f2", "f4", "f8", ">u2"]), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_npy_and_npz_keep_arrays(folder: Path, image: tuple[Any, str], fortran: bool) -> None:
     array, axes = image
     array = np.asfortranarray(array) if fortran else array
@@ -77,7 +77,7 @@ def test_npy_and_npz_keep_arrays(folder: Path, image: tuple[Any, str], fortran: 
 
 
 @given(hnp.arrays("u1", st.tuples(SIDES, SIDES) | st.tuples(SIDES, SIDES, st.sampled_from([3, 4]))))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_png_keeps_pixels(folder: Path, array: Any) -> None:
     for pixels in (array, array.astype(np.uint16) * 257) if array.ndim == 2 else (array,):
         with (folder / "a.png").open("wb") as file:

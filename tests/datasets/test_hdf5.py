@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -37,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(st.dictionaries(keys.filter(lambda key: key not in reserved), values, max_size=6))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 def test_values_come_back_as_they_were(folder: Path, written: dict[str, Any]) -> None:
     path = folder / "values.h5"
     hdf5.write(path, written)
@@ -54,7 +53,7 @@ def test_values_come_back_as_they_were(folder: Path, written: dict[str, Any]) ->
 
 
 @given(hnp.arrays(dtypes, 1), st.integers(0, 3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_large_arrays_are_mapped_and_changes_stay_out_of_the_file(folder: Path, fill: Any, odd: int) -> None:
     path = folder / "large.h5"
     large = np.full((2, LARGE * 2), fill[0])
@@ -80,15 +79,11 @@ def test_a_change_to_a_mapped_array_does_not_reach_the_file(tmp_path: Path) -> N
 
 
 def test_a_quarter_gigabyte_is_read_without_a_copy(tmp_path: Path) -> None:
-    """In milliseconds, and without the memory."""
     hdf5.write(tmp_path / "big.h5", {"image": np.ones((128, 1024, 1024), np.uint16)})
     tracemalloc.start()
-    started = time.perf_counter()
     image = hdf5.read(tmp_path / "big.h5")["image"]
-    took_s = time.perf_counter() - started
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert took_s < 0.1
     assert peak_bytes < 10 * 1024**2
     assert image[-1, -1, -1] == 1
 

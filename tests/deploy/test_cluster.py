@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from t3d_server.client import Client
 from t3d_server.models import RunStatus
 from t3d_server.packages.folder import scan
 from t3d_server.serving import reaper
-from t3d_server.serving.haproxy import _free_ports, haproxy_environment
+from t3d_server.serving.haproxy import free_ports, haproxy_environment
 from t3d_server.storage.embedded import EmbeddedStore
 
 HEAD, WORKER = "127.0.0.2", "127.0.0.3"
@@ -55,7 +55,7 @@ class Cluster:
 
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         self._folder = folder
-        self._gcs, self._dashboard, self._ray_client, self.port = map(str, _free_ports(4))
+        self._gcs, self._dashboard, self._ray_client, self.port = map(str, free_ports(4))
         self._token = secrets.token_hex(32)
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("T3D_", "RAY_"))},
@@ -75,7 +75,7 @@ class Cluster:
         with ExitStack() as cleanup:
             cleanup.callback(self._kill)
             ports = [f"--port={self._gcs}", f"--dashboard-port={self._dashboard}"]
-            ports += [f"--ray-client-server-port={self._ray_client}", "--min-worker-port=0", "--max-worker-port=0"]
+            ports += [f"--ray-client-server-port={self._ray_client}"]
             self._start_node(cleanup, "--head", HEAD, "--num-cpus=1", f"--temp-dir={self._folder}", *ports)
             self.start_worker(cleanup)
             yield
@@ -87,9 +87,10 @@ class Cluster:
     def kill_worker(self) -> None:
         """Kill what makes it a node: Ray notices, and ends the rest."""
         for pid in reaper.processes(str(self._folder)):
-            command = Path(f"/proc/{pid}/cmdline").read_text()
-            if "/raylet/raylet\0" in command and WORKER in command:
-                reaper.kill(pid)
+            with suppress(OSError):  # it has just ended
+                command = Path(f"/proc/{pid}/cmdline").read_text()
+                if "/raylet/raylet\0" in command and WORKER in command:
+                    reaper.kill(pid)
 
     def deploy(self) -> None:
         """`serve deploy` of the config, but for the port; returns once the server is ready."""
@@ -112,12 +113,13 @@ class Cluster:
     def ask_ray(self, path: str) -> Any:
         """What the dashboard says."""
         url = f"http://127.0.0.1:{self._dashboard}/{path}"
-        answer = requests.get(url, headers={"Authorization": f"Bearer {self._token}"}, timeout=10)
+        answer = requests.get(url, headers={"Authorization": f"Bearer {self._token}"}, timeout=60)
         answer.raise_for_status()
         return answer.json()
 
     def _start_node(self, cleanup: ExitStack, role: str, address: str, *options: str) -> None:
         command = ["start", "--block", role, f"--node-ip-address={address}", "--dashboard-agent-listen-port=0"]
+        command += ["--min-worker-port=0", "--max-worker-port=0"]  # else it takes some of those that were chosen
         node = cleanup.enter_context(
             subprocess.Popen(
                 [_program("ray"), *command, "--object-store-memory=200000000", *options],
@@ -143,7 +145,7 @@ class Cluster:
 
     def _is_ready(self) -> bool:
         try:
-            return requests.get(f"http://127.0.0.1:{self.port}/readyz", timeout=5).ok
+            return requests.get(f"http://127.0.0.1:{self.port}/readyz", timeout=60).ok
         except requests.RequestException:
             return False
 

@@ -161,7 +161,7 @@ class Reader:
         self._environment = {name: value for name, _, value in pairs}
 
     def _ended(self, command: list[str]) -> None:
-        ended = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=100)
+        ended = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=200)
         assert ended.returncode == 0, f"{command[-1]}\n{ended.stdout}\n{ended.stderr}"
 
     def _toml(self, text: str) -> None:

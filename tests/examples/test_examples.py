@@ -37,7 +37,7 @@ def run_example(server: Server, client: Client, tmp_path: Path) -> RunExample:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=200,
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout

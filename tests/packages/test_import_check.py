@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -96,12 +96,12 @@ def test_a_crash_is_reported_with_what_was_printed(make_folder: MakeFolder, tags
 
 
 def test_a_hang_is_killed_with_its_children(make_folder: MakeFolder, tags: Tags, tmp_path: Path) -> None:
-    child = (
-        f"import time, pathlib; p = pathlib.Path({str(tmp_path / 'alive')!r})\nwhile True: p.touch(); time.sleep(0.01)"
-    )
+    os.mkfifo(tmp_path / "held")
+    held = os.open(tmp_path / "held", os.O_RDONLY | os.O_NONBLOCK)
+    child = f"import time; held = open({str(tmp_path / 'held')!r}, 'w'); time.sleep(3600)"
     code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {child!r}])"
     with pytest.raises(ImportFailedError, match="did not end within 3 s"):
         check_import(folder_package(make_folder({"Runner.py": code})), MANIFEST, 3, tags=tags)
-    touched = (tmp_path / "alive").stat().st_mtime_ns
-    time.sleep(0.1)
-    assert (tmp_path / "alive").stat().st_mtime_ns == touched
+    os.set_blocking(held, True)
+    assert os.read(held, 1) == b""  # once nobody has it open to write
+    os.close(held)

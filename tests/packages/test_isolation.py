@@ -122,7 +122,7 @@ def test_two_threads_run_one_algorithm_at_once_and_another_one_waits(make_folder
         )
         for name in ("first", "second")
     )
-    entered, results = threading.Barrier(2, timeout=10), []
+    entered, results = threading.Barrier(2, timeout=60), []
 
     def run_second() -> None:
         results.append(infer(second))
@@ -140,7 +140,7 @@ def test_two_threads_run_one_algorithm_at_once_and_another_one_waits(make_folder
         companion.join()
         assert results == []
         assert first.runner_class().inference(None, {}) == "first"
-    waiting.join(10)
+    waiting.join(60)
     assert results == ["second"]
 
 

@@ -164,6 +164,6 @@ def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
     @functools.wraps(test)
     def wrapper(**fixtures: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(**fixtures), 20))
+        asyncio.run(asyncio.wait_for(test(**fixtures), 100))
 
     return wrapper

@@ -36,7 +36,7 @@ PROCESSES = {
 """How their command lines begin."""
 SUBMITTERS = 4
 PATIENCE_S = 110.0
-SWEPT_S = 30.0
+SWEPT_S = 60.0
 
 T = TypeVar("T")
 

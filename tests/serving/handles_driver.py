@@ -131,7 +131,7 @@ def at_work(then: Callable[[], object]) -> Callable[[], str]:
             found.extend(each.id for each in client.runs(status="RUNNING", limit=1) if each.id not in before)
         then()
 
-    threading.Thread(target=watch).start()
+    threading.Thread(target=watch, daemon=True).start()
     return lambda: found[0]
 
 

@@ -42,8 +42,8 @@ class Taker:
 
 
 taker = Taker.remote()
-assert ray.get(taker.there.remote(), timeout=60)
-placement.GPU_ANSWER_S = 30
+assert ray.get(taker.there.remote(), timeout=100)
+placement.GPU_ANSWER_S = 100
 print("told", placement.ask_gpu_memory_bytes())
 ray.shutdown()
 """
@@ -88,7 +88,7 @@ def test_a_device_that_is_gone_leaves_an_application_alone(monkeypatch: pytest.M
         await after.deploy(blur, ["cpu"])
         await after.deploy(blur, both)
 
-    asyncio.run(asyncio.wait_for(play(), 20))
+    asyncio.run(play())
     assert controller.deployed == [["cpu"], ["cpu", "gpu"]]
 
 
@@ -102,7 +102,7 @@ def test_what_loading_has_told_leaves_an_application_alone(monkeypatch: pytest.M
             blur = AlgorithmVersion(manifest=manifest(**fields), source_sha256="0", module_sha256="0", assets={})
             await Applications(unconnected, DEFAULTS).deploy(blur, ["cpu"])
 
-    asyncio.run(asyncio.wait_for(play(), 20))
+    asyncio.run(play())
     assert len(controller.deployed) == 1
 
 
@@ -114,7 +114,7 @@ def test_other_content_is_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
             blur = AlgorithmVersion(manifest=manifest(), source_sha256="0", module_sha256=module, assets={})
             await Applications(unconnected, DEFAULTS).deploy(blur, ["cpu"])
 
-    asyncio.run(asyncio.wait_for(play(), 20))
+    asyncio.run(play())
     assert len(controller.deployed) == 2
 
 
@@ -198,7 +198,7 @@ def test_a_gpu_that_is_taken_tells_its_memory() -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=220,
         check=False,
     )
     assert told.stdout.strip().splitlines()[-1:] == ["told None"], told.stderr

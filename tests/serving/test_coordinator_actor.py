@@ -127,7 +127,7 @@ def test_what_has_expired_is_removed(resources: Resources, store: Store, tmp_pat
         while list(store.list("datasets/")):  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0.01)
 
-    asyncio.run(asyncio.wait_for(play(), 20))
+    asyncio.run(asyncio.wait_for(play(), 60))
 
 
 @pytest.mark.parametrize("refused", ["algorithms/blur/1.0.0.json", "algorithms/blur/current.json", "modules/"])
@@ -161,7 +161,7 @@ def test_devices_are_asked_for_again_after_an_error(resources: Resources, monkey
     async def play() -> None:
         monkeypatch.setattr(coordinator_actor, "cluster_devices", devices)
         actor = await started(resources)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while "gpu" not in await actor.devices():  # noqa: ASYNC110  # it has no event
                 await asyncio.sleep(0.01)
 
@@ -176,14 +176,14 @@ def test_the_catalog_keeps_the_newer_of_two_readings() -> None:
             found = super().list(prefix, start_after=start_after)
             if not listed.is_set():
                 listed.set()
-                go_on.wait(10)
+                go_on.wait(60)
             return found
 
     async def play() -> None:
         store = SlowOnce()
         catalog = Catalog(Registry(store), store)
         older = asyncio.create_task(catalog.refresh())
-        await asyncio.to_thread(listed.wait, 10)
+        await asyncio.to_thread(listed.wait, 60)
         Registry(store).publish(version("blur"))
         newer = asyncio.create_task(catalog.refresh())
         await asyncio.wait({newer}, timeout=0.2)  # the time that it would need if it did not wait for its turn

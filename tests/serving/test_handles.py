@@ -45,7 +45,7 @@ def test_drivers_tasks_and_deployments_use_handles(server: Server) -> None:
         env=ray_environment(server),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
     )
 
     assert ended.stdout.startswith(STEPS), ended.stdout + ended.stderr
@@ -56,5 +56,5 @@ def test_drivers_tasks_and_deployments_use_handles(server: Server) -> None:
 def test_without_a_cluster_there_are_no_handles(tmp_path: Path) -> None:
     """And no Ray is started."""
     code = "from t3d_server.handles import T3D; T3D()"
-    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert "ServerUnavailableError: This process belongs to no Ray cluster" in ended.stderr

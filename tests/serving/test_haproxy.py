@@ -32,14 +32,17 @@ def listening() -> dict[str, str]:
 def test_all_ports_are_on_loopback(server: Server) -> None:
     """HAProxy's statistics and metrics too; but for one of each replica, which asks for Ray's token."""
     addresses = listening()
-    faults = []
-    for pid, command in server.processes().items():
-        for file in Path(f"/proc/{pid}/fd").glob("*"):
-            with suppress(FileNotFoundError):  # it has just been closed
-                inode = re.fullmatch(r"socket:\[(\d+)\]", str(file.readlink()))
-                address = addresses.get(inode[1]) if inode else None
-                if address and not address.startswith(("127.", "::ffff:127.")) and address != "::1":
-                    faults.append((command, address))
+    found = []
+    for pid in server.processes():
+        with suppress(OSError):  # it has just ended
+            for file in list(Path(f"/proc/{pid}/fd").iterdir()):
+                with suppress(OSError):  # it has just been closed
+                    inode = re.fullmatch(r"socket:\[(\d+)\]", str(file.readlink()))
+                    address = addresses.get(inode[1]) if inode else None
+                    if address and not address.startswith(("127.", "::ffff:127.")) and address != "::1":
+                        found.append((pid, address))
+    commands = server.processes()  # a process has its name before it listens
+    faults = [(commands[pid], address) for pid, address in found if pid in commands]
     assert [fault for fault in faults if not fault[0].startswith("ray::ServeReplica:")] == []
 
 
@@ -47,9 +50,9 @@ def test_a_page_of_an_origin_of_the_settings_gets_through(server: Server) -> Non
     """The question that its browser asks first, and the answer with the headers that it lets the page read."""
     origin = {"Origin": "https://viewer.example.org"}
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
-    question = requests.options(f"{server.url}/v1/runs", headers=origin | asked, timeout=10)
+    question = requests.options(f"{server.url}/v1/runs", headers=origin | asked, timeout=60)
     answer = requests.head(
-        f"{server.url}/v1/datasets/x", headers=origin | {"Authorization": f"Bearer {server.token}"}, timeout=10
+        f"{server.url}/v1/datasets/x", headers=origin | {"Authorization": f"Bearer {server.token}"}, timeout=60
     )
     assert (question.status_code, answer.status_code) == (200, 404)
     for response in (question, answer):

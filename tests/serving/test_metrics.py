@@ -28,7 +28,7 @@ RAYS_LABELS = ("Component", "NodeAddress", "SessionName", "Version", "WorkerId",
 
 def read(target: str) -> str:
     """What an endpoint tells."""
-    return requests.get(f"http://{target}/metrics", timeout=30).text
+    return requests.get(f"http://{target}/metrics", timeout=60).text
 
 
 def series(text: str) -> set[tuple[str, frozenset[str]]]:
@@ -49,7 +49,7 @@ def test_runs_are_counted_at_rays_endpoint(server: Server, client: Client) -> No
     with pytest.raises(AlgorithmError):
         client.run("probe", image, args={"mode": "raises"})
     headers = {"Authorization": f"Bearer {server.environment['RAY_AUTH_TOKEN']}"}
-    found = requests.get(f"{server.dashboard_url}/api/prometheus/sd", headers=headers, timeout=10).json()
+    found = requests.get(f"{server.dashboard_url}/api/prometheus/sd", headers=headers, timeout=60).json()
     targets = [target for each in found for target in each["targets"]]
     while WANTED - {each for target in targets for each in series(read(target))}:
         time.sleep(0.5)  # Ray hands them on now and then

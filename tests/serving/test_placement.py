@@ -43,7 +43,7 @@ default_device = "gpu"
 num_gpus = 0.25
 additional_parameters = [{name = "path", description = "A file.", config = {type = "string", default = ""}}]
 """
-REPLICA_STOP_TIMEOUT_S = 40.0
+REPLICA_STOP_TIMEOUT_S = 120.0
 
 
 def told(handle: RunHandle) -> dict[str, Any]:

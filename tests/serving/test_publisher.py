@@ -117,7 +117,7 @@ def at_a_site(test: Callable[[Site], Awaitable[None]]) -> Callable[[Path], None]
     @functools.wraps(test)
     def wrapper(tmp_path: Path) -> None:
         async def play() -> None:
-            await asyncio.wait_for(test(Site(tmp_path)), 20)
+            await asyncio.wait_for(test(Site(tmp_path)), 100)
 
         asyncio.run(play())
 

@@ -1,7 +1,6 @@
 """The stores that the contract suite runs on, with raw access that bypasses them."""
 
 import os
-import socket
 import subprocess
 import sysconfig
 import time
@@ -14,6 +13,7 @@ from minio import Minio
 from minio.error import S3Error
 
 from t3d_server.errors import StoreUnavailableError
+from t3d_server.serving.haproxy import free_ports
 from t3d_server.storage.base import ObjectStore
 from t3d_server.storage.memory import MemoryObjectStore
 from t3d_server.storage.s3 import S3Location, S3ObjectStore
@@ -27,9 +27,7 @@ def minio_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3ObjectSt
     juicefs = str(Path(sysconfig.get_path("scripts")) / "juicefs")
     directory = tmp_path_factory.mktemp("juicefs")
     meta = f"sqlite3://{directory}/meta.db"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
+    endpoint = f"127.0.0.1:{free_ports(1)[0]}"
     with (directory / "log").open("wb") as log:
         subprocess.run(
             [juicefs, "format", "--storage=file", f"--bucket={directory}/data/", "--trash-days=0", meta, "t3d"],

@@ -130,9 +130,8 @@ class Runner(Image2ImageRunner):
             pass
 
     def holds_the_interpreter(self, data: np.ndarray, args: dict[str, Any]) -> np.ndarray:
-        """As C code that does not release the lock: no other thread of the process goes on."""
-        self.log_message("holding")
-        time.sleep(0.5)  # the line is sent
+        """As C code that does not release the lock: no other thread of the process goes on; makes a file before."""
+        Path(args["path"]).touch()
         ctypes.PyDLL(None).sleep(600)
         return data
 
