@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RELEASE_TIMEOUT_S = 5.0
+RELEASE_TIMEOUT_S = 15.0
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",  # each replica has a port on all interfaces
     "RAY_USAGE_STATS_ENABLED": "0",

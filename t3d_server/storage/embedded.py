@@ -25,7 +25,7 @@ from t3d_server.storage.s3 import S3Location, S3ObjectStore
 
 _STOP_GRACE_S = 1.0  # what is stored is on disk at once; SeaweedFS then waits 15 s for its own connections
 _START_TIMEOUT_S = 60.0
-_LOCK_TIMEOUT_S = 15.0  # after a crash, the guard of the dead process stops its SeaweedFS first
+_GUARD_TIMEOUT_S = 15.0  # the guard ends SeaweedFS after the grace; also after a crash, before the lock is free
 _POLL_S = 0.05
 _LOG_TAIL_LINES = 15
 
@@ -119,7 +119,7 @@ class EmbeddedStore:
             return
         self._guard.terminate()
         try:
-            self._guard.wait(_STOP_GRACE_S + 2.0)
+            self._guard.wait(_GUARD_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._guard.pid, signal.SIGKILL)
@@ -141,7 +141,7 @@ class EmbeddedStore:
     def _lock(self) -> Iterator[BinaryIO]:
         """The directory's lock; processes that inherit the file hold it on after this has closed it."""
         with (self.directory / "lock").open("ab") as lock:
-            deadline = time.monotonic() + _LOCK_TIMEOUT_S
+            deadline = time.monotonic() + _GUARD_TIMEOUT_S
             while True:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -126,7 +126,7 @@ def test_nothing_outlives_its_owner(tmp_path: Path, victim: str) -> None:
 
 
 def test_a_directory_in_use_is_refused(embedded_store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(embedded, "_GUARD_TIMEOUT_S", 0.1)
     with pytest.raises(StoreUnavailableError, match=r"is in use by another process\. Stop that one"):
         EmbeddedStore(embedded_store.directory).start()
     assert embedded_store.is_running()
