@@ -16,6 +16,8 @@ from t3d_server.discovery import ServerState, read_server, state_directory
 from t3d_server.settings import Settings, load_settings
 
 EXIT_AT_ONCE = 130
+WAKES_S = 0.5
+"""The main thread handles signals, also those that the system gave to another one, which does not wake it."""
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +55,8 @@ def up() -> None:
     # start and can abort the process. These ones only ask, and the start ends before its next step.
     ended: Future[None] = Future()
     threading.Thread(target=_serve, args=(settings, stop, ended), name="server").start()
-    stop.wait()
+    while not stop.wait(WAKES_S):
+        pass
     if not ended.done():
         console.print("stopping ...")
         logging.getLogger("ray").setLevel(logging.CRITICAL)  # Ctrl-C ends some of its processes, which it laments
