@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from t3d_server.errors import InvalidRequestError, Problem
 from t3d_server.models import RunRequest
 from t3d_server.packages.wording import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
+_MAX_TOLD = 100
 
 
 def fitted(model: type[M], content: object) -> M:
     """What a client sent, as a model.
 
     Raises:
-        InvalidRequestError: it does not fit; names every field.
+        InvalidRequestError: it does not fit; names every field, unless there are very many.
     """
     try:
         return model.model_validate(content)
@@ -43,12 +45,16 @@ class Draft:
 
     @classmethod
     def of(cls, content: object) -> Draft:
-        """What a client sent."""
+        """What a client sent.
+
+        Raises:
+            InvalidRequestError: so much is wrong that nothing else is looked at.
+        """
         try:
             return cls(RunRequest.model_validate(content))
         except ValidationError as error:
             read = dict(content) if isinstance(content, Mapping) else {"input_dataset_ids": None}
-            unread = frozenset(str((*fault["loc"], "input_dataset_ids")[0]) for fault in error.errors())
+            unread = frozenset(str((*fault["loc"], "input_dataset_ids")[0]) for fault in _faults(error))
             request = RunRequest.model_validate(
                 {"input_dataset_ids": []} | {key: read[key] for key in read.keys() - unread}
             )
@@ -61,9 +67,15 @@ def place(path: Iterable[str | int]) -> str:
 
 
 def _unfit(model: type[BaseModel], error: ValidationError) -> InvalidRequestError:
-    faults = error.errors(include_input=False, include_url=False, include_context=False)
-    problems = [Problem(place(fault["loc"]) or "body", _message(model, fault)) for fault in faults]
+    problems = [Problem(f"{place(fault['loc']) or 'body':.200}", _message(model, fault)) for fault in _faults(error)]
     return InvalidRequestError("The body does not fit the API.", problems=problems)
+
+
+def _faults(error: ValidationError) -> list[ErrorDetails]:
+    count = error.error_count()
+    if count > _MAX_TOLD:  # to word a million takes many seconds
+        raise InvalidRequestError(f"The body does not fit the API: {count} things are wrong with it.")
+    return error.errors(include_input=False, include_url=False, include_context=False)
 
 
 def _message(model: type[BaseModel], fault: Mapping[str, Any]) -> str:
@@ -72,4 +84,4 @@ def _message(model: type[BaseModel], fault: Mapping[str, Any]) -> str:
     if fault["type"] != "extra_forbidden":
         return str(fault["msg"])
     known = model.model_fields
-    return f"unknown; the fields are: {', '.join(known)}{did_you_mean(str(fault['loc'][-1]), known)}"
+    return f"unknown; the fields are: {', '.join(known)}{did_you_mean(str(fault['loc'][-1])[:80], known)}"

@@ -20,6 +20,8 @@ from t3d_server.errors import Faults, InvalidRequestError, PayloadTooLargeError,
 from t3d_server.packages.wording import did_you_mean
 
 MAX_JSON_BYTES = 16 * 1024**2
+MAX_RUN_BYTES = 2 * 1024**2
+"""Of the body that asks for a run: thousands of them are kept in memory while they wait."""
 _BLOCK_BYTES = 1024**2
 _JSON = "application/json"
 
@@ -78,23 +80,24 @@ def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
     async def read(request: Request) -> M:
         faults = query_faults(request)
         with faults.at("body"):
-            content = fitted(model, await json_content(request))
+            content = fitted(model, await json_content(request, MAX_JSON_BYTES))
         faults.raise_if_any()
         return content
 
     return read
 
 
-async def json_content(request: Request, *, of_any_type: bool = False) -> Any:
+async def json_content(request: Request, max_bytes: int, *, of_any_type: bool = False) -> Any:
     """What a JSON body holds, whatever that is.
 
     Args:
         request: the request.
+        max_bytes: largest size of the body.
         of_any_type: whatever Content-Type says.
 
     Raises:
         UnsupportedMediaTypeError: Content-Type says that it is something else.
-        PayloadTooLargeError: it is larger than `MAX_JSON_BYTES`.
+        PayloadTooLargeError: it is larger.
         InvalidRequestError: it is no JSON.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -104,8 +107,8 @@ async def json_content(request: Request, *, of_any_type: bool = False) -> Any:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_JSON_BYTES:
-            raise PayloadTooLargeError(f"The body is larger than {MAX_JSON_BYTES} bytes.")
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
     try:
         return from_json(bytes(body))
     except ValueError as error:

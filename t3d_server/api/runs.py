@@ -11,7 +11,7 @@ from t3d_server.api.bodies import Draft
 from t3d_server.api.events import END, MEDIA_TYPE, last_seen, told
 from t3d_server.api.listing import MAX_RUNS_PER_PAGE, RunPage, known_cursor
 from t3d_server.api.negotiation import preferred
-from t3d_server.api.requests import FOR_USERS, Operations, WaitS, described, json_content, query_faults
+from t3d_server.api.requests import FOR_USERS, MAX_RUN_BYTES, Operations, WaitS, described, json_content, query_faults
 from t3d_server.api.streams import ByteStream
 from t3d_server.models import LogLine, Run, RunRequest, RunStatus
 
@@ -28,7 +28,7 @@ _TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"sche
 async def _draft(request: Request) -> Draft:
     faults = query_faults(request)
     with faults.at("body"):
-        draft = Draft.of(await json_content(request))
+        draft = Draft.of(await json_content(request, MAX_RUN_BYTES))
         if faults and draft.fault is not None:  # else it is told with what the service finds
             raise draft.fault
     faults.raise_if_any()

@@ -28,6 +28,10 @@ class RunStatus(StrEnum):
         return self not in (RunStatus.PENDING, RunStatus.RUNNING)
 
 
+MAX_ARGS = 1000
+"""Most args of a run."""
+
+
 class RunRequest(Model):
     """What a client asks for when it submits a run.
 
@@ -43,7 +47,7 @@ class RunRequest(Model):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     input_dataset_ids: list[str] = Field(max_length=10_000)
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default={}, max_length=MAX_ARGS)
     device: Device | None = None
     version: str | None = None
     timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)

@@ -134,7 +134,7 @@ def resolve_args(parameters: Sequence[Parameter], args: Mapping[str, Any]) -> di
         if name not in by_name:
             known = ", ".join(by_name) or "none"
             problems.append(
-                Problem(f"args.{name}", f"unknown; the parameters are: {known}{did_you_mean(str(name), by_name)}")
+                Problem(f"args.{name:.80}", f"unknown; the parameters are: {known}{did_you_mean(name[:80], by_name)}")
             )
     resolved = {}
     for name, parameter in by_name.items():

@@ -278,3 +278,22 @@ def test_pages_list_every_run_once_newest_first(server: Server, image: str) -> N
 
 def test_an_odd_cursor_is_refused(server: Server) -> None:
     assert server.request("GET", "/v1/runs?cursor=%00").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        ({str(index): 1 for index in range(1000)}, 422, "1001 things are wrong"),
+        ({"input_dataset_ids": [], "args": {str(index): 1 for index in range(1001)}}, 422, "at most 1000"),
+        ({"input_dataset_ids": [], "args": {"mode": "x" * 2_100_000}}, 413, "2097152 bytes"),
+        ({"input_dataset_ids": [], "args": {"x" * 1_000_000: 1}}, 422, "unknown"),
+    ],
+    ids=["fields", "args", "bytes", "name"],
+)
+def test_a_body_that_would_keep_the_server_busy_is_refused_in_few_words(
+    server: Server, body: dict[str, Any], status: int, told: str
+) -> None:
+    answer = server.request("POST", RUNS, json=body)
+    assert answer.status_code == status
+    assert told in answer.text
+    assert len(answer.content) < 2000

@@ -11,7 +11,7 @@ from t3d_server import __version__
 from t3d_server.api.audit import Audited
 from t3d_server.api.auth import Gate, may_use
 from t3d_server.api.bodies import fitted
-from t3d_server.api.requests import Operations, described, json_content, spooled
+from t3d_server.api.requests import MAX_RUN_BYTES, Operations, described, json_content, spooled
 from t3d_server.api.service import Service
 from t3d_server.api.streams import ByteStream
 from t3d_server.api.v0 import errors
@@ -56,7 +56,7 @@ def _executions(request: Request) -> Executions:
 
 
 async def _execute_request(request: Request) -> ExecuteRequest:
-    return fitted(ExecuteRequest, await json_content(request, of_any_type=True))
+    return fitted(ExecuteRequest, await json_content(request, MAX_RUN_BYTES, of_any_type=True))
 
 
 FilesPart = Annotated[Files, Depends(_files)]

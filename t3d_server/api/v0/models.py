@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from t3d_server.models import Device, Model
+from t3d_server.models.runs import MAX_ARGS
 
 Status = Literal["PENDING", "STARTED", "RUNNING", "COMPLETED", "FAILED", "STOPPED"]
 
@@ -132,7 +133,7 @@ class ExecuteRequest(Model):
     checkpoint_id: Text | None = None
     algorithm_minor_version: Text | None = None
     execution_device_override: Device | None = None
-    additional_parameters: Args = {}
+    additional_parameters: Args = Field(default={}, max_length=MAX_ARGS)
     session_token: Text | None = None
 
 
