@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterator, Mapping
 
+from t3d_server.packages.static_check import find_runner
 from t3d_server.packages.wording import did_you_mean
 
 _WITH_ARGS = ("preprocess", "inference", "postprocess")
@@ -38,7 +39,7 @@ def check_args(trees: Mapping[str, ast.Module], parameters: Collection[str]) -> 
 
 def _methods(tree: ast.Module) -> Iterator[tuple[ast.FunctionDef, str]]:
     """The methods that are called with `args`, and how each names it."""
-    runner = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Runner"), None)
+    runner = find_runner(tree)
     for method in runner.body if runner else []:
         if isinstance(method, ast.FunctionDef) and method.name in _WITH_ARGS:
             names = [argument.arg for argument in (*method.args.posonlyargs, *method.args.args)]

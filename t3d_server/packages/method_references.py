@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping
 
 from t3d_server import algorithm_utils
+from t3d_server.packages.static_check import find_runner
 from t3d_server.packages.wording import did_you_mean
 
 # With these a class can have attributes that nobody sees in its text, or do without them.
@@ -24,9 +25,9 @@ def check_methods(trees: Mapping[str, ast.Module]) -> Iterator[str]:
     Yields:
         A warning for each method that is not there.
     """
-    runner = next((node for node in trees["Runner.py"].body if _is_runner(node)), None)
+    runner = find_runner(trees["Runner.py"])
     nodes = [node for tree in trees.values() for node in ast.walk(tree)]
-    if not isinstance(runner, ast.ClassDef) or any(map(_hides, nodes)):
+    if runner is None or any(map(_hides, nodes)):
         return
     bases = _known_bases(runner, trees["Runner.py"])
     if not bases:
@@ -40,10 +41,6 @@ def check_methods(trees: Mapping[str, ast.Module]) -> Iterator[str]:
         if called not in known | set_somewhere | named:
             hint = did_you_mean(called, sorted(name for name in known if not name.startswith("__")))
             yield f"Runner.py:{line}: self.{called} is called, but neither Runner nor {names} has it{hint}"
-
-
-def _is_runner(node: ast.stmt) -> bool:
-    return isinstance(node, ast.ClassDef) and node.name == "Runner"
 
 
 def _hides(node: ast.AST) -> bool:

@@ -59,13 +59,18 @@ def parse(content: bytes, path: str) -> ast.Module:
         return ast.parse(content, path)
 
 
+def find_runner(tree: ast.Module) -> ast.ClassDef | None:
+    """The class `Runner` of `Runner.py`; None where it is imported or computed, or missing."""
+    classes = (node for node in _top_level(tree.body) if isinstance(node, ast.ClassDef))
+    return next((node for node in classes if node.name == "Runner"), None)
+
+
 def _check_runner(tree: ast.Module) -> list[Problem]:
-    runner = next((node for node in _top_level(tree.body) if _is_runner(node)), None)
+    runner = find_runner(tree)
     if runner is None:
         # Imported or computed: only the import can tell.
         bound = any("Runner" in _bound_names(node) for node in _top_level(tree.body))
         return [] if bound else [Problem("Runner.py", "defines no class named Runner")]
-    assert isinstance(runner, ast.ClassDef)  # noqa: S101  # for mypy
     problems = []
     if not [base for base in runner.bases if not (isinstance(base, ast.Name) and base.id == "object")]:
         problems.append(
@@ -111,10 +116,6 @@ def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             waiting += below[::-1]
 
 
-def _is_runner(node: ast.stmt) -> bool:
-    return isinstance(node, ast.ClassDef) and node.name == "Runner"
-
-
 def _bound_names(node: ast.stmt) -> set[str]:
     if isinstance(node, ast.Import | ast.ImportFrom):
         names = {alias.asname or alias.name for alias in node.names}
@@ -123,9 +124,9 @@ def _bound_names(node: ast.stmt) -> set[str]:
 
 
 def _forgotten_returns(tree: ast.Module) -> Iterator[str]:
-    runner = next((node for node in _top_level(tree.body) if _is_runner(node)), None)
+    runner = find_runner(tree)
     names = {name for name, arguments in _METHODS.items() if arguments}
-    return check_returns(runner.body if isinstance(runner, ast.ClassDef) else [], names)
+    return check_returns(runner.body if runner else [], names)
 
 
 def _breakpoints(tree: ast.Module, path: str) -> Iterator[str]:
