@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import Any, cast, get_args
 
@@ -58,15 +58,18 @@ class LogTail:
         self._lines: deque[tuple[LogLine, int]] = deque()
         self._size_bytes = 0
         self._dropped = 0
+        self._latest = datetime.min.replace(tzinfo=UTC)
 
     def __bool__(self) -> bool:
         return bool(self._lines)
 
     def add(self, line: LogLine) -> None:
         """Add a line; the earliest ones make room for it."""
-        if self._lines and line.time <= self._lines[-1][0].time:
-            # No two lines have the same time: who follows the log goes on after the last one that was seen.
-            line = line.model_copy(update={"time": self._lines[-1][0].time + timedelta(microseconds=1)})
+        if line.time <= self._latest:
+            # No two lines have the same time, whatever the clock does: who follows the log goes on after the last one
+            # that was seen, be it still there or taken.
+            line = line.model_copy(update={"time": self._latest + timedelta(microseconds=1)})
+        self._latest = line.time
         size_bytes = len(line.message.encode())
         self._lines.append((line, size_bytes))
         self._size_bytes += size_bytes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
 from datetime import timedelta
@@ -44,6 +43,8 @@ class Reporter:
         self._progress: float | None = None
         self._log = LogTail()
         self._sent = LogTail()
+        self._unanswered: list[LogLine] = []
+        self._answer: Any = None
         self._repeats = False
         self._asked = time.monotonic()
         self._go_on = True
@@ -63,8 +64,13 @@ class Reporter:
         """Whether the run is to stop; called in the author's thread."""
         if self._go_on and time.monotonic() - self._asked >= INTERVAL_S:
             # The coordinator may be on its way back after a crash: the run goes on meanwhile.
-            with contextlib.suppress(ray.exceptions.RayError):
-                self._take(ray.get(self._send(), timeout=ANSWER_TIMEOUT_S))
+            reference = self._send()
+            try:
+                self._take(reference, ray.get(reference, timeout=ANSWER_TIMEOUT_S))
+            except ray.exceptions.GetTimeoutError:
+                pass
+            except ray.exceptions.RayError:
+                self._take(reference, None)
         return not self._go_on
 
     async def __aenter__(self) -> Reporter:
@@ -78,34 +84,47 @@ class Reporter:
             self._pump.cancel()
 
     def unsent_lines(self) -> list[LogLine]:
-        """Lines of the log that the coordinator has not got; they go with the outcome."""
+        """Lines of the log that the coordinator may not have got; they go with the outcome."""
         with self._lock:
-            return self._log.take()
+            return [*self._unanswered, *self._log.take()]
 
     async def _send_regularly(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL_S)
             if self._progress is not None or self._log or time.monotonic() - self._asked >= SIGN_OF_LIFE_S:
-                with contextlib.suppress(ray.exceptions.RayError):
-                    self._take(await self._send())
+                reference = self._send()
+                try:
+                    self._take(reference, await reference)
+                except ray.exceptions.RayError:
+                    self._take(reference, None)
 
     def _send(self) -> Any:
-        """Sends what is new; the reference has the answer."""
+        """Sends what is new; the reference has the answer.
+
+        What is sent before that is answered waits, and gets the same answer: Ray has short calls overtake long ones,
+        and lines that are older than those which were heard count as heard.
+        """
         with self._lock:
+            if self._answer is not None:
+                return self._answer
             progress, lines, repeats = self._progress, self._log.take(), self._repeats
             self._progress, self._repeats = None, False
             self._asked = time.monotonic()
             for line in lines:
                 self._sent.add(line)
-            return self._coordinator.report.remote(self._attempt, progress, lines, repeats=repeats)
+            self._unanswered = lines
+            self._answer = self._coordinator.report.remote(self._attempt, progress, lines, repeats=repeats)
+            return self._answer
 
-    def _take(self, answer: Answer) -> None:
-        """Does as it is told."""
-        self._go_on = answer.go_on
-        if not answer.repeat:
-            return
+    def _take(self, reference: Any, answer: Answer | None) -> None:
+        """Does as it is told, once; None where the coordinator failed, as while its store is away."""
         with self._lock:
-            lines = [*self._sent.after(utc_now() - REPEATED), *self._log.take()]
-            self._sent, self._repeats = LogTail(), True
-            for line in lines:
-                self._log.add(line)
+            if reference is not self._answer:
+                return
+            self._answer, self._unanswered = None, []
+            self._go_on = self._go_on if answer is None else answer.go_on
+            if answer is None or answer.repeat:
+                lines = [*self._sent.after(utc_now() - REPEATED), *self._log.take()]
+                self._sent, self._log, self._repeats = LogTail(), LogTail(), True
+                for line in lines:
+                    self._log.add(line)

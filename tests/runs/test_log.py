@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
-from t3d_server.models import RunFailure
+from t3d_server.models import RunFailure, utc_now
 from t3d_server.runs import log
 from t3d_server.runs.log import LogTail, end_line, log_line
 
@@ -20,6 +22,15 @@ def test_the_latest_lines_are_kept(monkeypatch: pytest.MonkeyPatch, name: str, l
     assert first.message.startswith("2 earlier lines are left out")
     assert [line.message for line in kept] == ["line 2", "line 3", "line 4"]
     assert tail.take() == []
+
+
+def test_no_line_has_the_time_of_one_before_it_whatever_the_clock_does() -> None:
+    tail = LogTail()
+    taken = []
+    for seconds in (0, 0, -5):
+        tail.add(log_line("text", "INFO").model_copy(update={"time": utc_now() + timedelta(seconds=seconds)}))
+        taken += tail.take()
+    assert taken[0].time < taken[1].time < taken[2].time
 
 
 def test_of_a_line_that_is_too_long_the_middle_is_left_out() -> None:
