@@ -127,10 +127,11 @@ class RunContext:
         try:
             for index, values in enumerate(validated):
                 ids.append(self._add(values, index))
+            self.posted += ids
+            self._require_open()  # it may have ended meanwhile, after a look at what was posted
         except BaseException:
             self._delete(ids)
             raise
-        self.posted += ids
         return ids
 
     def log(self, message: str, level: str) -> None:
@@ -165,9 +166,12 @@ class RunContext:
         """Remove what was posted, but for these. What cannot be removed stays: it must not change how the run ends."""
         self._delete([dataset_id for dataset_id in self.posted if dataset_id not in dataset_ids])
 
-    def _check(self) -> None:
+    def _require_open(self) -> None:
         if self._ended:
             raise RuntimeError(f"run {self.run_id} has ended: a thread that outlives its run cannot call the server")
+
+    def _check(self) -> None:
+        self._require_open()
         if self._listener.cancelled():
             self.stopped = True
             raise RunCancelled

@@ -111,11 +111,11 @@ def execute(algorithm: LoadedAlgorithm, run: Run, datasets: Datasets, listener: 
         if context.stopped:  # the author's code caught what was to stop it
             raise RunCancelled
         output_ids = _checked_ids(result, context.posted)
+        context.close()
         context.keep(output_ids)
     except BaseException as error:  # noqa: BLE001  # sys.exit and the like must not take the replica with them
         context.close()
         return _failure(error, algorithm, context)
-    context.close()
     return Outcome(RunStatus.COMPLETED, tuple(output_ids), phase_times_s=context.phase_times_s)
 
 
