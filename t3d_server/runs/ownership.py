@@ -50,10 +50,9 @@ class Ownership:
     def join(self) -> None:
         """Take a lease."""
         number = 0
-        while exists(self._store, _claim(self.id)):
+        while not self._taken():
             number += 1
             self.id = f"{self._cluster_id}-{number}"
-        self._write()
 
     def held(self) -> bool:
         """Whether no other cluster can have taken over the runs of this one."""
@@ -62,11 +61,10 @@ class Ownership:
     def renew(self) -> bool:
         """Renew the lease; False if another cluster has taken over, and `join` is to be called."""
         there = {stat.key for stat in self._store.list(f"{FOLDER}{self.id}.")}
-        if there != {_lease(self.id)}:
-            self._renewed = -math.inf
-            return False
-        self._write()
-        return True
+        if there == {_lease(self.id)} and self._taken():
+            return True
+        self._renewed = -math.inf
+        return False
 
     def release(self) -> None:
         """Give the lease back: others need not wait."""
@@ -82,6 +80,7 @@ class Ownership:
         keys = [stat.key.removeprefix(FOLDER) for stat in self._store.list(FOLDER)]
         claimed = {key.removesuffix(".claim") for key in keys if key.endswith(".claim")}
         inherited = False
+        self._heirs = {cluster: heir for cluster, heir in self._heirs.items() if cluster in claimed}
         for cluster in claimed - set(self._heirs):
             self._heirs[cluster] = json.loads(read(self._store, _claim(cluster)))["heir"]
             inherited |= self._heirs[cluster] == self.id  # the answer to this claim was lost
@@ -108,10 +107,14 @@ class Ownership:
             self._store.delete(_claim(cluster))
             del self._heirs[cluster]
 
-    def _write(self) -> None:
+    def _taken(self) -> bool:
+        """Write the lease; whether no other cluster has claimed it by then."""
         began = self._clock()
         self._store.put(_lease(self.id), json.dumps({"renewal": new_id()}).encode())
+        if exists(self._store, _claim(self.id)):
+            return False
         self._renewed = began
+        return True
 
     def _line(self, owner: str) -> list[str]:
         """A cluster, its heir, the heir of that, and so on."""

@@ -69,6 +69,8 @@ class Recovery:
             self._keeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeping
+        if self._renewing is not None:
+            await asyncio.wait([self._renewing])  # else it could come after the release
         self._taker.disown()
         await asyncio.to_thread(self._ownership.release)
 
