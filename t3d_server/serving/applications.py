@@ -30,6 +30,8 @@ from t3d_server.serving.resources import Connect, PlacementDefaults, application
 ROOT_PREFIX = "bound-"
 STARTUP_FAILED = "REPLICA_STARTUP_FAILED"
 """What Serve tells of a deployment of which several replicas in a row have not come to work."""
+NO_ROOM = "to be scheduled"
+"""What it tells of one whose replica has found no node for half a minute."""
 POLL_S = 0.1
 REASON_TIMEOUT_S = 10.0
 SHUTDOWN_S = 5.0
@@ -168,10 +170,16 @@ class Applications:
         return None if was_by_node(deployment.message) else cause(deployment.message)
 
     async def shortage(self, version: AlgorithmVersion, device: Device) -> str | None:
-        """What a replica of a version waits for, where no node of the cluster is large enough for it; else None."""
+        """What a replica of a version waits for, a node that is large enough or room on one; None where for neither."""
         reserved = self._options(version, device)["ray_actor_options"]
         lacking = await asyncio.to_thread(node_that_lacks, reserved["num_cpus"], reserved["num_gpus"])
-        return None if lacking is None else f"waits for {lacking}: the cluster has none"
+        if lacking is not None:
+            return f"waits for {lacking}: the cluster has none"
+        name = application_name(version.manifest.name, version.manifest.version)
+        status = (await asyncio.to_thread(serve.status)).applications.get(name)
+        deployment = None if status is None else status.deployments.get(device)
+        full = deployment is not None and NO_ROOM in deployment.message
+        return "waits for room: each node that is large enough is full" if full else None
 
     def handle(self, application: str, device: Device) -> Any:
         """Handle of the deployment that serves an application on a device."""

@@ -19,7 +19,7 @@ from t3d_server.models import AlgorithmVersion, Device, InputInfo, Manifest, Out
 from t3d_server.serving.applications import Applications
 from t3d_server.serving.deaths import NODE_HAS_DIED
 from t3d_server.serving.placement import deployment_options, gpu_share
-from t3d_server.serving.resources import PlacementDefaults, Resources
+from t3d_server.serving.resources import PlacementDefaults, Resources, application_name
 
 GIB = 2**30
 DEFAULTS = PlacementDefaults(
@@ -142,15 +142,17 @@ def test_only_replicas_that_have_ended_while_they_loaded_are_an_obstacle(
 
 
 @pytest.mark.parametrize(
-    ("num_cpus", "device", "shortage"),
+    ("num_cpus", "device", "message", "shortage"),
     [
-        (2, "cpu", None),
-        (3, "cpu", "waits for a node with 3 CPU: the cluster has none"),
-        (1, "gpu", "waits for a node with 1 CPU and 0.25 GPU: the cluster has none"),
+        (2, "cpu", "", None),
+        (2, "cpu", "1 replicas that have taken more than 30s to initialize.", None),
+        (2, "cpu", "1 replicas that have taken more than 30s to be scheduled.", "waits for room: each node that is"),
+        (3, "cpu", "", "waits for a node with 3 CPU: the cluster has none"),
+        (1, "gpu", "", "waits for a node with 1 CPU and 0.25 GPU: the cluster has none"),
     ],
 )
 def test_what_no_node_has_room_for_is_told(
-    monkeypatch: pytest.MonkeyPatch, num_cpus: float, device: Device, shortage: str | None
+    monkeypatch: pytest.MonkeyPatch, num_cpus: float, device: Device, message: str, shortage: str | None
 ) -> None:
     nodes = [
         {"Alive": True, "Resources": {"CPU": 2}},
@@ -159,7 +161,11 @@ def test_what_no_node_has_room_for_is_told(
     ]
     monkeypatch.setattr("ray.nodes", lambda: nodes)
     version = AlgorithmVersion(manifest=manifest(num_cpus=num_cpus), source_sha256="0", module_sha256="0", assets={})
-    assert asyncio.run(Applications(unconnected, DEFAULTS).shortage(version, device)) == shortage
+    application = SimpleNamespace(deployments={"cpu": SimpleNamespace(message=message)})
+    name = application_name(version.manifest.name, version.manifest.version)
+    monkeypatch.setattr(serve, "status", lambda: SimpleNamespace(applications={name: application}))
+    told = asyncio.run(Applications(unconnected, DEFAULTS).shortage(version, device))
+    assert told is None if shortage is None else told and told.startswith(shortage)
 
 
 @pytest.mark.parametrize(
