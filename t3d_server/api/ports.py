@@ -20,8 +20,8 @@ from t3d_server.models import (
 class CoordinatorPort(Protocol):
     """What the service asks of the coordinator, wherever that runs."""
 
-    async def submit(self, algorithm: str, request: RunRequest, key: str | None) -> Run:
-        """Accept a run; the same one again where the same key comes with the same request."""
+    async def submit(self, algorithm: str, request: RunRequest, key: str | None, run_id: str | None = None) -> Run:
+        """Accept a run, under this id; the same one again where the same key comes with the same request."""
 
     async def get(self, run_id: str, wait_s: float) -> Run:
         """A run that is live or has ended lately, after waiting for its end; else RunNotFoundError."""

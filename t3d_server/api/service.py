@@ -242,7 +242,13 @@ class Service:
         await self.coordinator.remove(name, version, cancel_runs)
 
     async def submit(
-        self, algorithm: str, draft: Draft, wait_s: float = 0.0, *, idempotency_key: str | None = None
+        self,
+        algorithm: str,
+        draft: Draft,
+        wait_s: float = 0.0,
+        *,
+        idempotency_key: str | None = None,
+        run_id: str | None = None,
     ) -> Run:
         """Accept a run, and wait up to `wait_s` for its end.
 
@@ -251,6 +257,7 @@ class Service:
             draft: how.
             wait_s: longest time to wait, in seconds.
             idempotency_key: chosen by the caller; the same request with it again gives the same run.
+            run_id: a new id, where the caller has to know it before this returns.
 
         Raises:
             InvalidRequestError: the draft has faults, the key is empty or too long, or was used for another request;
@@ -269,7 +276,7 @@ class Service:
             with faults.at("algorithm"):
                 await self._check(algorithm, draft)
             faults.raise_if_any()
-        run = await self.coordinator.submit(algorithm, draft.request, idempotency_key)
+        run = await self.coordinator.submit(algorithm, draft.request, idempotency_key, run_id)
         return await self.run(run.id, wait_s) if wait_s > 0 else run
 
     async def run(self, run_id: str, wait_s: float = 0.0) -> Run:

@@ -69,7 +69,7 @@ class Coordinator:
         self._catalog = catalog
         self._ended = ended
         self._tasks = Tasks()
-        self._journal = Journal(records, outputs, lambda: ownership.id)
+        self._journal = Journal(records, outputs, lambda: ownership.id, lambda entry: self._ledger.has(entry))
         self._ledger = Ledger(lambda entry: self._lanes.position(entry.lane, entry))
         self._endings = Endings(
             self._journal,
@@ -176,8 +176,9 @@ class Coordinator:
 
         Raises:
             RunNotFoundError: there is no live run with this id.
+            StoreUnavailableError: it was just being submitted, and could not be recorded.
         """
-        entry = self._ledger.require(run_id)
+        entry = await self._reception.arrived(run_id) or self._ledger.require(run_id)
         if not entry.run.status.ended and not entry.run.cancel_requested:
             entry.update(cancel_requested=True)
             storing: asyncio.Future[None]

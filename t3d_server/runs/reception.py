@@ -82,22 +82,23 @@ class Reception:
         self._admit = admit
         self._hold_lease = hold_lease
         self._closed: set[tuple[str, str]] = set()
-        self._arriving: dict[str, tuple[Entry, asyncio.Task[None]]] = {}
+        self._arriving: dict[str, tuple[Entry, asyncio.Task[Entry | Run]]] = {}
         self._keys: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._run_times_s: dict[str, float] = {}
 
     async def submit(self, algorithm: str, request: RunRequest, run_id: str, key: str | None) -> Entry | Run:
         """See `Coordinator.submit`."""
-        if (entry := await self._arrived(run_id)) is not None:
-            return entry
         if key is None:
-            return await self._accepted(self._checked(algorithm, request, run_id))
+            known = await self.arrived(run_id)
+            return known or await self._accepted(self._checked(algorithm, request, run_id))
         hashed = hashlib.sha256(key.encode("utf-8", "backslashreplace")).hexdigest()
         async with self._keys.setdefault(hashed, asyncio.Lock()):
             return await self._submit_once(algorithm, request, run_id, hashed)
 
     async def _submit_once(self, algorithm: str, request: RunRequest, run_id: str, key: str) -> Entry | Run:
         """Submit a run unless one was submitted with this key."""
+        if (known := await self.arrived(run_id)) is not None:
+            return known
         mine = KeyHolder(run_id=run_id, request_sha256=request_sha256(algorithm, request))
         try:
             entry = self._checked(algorithm, request, run_id, key)
@@ -106,13 +107,7 @@ class Reception:
             if holder is None:
                 raise
             return await self._submitted(holder, mine)
-        holder = await asyncio.to_thread(self._records.hold_key, key, mine)
-        if holder != mine:
-            try:
-                return await self._submitted(holder, mine)
-            except RunNotFoundError:  # a crash came between the key and the record
-                entry.run = entry.run.model_copy(update={"id": holder.run_id})
-        return await self._accepted(entry)
+        return await self._accepted(entry, mine)
 
     async def _submitted(self, holder: KeyHolder, mine: KeyHolder) -> Entry | Run:
         """The run that was submitted before with the same key.
@@ -126,17 +121,23 @@ class Reception:
                 f"The Idempotency-Key was used before, for another request (run {holder.run_id}): "
                 "send the same request with it, or another key."
             )
-        entry = await self._arrived(holder.run_id)
+        entry = await self.arrived(holder.run_id)
         return await asyncio.to_thread(self._records.find, holder.run_id) if entry is None else entry
 
-    async def _accepted(self, entry: Entry) -> Entry:
-        """The run, once it is on record."""
-        await self._hold_lease()
-        task = asyncio.get_running_loop().create_task(self._arrive(entry))
-        self._arriving[entry.run.id] = entry, task
-        task.add_done_callback(lambda _: self._arriving.pop(entry.run.id))
-        await asyncio.shield(task)
-        return entry
+    async def _accepted(self, entry: Entry, mine: KeyHolder | None = None) -> Entry | Run:
+        """The run, once it is on record; or the one that was submitted with its key before."""
+        run_id = entry.run.id
+        # From the step on in which it was checked, it takes its room, and a version that is closed waits for it.
+        task = asyncio.get_running_loop().create_task(self._arrive(entry, mine))
+        self._arriving[run_id] = entry, task
+        task.add_done_callback(lambda _: self._arriving.pop(run_id))
+        return await asyncio.shield(task)
+
+    async def arrived(self, run_id: str) -> Entry | None:
+        """A run that is known, or will be in a moment."""
+        if run_id in self._arriving:
+            await asyncio.shield(self._arriving[run_id][1])
+        return self._known(run_id)
 
     async def close(self, algorithm: str, version: str) -> None:
         """Accept no more runs of a version; returns once those that were being accepted are admitted."""
@@ -185,13 +186,16 @@ class Reception:
         retry_after_s = min(LONGEST_RETRY_S, max(1, math.ceil(one_begins_s)))
         raise QueueFullError(f"{what}; try again in a while", retry_after_s=retry_after_s)
 
-    async def _arrive(self, entry: Entry) -> None:
+    async def _arrive(self, entry: Entry, mine: KeyHolder | None) -> Entry | Run:
+        await self._hold_lease()
+        if mine is not None:
+            holder = await asyncio.to_thread(self._records.hold_key, entry.key, mine)
+            if holder != mine:
+                try:
+                    return await self._submitted(holder, mine)
+                except RunNotFoundError:  # a crash came between the key and the record
+                    entry.run = entry.run.model_copy(update={"id": holder.run_id})
         await self._journal.accept(entry)
         await self._hold_lease()  # if it was lost meanwhile, whoever took over may not have seen the record
         self._admit(entry)
-
-    async def _arrived(self, run_id: str) -> Entry | None:
-        """A run that is known, or will be in a moment."""
-        if run_id in self._arriving:
-            await asyncio.shield(self._arriving[run_id][1])
-        return self._known(run_id)
+        return entry

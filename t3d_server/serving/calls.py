@@ -26,10 +26,10 @@ class CoordinatorClient:
     def __init__(self) -> None:
         self._actor = ray.get_actor(COORDINATOR_NAME, namespace=NAMESPACE)
 
-    async def submit(self, algorithm: str, request: RunRequest, key: str | None) -> Run:
+    async def submit(self, algorithm: str, request: RunRequest, key: str | None, run_id: str | None = None) -> Run:
         """See `Coordinator.submit`."""
         # The id is made here: a call that Ray repeats, because the coordinator died in it, makes no second run.
-        run: Run = await self._call("submit", algorithm, request, new_id(), key)
+        run: Run = await self._call("submit", algorithm, request, run_id or new_id(), key)
         return run
 
     async def get(self, run_id: str, wait_s: float) -> Run:

@@ -17,6 +17,7 @@ from t3d_server.api.bodies import Draft
 from t3d_server.api.service import MAX_WAIT_S, Limits, Service
 from t3d_server.api.v0.listener import listen
 from t3d_server.errors import InvalidDatasetError, InvalidInputError, NotFoundError, QueueFullError, T3dError
+from t3d_server.ids import new_id
 from t3d_server.models import AlgorithmInfo, DatasetInfo, Device, LogLine, Run
 from t3d_server.packages.registry import Registry
 from t3d_server.serving.calls import CoordinatorClient
@@ -131,12 +132,23 @@ class Router:
             idempotency_key: the same ids, args and options again with the same key give the same run.
             options: see `RunOptions`.
         """
+        return await self._submit(new_id(), algorithm, inputs, args, idempotency_key, options)
+
+    async def _submit(
+        self,
+        run_id: str,
+        algorithm: str,
+        inputs: Sequence[Mapping[str, Any] | str],
+        args: dict[str, Any] | None,
+        idempotency_key: str | None,
+        options: RunOptions,
+    ) -> Run:
         uploaded = await self.upload([item for item in inputs if not isinstance(item, str)])
         new = iter(uploaded)
         ids = [item if isinstance(item, str) else next(new).id for item in inputs]
         try:
             draft = Draft.of({"input_dataset_ids": ids, "args": args or {}, **options})
-            return await self._service.submit(algorithm, draft, idempotency_key=idempotency_key)
+            return await self._service.submit(algorithm, draft, idempotency_key=idempotency_key, run_id=run_id)
         except (InvalidInputError, NotFoundError, QueueFullError):
             with suppress(T3dError):
                 await self.delete_data([info.id for info in uploaded])
@@ -151,14 +163,16 @@ class Router:
     ) -> Run:
         """Submit a run and wait for its end; `status`, `error` and `output_dataset_ids` tell how it went.
 
-        It takes what `submit` takes. Who cancels the call cancels the run.
+        It takes what `submit` takes, but for the key. Who cancels the call cancels the run.
         """
-        run = await self.submit(algorithm, inputs, args, **options)
+        run_id = new_id()
         try:
+            run = await self._submit(run_id, algorithm, inputs, args, None, options)
             while not run.status.ended:
-                run = await self._service.run(run.id, wait_s=MAX_WAIT_S)
+                run = await self._service.run(run_id, wait_s=MAX_WAIT_S)
         except (asyncio.CancelledError, TaskCancelledError):  # the latter where Ray cancels calls of this one first
-            await self._service.cancel(run.id)
+            with suppress(T3dError):  # it may not have been accepted
+                await self._service.cancel(run_id)
             raise
         return run
 

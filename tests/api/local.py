@@ -159,10 +159,10 @@ class LocalCoordinator:
     publications: dict[str, asyncio.Task[AlgorithmVersion]] = field(default_factory=dict)
     started: asyncio.Future[None] | None = None
 
-    async def submit(self, algorithm: str, request: RunRequest, key: str | None) -> Run:
+    async def submit(self, algorithm: str, request: RunRequest, key: str | None, run_id: str | None = None) -> Run:
         self.started = self.started or asyncio.ensure_future(self.runs.recover())
         await self.started
-        return await self.runs.submit(algorithm, request, new_id(), key)
+        return await self.runs.submit(algorithm, request, run_id or new_id(), key)
 
     async def get(self, run_id: str, wait_s: float) -> Run:
         return await self.runs.get(run_id, wait_s)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
 from t3d_server.errors import InvalidArgsError, InvalidRequestError, QueueFullError
+from t3d_server.ids import new_id
 from t3d_server.models import RunStatus, utc_now
 from t3d_server.runs import recovery
 from tests.runs.bench import LIMITS, Bench, in_loop
@@ -25,6 +27,38 @@ async def test_the_same_key_and_request_give_the_same_run() -> None:
     await bench.work()
     again = await bench.submit(key="k")
     assert (again.id, again.status) == (runs[0].id, RunStatus.COMPLETED)
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+@in_loop
+async def test_the_same_run_twice_at_the_same_time_is_one(key: str | None) -> None:
+    """Ray repeats a call whose answer it has lost, also while the first one is worked on."""
+    bench = Bench()
+    await bench.recover()
+    run_id = new_id()
+    await asyncio.gather(*(bench.submit(run_id, key) for _ in range(2)))
+    assert (await bench.submit()).queue_position == 1
+
+
+@in_loop
+async def test_a_run_is_cancelled_that_is_just_being_accepted() -> None:
+    bench = Bench()
+    await bench.recover()
+    run_id = new_id()
+    submitting = asyncio.create_task(bench.submit(run_id))
+    await asyncio.sleep(0)
+    assert (await bench.coordinator.cancel(run_id)).status is RunStatus.CANCELLED
+    assert (await submitting).id == run_id
+
+
+@in_loop
+async def test_a_version_is_drained_of_runs_that_are_just_being_accepted() -> None:
+    bench = Bench()
+    await bench.recover()
+    submitting = asyncio.create_task(bench.submit(key="k"))
+    await asyncio.sleep(0)
+    await bench.coordinator.drain("blur", "1.0.0", cancel=True)
+    assert (await bench.coordinator.get((await submitting).id)).status is RunStatus.CANCELLED
 
 
 @in_loop
@@ -71,11 +105,12 @@ async def test_no_more_runs_wait_than_may() -> None:
     assert len(bench.coordinator.live_runs()) == 3
 
 
+@pytest.mark.parametrize("keys", [(None,) * 6, "abcdef"])
 @in_loop
-async def test_the_bound_on_all_that_waits_holds_at_once() -> None:
+async def test_the_bound_on_all_that_waits_holds_at_once(keys: Sequence[str | None]) -> None:
     bench = Bench(limits=dataclasses.replace(LIMITS, max_queued=3))
     await bench.recover()
-    answers = await asyncio.gather(*(bench.submit() for _ in range(6)), return_exceptions=True)
+    answers = await asyncio.gather(*(bench.submit(key=key) for key in keys), return_exceptions=True)
     assert [type(answer) for answer in answers].count(QueueFullError) == 3
 
 
