@@ -55,9 +55,9 @@ class Endings:
             entry, status, attempt=_WAYS[status], output_dataset_ids=list(outcome.output_dataset_ids), error=error
         )
 
-    async def fail(self, entry: Entry, failure: RunFailure) -> None:
-        """End a run that cannot go on."""
-        await self.end(entry, RunStatus.FAILED, error=failure)
+    def fail(self, entry: Entry, failure: RunFailure) -> asyncio.Future[None]:
+        """End a run that cannot go on; see `end`."""
+        return self.end(entry, RunStatus.FAILED, error=failure)
 
     def end(
         self, entry: Entry, status: RunStatus, *, attempt: Way = "lost", error: RunFailure | None, **fields: Any

@@ -24,13 +24,11 @@ class Entry:
         key: the object of its idempotency key.
         taken_up: it was found in the store, so that there may have been attempts that nobody knows of.
         is_behind: so was its log, whose latest lines only its replica has.
-        shortage: what the cluster lacks for it, as its log tells.
+        shortage: what its replicas wait for, as its log tells.
         stop: why it is to stop, once it is.
         ending: stores its outcome, once there is one.
         saving: held while its record is written.
-        save_timer: writes its record later.
-        log_timer: writes its log so far later.
-        timer: waits for its deadline, and then for the end of its grace period.
+        timers: what is to happen later, by what it is.
         changed: is set at the next change, which has another one after it.
     """
 
@@ -43,9 +41,7 @@ class Entry:
     stop: RunFailure | None = None
     ending: asyncio.Task[None] | None = None
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)
-    save_timer: asyncio.TimerHandle | None = None
-    log_timer: asyncio.TimerHandle | None = None
-    timer: asyncio.TimerHandle | None = None
+    timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     _log: LogTail = field(default_factory=LogTail)
     _heard: tuple[int, datetime] = (0, datetime.min.replace(tzinfo=UTC))
@@ -119,10 +115,8 @@ class Entry:
 
     def cancel_timers(self) -> None:
         """Forget what was to happen later."""
-        for handle in (self.timer, self.save_timer, self.log_timer):
-            if handle is not None:
-                handle.cancel()
-        self.timer = self.save_timer = self.log_timer = None
+        while self.timers:
+            self.timers.popitem()[1].cancel()
 
     def _tell(self) -> None:
         self.changed.set()

@@ -14,7 +14,7 @@ from t3d_server.runs.endings import Endings
 from t3d_server.runs.entry import Entry
 from t3d_server.runs.executor import Outcome
 from t3d_server.runs.journal import Journal
-from t3d_server.runs.lanes import Dispatcher, Lane, Lanes
+from t3d_server.runs.lanes import Dispatcher, Lane, Lanes, ReplicaGoneError
 from t3d_server.runs.ledger import Ledger
 from t3d_server.runs.log import run_fields, storable
 from t3d_server.runs.records import RunRecords
@@ -80,7 +80,7 @@ class Grants:
         endings: Endings,
     ) -> None:
         self.lanes = Lanes[Entry](dispatcher, self)
-        self.supervisor = Supervisor(dispatcher, ledger.live, self.lost, grace_s)
+        self.supervisor = Supervisor(dispatcher, ledger.live, self._has_gone, grace_s)
         self._slots = slots
         self._ledger = ledger
         self._records = records
@@ -138,12 +138,18 @@ class Grants:
         self._begin(item, item.run.attempts + 1, replica)
         self.supervisor.started(item)
 
-    async def lost(self, item: Entry, replica: str, reason: str, *, counts: bool = True) -> None:
-        """Queue a run whose attempt was lost, or end it if that was the last one; see `Owner`."""
+    async def lost(self, item: Entry, replica: str, end: ReplicaGoneError) -> None:
+        """Queue a run whose attempt was lost, or end it if that was the last one; see `Owner`.
+
+        One whose replica is only out of reach goes on, and is lost when that has ended.
+        """
         attempt = item.attempt
         if attempt is None or attempt.replica != replica or item.ending is not None or not self._ledger.has(item):
             return  # something else has become of it
-        killed = self.supervisor.has_killed(replica)
+        if not end.certain:
+            self.supervisor.follow(item)
+            return
+        reason, killed = str(end), self.supervisor.has_killed(replica)
         if killed and item.stop is not None:
             await self._endings.end(item, status_after(item.stop), attempt="killed", error=item.stop)
             return
@@ -156,7 +162,7 @@ class Grants:
         if item.stop is not None:
             await self._endings.end(item, status_after(item.stop), error=item.stop)
             return
-        self.put_back(item, reason, charged=counts and not killed)
+        self.put_back(item, reason, charged=end.charged and not killed)
         if charged(item.run) >= MAX_ATTEMPTS:
             message = storable(f"all {MAX_ATTEMPTS} attempts were lost, the last one so: {reason}")
             await self._endings.fail(
@@ -168,22 +174,27 @@ class Grants:
 
     def put_back(self, entry: Entry, reason: str, *, charged: bool = True) -> None:
         """A run whose attempt was lost waits again, in no queue yet."""
-        entry.cancel_timers()
+        self.supervisor.ended(entry)
+        self._journal.save_log_soon(entry)
         run = closed(entry.run, "lost", utc_now(), reason=storable(reason), charged=charged)
         entry.replace(run.model_copy(update={"status": RunStatus.PENDING, "progress": 0.0, "started_at": None}))
 
     async def load_failed(self, lane: Lane, failure: RunFailure) -> None:
         """A replica could not load: what waits for the lane fails, unless another replica works."""
-        if not self.lanes.is_worked_on(lane) and all(entry.lane != lane for entry in self.supervisor.followed()):
+        if not self.lanes.is_worked_on(lane) and lane not in self.supervisor.followed_lanes():
             await self._fail_waiting(lane, failure)
 
     def waits(self, lane: Lane, shortage: str | None) -> None:
-        """Tell in the logs of what waits for a lane what the cluster lacks, once; see `Owner`."""
-        for entry in self.lanes.waiting(lane):
-            if shortage is not None and entry.shortage != shortage:
-                entry.note("WARNING", shortage)
-                logger.warning("run %s: %s", entry.run.id, shortage, extra=run_fields(entry.run))
+        """Tell in the logs of what waits for a lane what its replicas wait for, once; see `Owner`."""
+        if self.lanes.is_worked_on(lane):
+            return  # what waits will begin
+        untold = [entry for entry in self.lanes.waiting(lane) if entry.shortage != shortage]
+        for entry in untold:
             entry.shortage = shortage
+            if shortage is not None:
+                entry.note("WARNING", shortage)
+        if untold and shortage is not None:
+            logger.warning("%d runs of %s %s on %s: each %s", len(untold), *lane, shortage)
 
     async def stuck(self, lane: Lane, reason: str) -> None:
         """No replica can load: what waits for the lane fails; see `Owner`."""
@@ -193,7 +204,13 @@ class Grants:
         )
 
     async def _fail_waiting(self, lane: Lane, failure: RunFailure) -> None:
-        await asyncio.gather(*(self._endings.fail(entry, failure) for entry in self.lanes.waiting(lane)))
+        # All before the first wait: who calls may be cancelled, since nothing waits for its lane any more.
+        await asyncio.gather(*[self._endings.fail(entry, failure) for entry in self.lanes.waiting(lane)])
+
+    async def _has_gone(self, entry: Entry, replica: str) -> None:
+        """The replica of an attempt that was followed has ended."""
+        self.lanes.free(replica)
+        await self.lost(entry, replica, ReplicaGoneError("its replica has ended"))
 
     async def _repeat(self, entry: Entry, failure: RunFailure | None) -> None:
         """Queue a run again that failed because the store was away; when it is back."""

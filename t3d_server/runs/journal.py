@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from t3d_server.errors import StoreUnavailableError
 from t3d_server.ids import tag_for
@@ -44,12 +44,16 @@ class Journal:
         records: the records.
         outputs: what runs have made.
         owner: the cluster that has the runs.
+        has: whether a run is live, and not left to another cluster.
     """
 
-    def __init__(self, records: RunRecords, outputs: Outputs, owner: Callable[[], str]) -> None:
+    def __init__(
+        self, records: RunRecords, outputs: Outputs, owner: Callable[[], str], has: Callable[[Entry], bool]
+    ) -> None:
         self._records = records
         self._outputs = outputs
         self._owner = owner
+        self._has = has
         self._unswept: dict[str, Run] = {}
         self._sweeping = asyncio.Lock()
         self._tasks = Tasks()
@@ -64,36 +68,28 @@ class Journal:
 
     def save_soon(self, entry: Entry) -> None:
         """Store how far a run is, in a moment, unless it ends before that."""
-
-        def begin() -> None:
-            entry.save_timer = None
-            self._tasks.start(self.save(entry))
-
-        if entry.save_timer is None and entry.ending is None:
-            entry.save_timer = asyncio.get_running_loop().call_later(SAVE_AFTER_S, begin)
+        self._later(entry, "record", SAVE_AFTER_S, self.save)
 
     def save_log_soon(self, entry: Entry) -> None:
         """Store the log of a run so far, in a few seconds, unless it ends before that."""
-
-        def begin() -> None:
-            entry.log_timer = None
-            self._tasks.start(self.save_log(entry))
-
-        if entry.log_timer is None and entry.ending is None:
-            entry.log_timer = asyncio.get_running_loop().call_later(SAVE_LOG_AFTER_S, begin)
+        self._later(entry, "log", SAVE_LOG_AFTER_S, self.save_log)
 
     async def save_log(self, entry: Entry) -> None:
         """Store the log of a run so far, unless it has ended; if the store is away, the next time may do it."""
         async with entry.saving:
-            if entry.ending is None:
+            if self._goes_on(entry):
                 with suppress(StoreUnavailableError):
                     await asyncio.to_thread(self._records.save_log, entry.run.id, entry.log())
 
     async def save(self, entry: Entry) -> None:
         """Store how far a run is, unless it has ended, however long the store is away."""
+
+        async def write() -> None:
+            if self._goes_on(entry):  # else its next cluster may have written the record
+                await asyncio.to_thread(self._records.save, self._record(entry))
+
         async with entry.saving:
-            if entry.ending is None:
-                await _until_stored(lambda: asyncio.to_thread(self._records.save, self._record(entry)))
+            await _until_stored(write)
 
     async def end(self, entry: Entry, run: Run) -> Run:
         """Store how a run has ended, however long the store is away.
@@ -131,6 +127,21 @@ class Journal:
             min(run.created_at for run in runs) - CLOCKS_DIFFER,
             but={dataset_id for run in runs for dataset_id in run.output_dataset_ids},
         )
+
+    def _later(
+        self, entry: Entry, what: str, after_s: float, write: Callable[[Entry], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Have something written later, unless it will be by then."""
+
+        def begin() -> None:
+            del entry.timers[what]
+            self._tasks.start(write(entry))
+
+        if what not in entry.timers and entry.ending is None:
+            entry.timers[what] = asyncio.get_running_loop().call_later(after_s, begin)
+
+    def _goes_on(self, entry: Entry) -> bool:
+        return entry.ending is None and self._has(entry)
 
     def _record(self, entry: Entry) -> Record:
         return Record.of(entry.run, owner=self._owner(), key=entry.key, logged=entry.has_log)

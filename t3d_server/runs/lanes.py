@@ -43,11 +43,13 @@ class ReplicaGoneError(Exception):
 
     Attributes:
         charged: whether what the replica worked on may have ended it.
+        certain: whether the replica has ended; else it may only be out of reach, and work on.
     """
 
-    def __init__(self, message: str, *, charged: bool = True) -> None:
+    def __init__(self, message: str, *, charged: bool = True, certain: bool = True) -> None:
         super().__init__(message)
         self.charged = charged
+        self.certain = certain
 
 
 class Dispatcher(Protocol):
@@ -67,7 +69,7 @@ class Dispatcher(Protocol):
         """Why replicas of the lane cannot load: each that has started lately has ended; None where that is not so."""
 
     async def shortage(self, lane: Lane) -> str | None:
-        """What replicas of the lane wait for, which the cluster lacks."""
+        """What replicas of the lane wait for, which the cluster lacks or others have; None where that is not known."""
 
     async def is_gone(self, replica: str) -> bool:
         """Whether a replica has certainly ended."""
@@ -85,11 +87,8 @@ class Owner(Protocol[T_contra]):
     def begun(self, item: T_contra, replica: str) -> None:
         """A replica has taken an item."""
 
-    async def lost(self, item: T_contra, replica: str, reason: str, *, counts: bool) -> None:
-        """The call in which a replica worked on an item has ended; the item is in no lane any more.
-
-        It counts where the item may have been the cause.
-        """
+    async def lost(self, item: T_contra, replica: str, end: ReplicaGoneError) -> None:
+        """The call in which a replica worked on an item has ended, and how; the item is in no lane any more."""
 
     def waits(self, lane: Lane, shortage: str | None) -> None:
         """Replicas of a lane have not come yet; what for, if that is known."""
@@ -198,7 +197,8 @@ class Lanes(Generic[T]):
             replica: name of the replica.
 
         Returns:
-            The item, or None if there is nothing to do any more.
+            The item, or None if there is nothing to do any more: also for a second replica, to which Serve sends the
+            call where it has not heard that the first one took it. That one's item is lost with the call.
         """
         call = self._calls.get(call_id)
         if call is None:
@@ -208,7 +208,7 @@ class Lanes(Generic[T]):
             call.replica = replica
             self._take(call)
             call.until = asyncio.get_running_loop().time() + SHIFT_S
-        return call.item
+        return call.item if call.replica == replica else None
 
     def next(self, call_id: str, is_done: Callable[[T], bool]) -> T | None:
         """A replica has done its item and asks for another one; asking again gives the same one.
@@ -232,6 +232,12 @@ class Lanes(Generic[T]):
         call = self._calls.get(call_id)
         if call is not None and call.item is item:
             call.item = None
+
+    def free(self, replica: str) -> None:
+        """A replica has ended: others may be called, though calls on it may be open for long after that."""
+        for call_id, call in list(self._calls.items()):
+            if call.replica == replica:
+                self._close(call_id, call)
 
     def _take(self, call: _Call[T]) -> None:
         queue = self._queues[call.lane]
@@ -272,14 +278,18 @@ class Lanes(Generic[T]):
             obstacle = f"{type(error).__name__}: {error}"
             end = ReplicaGoneError(obstacle)
         try:
-            if call.item is not None:
-                await self._owner.lost(call.item, call.replica, str(end), counts=end.charged)
-            elif call.is_fresh:
+            if call.is_fresh:
                 await self._failed(call.lane, obstacle)
         finally:
-            if self._calls.pop(call_id, None) is not None:
-                del self._queues[call.lane].calls[call_id]
-            self._balance(call.lane)
+            self._close(call_id, call)  # at once where it had an item: nobody is there to take another one
+        if call.item is not None:
+            await self._owner.lost(call.item, call.replica, end)
+
+    def _close(self, call_id: str, call: _Call[T]) -> None:
+        """Forget a call, and have the lane go on without it."""
+        if self._calls.pop(call_id, None) is not None:
+            del self._queues[call.lane].calls[call_id]
+        self._balance(call.lane)
 
     async def _watched(self, call_id: str, call: _Call[T]) -> str | None:
         """The call itself; given up where replicas cannot load, and then returns why."""

@@ -52,8 +52,9 @@ class Ledger:
 
     def settle(self, entry: Entry) -> None:
         """A run is in the index of ended ones: it is live no more, unless it was left to another cluster."""
-        if self.live.pop(entry.run.id, None) is None:
+        if not self.has(entry):
             return
+        del self.live[entry.run.id]
         entry.clear_log()
         self._ended[entry.run.id] = entry
         while len(self._ended) > ENDED_RUNS_IN_MEMORY:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from t3d_server.models import RunFailure, RunStatus, utc_now
 from t3d_server.runs.attempts import AttemptKey
 from t3d_server.runs.entry import Entry
-from t3d_server.runs.lanes import Dispatcher
+from t3d_server.runs.lanes import Dispatcher, Lane
 from t3d_server.runs.log import run_fields
 from t3d_server.runs.tasks import Tasks
 
@@ -28,7 +28,7 @@ class Supervisor:
     Args:
         dispatcher: tells of replicas, and ends them.
         live: the runs that have not ended, by id.
-        lost: what to do about an attempt whose replica has died.
+        lost: what to do about an attempt whose replica has ended.
         grace_s: time that a run which is to stop has for its next call back; then its replica is ended.
     """
 
@@ -36,14 +36,14 @@ class Supervisor:
         self,
         dispatcher: Dispatcher,
         live: Mapping[str, Entry],
-        lost: Callable[[Entry, str, str], Awaitable[None]],
+        lost: Callable[[Entry, str], Awaitable[None]],
         grace_s: float,
     ) -> None:
         self._dispatcher = dispatcher
         self._live = live
         self._lost = lost
         self._grace_s = grace_s
-        self._followed: dict[Entry, AttemptKey] = {}
+        self._followed: dict[AttemptKey, Entry] = {}
         self._following: asyncio.Task[None] | None = None
         self._tasks = Tasks()
         self._killed: set[str] = set()
@@ -57,6 +57,11 @@ class Supervisor:
             left_s = run.timeout_s - (utc_now() - run.started_at).total_seconds()
             self._later(entry, max(0.0, left_s), self._time_out)
 
+    def ended(self, entry: Entry) -> None:
+        """An attempt has ended: it has no time limit any more."""
+        if (timer := entry.timers.pop("stop", None)) is not None:
+            timer.cancel()
+
     def stop(self, entry: Entry, failure: RunFailure) -> None:
         """Have a run stop at its next call back, or soon by force; the first reason counts."""
         if entry.stop is None:
@@ -66,7 +71,7 @@ class Supervisor:
     def follow(self, entry: Entry) -> None:
         """Notice by itself if the replica of an attempt dies: there is no open call that would tell."""
         if entry.attempt is not None:
-            self._followed[entry] = entry.attempt
+            self._followed[entry.attempt] = entry
         if self._following is None or self._following.done():
             self._following = asyncio.get_running_loop().create_task(self._follow())
 
@@ -74,19 +79,19 @@ class Supervisor:
         """Whether a replica is ended, or was, by force: not because of every run that it worked on."""
         return replica in self._killed
 
-    def followed(self) -> list[Entry]:
-        """The runs that are followed."""
-        return list(self._followed)
+    def followed_lanes(self) -> set[Lane]:
+        """Where attempts are followed."""
+        return {entry.lane for entry in self._followed.values()}
 
     async def _follow(self) -> None:
         while self._followed:
             await asyncio.sleep(WATCH_S)
-            for entry, attempt in list(self._followed.items()):
+            for attempt, entry in list(self._followed.items()):
                 if not self._goes_on(entry, attempt):
-                    del self._followed[entry]
-                elif await self._is_gone(attempt.replica) and self._goes_on(entry, attempt):
-                    del self._followed[entry]
-                    await self._lost(entry, attempt.replica, "its replica has ended")
+                    del self._followed[attempt]
+                elif await self._is_gone(attempt.replica):
+                    del self._followed[attempt]
+                    await self._lost(entry, attempt.replica)
 
     async def _is_gone(self, replica: str) -> bool:
         try:
@@ -99,9 +104,8 @@ class Supervisor:
         return self._live.get(entry.run.id) is entry and entry.ending is None and entry.attempt == attempt
 
     def _later(self, entry: Entry, after_s: float, call: Callable[[Entry], None]) -> None:
-        if entry.timer is not None:
-            entry.timer.cancel()
-        entry.timer = asyncio.get_running_loop().call_later(after_s, call, entry)
+        self.ended(entry)
+        entry.timers["stop"] = asyncio.get_running_loop().call_later(after_s, call, entry)
 
     def _time_out(self, entry: Entry) -> None:
         message = f"the run took longer than its limit of {entry.run.timeout_s:g} s"

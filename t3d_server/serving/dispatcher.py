@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorUnavailableError, RayActorError
 from ray.serve.exceptions import RayServeException
 
 from t3d_server.models import AlgorithmVersion, Device
@@ -46,8 +46,9 @@ class ReplicaDispatcher:
         try:
             await self._work(lane, call_id)
         except RayActorError as error:
-            message = f"its replica has ended, or cannot be reached any more: {cause(str(error))}"
-            raise ReplicaGoneError(message, charged=not was_wanted(str(error))) from error
+            told, unavailable = str(error), isinstance(error, ActorUnavailableError)
+            message = f"its replica has ended, or cannot be reached any more: {cause(told)}"
+            raise ReplicaGoneError(message, charged=not was_wanted(told), certain=not unavailable) from error
         except RayServeException as error:  # it turns calls away while it removes an application, or itself
             raise ReplicaGoneError(f"Ray Serve has no replica: {cause(str(error))}") from error
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from typing import Any
 
-from t3d_server.errors import VersionNotFoundError
+from t3d_server.errors import StoreUnavailableError, VersionNotFoundError
 from t3d_server.ids import new_id
 from t3d_server.models import AlgorithmVersion, Manifest, Parameter, Run, RunRequest, RunStatus
 from t3d_server.runs.acceptance import RunLimits
@@ -89,6 +89,17 @@ class Sweeps:
     def remove_tagged(self, tags: Collection[str], since: datetime, *, but: Collection[str]) -> None:
         self.tags.append(set(tags))
         self.kept |= set(but)
+
+
+class FailingStore(MemoryObjectStore):
+    """A store that is down while `down` is set."""
+
+    down = False
+
+    def put(self, key: str, data: Any, *, if_absent: bool = False) -> None:
+        if self.down:
+            raise StoreUnavailableError("the store is down")
+        super().put(key, data, if_absent=if_absent)
 
 
 class Bench:

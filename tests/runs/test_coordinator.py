@@ -25,7 +25,7 @@ from t3d_server.runs.grants import MAX_ATTEMPTS
 from t3d_server.runs.lanes import Lane, ReplicaGoneError
 from t3d_server.runs.records import Record, RunRecords
 from t3d_server.storage.memory import MemoryObjectStore
-from tests.runs.bench import Bench, in_loop, key_of
+from tests.runs.bench import Bench, FailingStore, in_loop, key_of
 
 
 @in_loop
@@ -193,6 +193,62 @@ async def test_a_lost_attempt_is_repeated_and_its_late_outcome_does_not_count() 
 
 
 @in_loop
+async def test_a_call_that_comes_to_a_second_replica_is_lost_with_the_first() -> None:
+    """Serve sends it again where it has not heard that the first replica took it."""
+    bench = Bench()
+    run = await bench.submit()
+    call_id, _, ended = await bench.answer("r1")
+    assert bench.coordinator.begin(call_id, "r2") is None
+    ended.set_result(None)
+    _, again, _ = await bench.answer("r3")
+    assert again is not None
+    assert (again.id, again.attempts) == (run.id, 2)
+
+
+@in_loop
+async def test_an_attempt_goes_on_while_its_replica_is_only_out_of_reach(monkeypatch: Any) -> None:
+    monkeypatch.setattr("t3d_server.runs.supervision.WATCH_S", 0.01)
+    bench = Bench()
+    first, second = await bench.submit(), await bench.submit()
+    call_id, given, ended = await bench.answer("r1")
+    ended.set_exception(ReplicaGoneError("Socket closed", certain=False))
+    _, other, _ = await bench.answer("r2")
+    assert given is not None
+    assert bench.coordinator.report(key_of(given), 0.5, []).go_on
+    assert (await bench.finish(call_id, given)).counts
+    assert (await bench.coordinator.get(first.id)).attempts == 1
+    assert other is not None
+    assert other.id == second.id
+
+
+@in_loop
+async def test_an_attempt_is_lost_when_the_replica_that_was_out_of_reach_has_ended(monkeypatch: Any) -> None:
+    monkeypatch.setattr("t3d_server.runs.supervision.WATCH_S", 0.01)
+    bench = Bench()
+    run = await bench.submit()
+    _, _, ended = await bench.answer("r1")
+    bench.replicas.gone.add("r1")
+    ended.set_exception(ReplicaGoneError("Socket closed", certain=False))
+    assert await bench.work() == [run.id]
+
+
+@in_loop
+async def test_the_log_of_an_attempt_that_was_lost_is_stored_while_the_run_waits(monkeypatch: Any) -> None:
+    monkeypatch.setattr("t3d_server.runs.journal.SAVE_LOG_AFTER_S", 0.01)
+    bench = Bench()
+    run = await bench.submit()
+    _, given, ended = await bench.answer()
+    assert given is not None
+    bench.coordinator.report(key_of(given), None, [LogLine(time=now(), level="INFO", message="last words")])
+    ended.set_exception(ConnectionError("the replica died"))
+    messages = list[str]()
+    while not messages:
+        await asyncio.sleep(0.01)
+        messages = [line.message for line in bench.records.log(run.id)]
+    assert messages[-2:] == ["last words", "attempt 1 was lost: ConnectionError: the replica died"]
+
+
+@in_loop
 async def test_the_traceback_of_a_failed_run_is_the_last_line_of_its_log() -> None:
     bench = Bench()
     run = await bench.submit()
@@ -272,8 +328,9 @@ async def test_the_end_of_a_replica_that_no_run_can_have_caused_is_not_charged()
 async def test_what_waits_fails_when_no_replica_answers_for_long(monkeypatch: Any) -> None:
     monkeypatch.setattr("t3d_server.runs.lanes.RETRY_S", 0.0)
     monkeypatch.setattr("t3d_server.runs.lanes.GIVE_UP_S", 0.0)
-    bench = Bench()
-    runs = [await bench.submit() for _ in range(2)]
+    bench = Bench(slots=2)
+    runs = [await bench.submit() for _ in range(4)]
+    await bench.replicas.calls.get()
     *_, ended = await bench.replicas.calls.get()
     ended.set_exception(ConnectionError("no such deployment"))
     for run in runs:
@@ -419,17 +476,6 @@ def test_a_request_that_is_wrong_leaves_nothing_behind(fields: dict[str, Any], e
     with pytest.raises(error):
         asyncio.run(bench.submit(**fields))
     assert list(bench.store.list("runs/")) == []
-
-
-class FailingStore(MemoryObjectStore):
-    """A store that is down while `down` is set."""
-
-    down = False
-
-    def put(self, key: str, data: Any, *, if_absent: bool = False) -> None:
-        if self.down:
-            raise StoreUnavailableError("the store is down")
-        super().put(key, data, if_absent=if_absent)
 
 
 @in_loop

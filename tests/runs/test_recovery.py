@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ from t3d_server.runs.executor import Outcome
 from t3d_server.runs.grants import MAX_ATTEMPTS
 from t3d_server.runs.log import LogTail, log_line
 from t3d_server.runs.ownership import LEASE_S, Ownership
+from t3d_server.storage.base import read
 from t3d_server.storage.memory import MemoryObjectStore
-from tests.runs.bench import DONE, Bench, in_loop, key_of
+from tests.runs.bench import DONE, Bench, FailingStore, in_loop, key_of
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +28,21 @@ def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "ANNOUNCE_S", 0.0)
     monkeypatch.setattr(recovery, "RENEW_S", 0.01)
     monkeypatch.setattr(supervision, "WATCH_S", 0.01)
+
+
+class SlowStore(MemoryObjectStore):
+    """A store that renews no lease until it may, once it is slow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_slow = False
+        self.began, self.go_on = threading.Event(), threading.Event()
+
+    def put(self, key: str, data: Any, *, if_absent: bool = False) -> None:
+        if self.is_slow and b"renewal" in data:
+            self.began.set()
+            self.go_on.wait()
+        super().put(key, data, if_absent=if_absent)
 
 
 async def saved(bench: Bench, run_id: str, attempts: int) -> None:
@@ -244,6 +261,42 @@ async def test_a_server_that_is_shut_down_leaves_its_runs_to_the_next_at_once() 
 
 
 @in_loop
+async def test_a_renewal_that_is_under_way_takes_no_lease_back_that_was_given_back() -> None:
+    store = SlowStore()
+    bench = Bench(store)
+    await bench.recover()
+    store.is_slow = True
+    await asyncio.to_thread(store.began.wait)
+    releasing = asyncio.create_task(bench.coordinator.release())
+    await asyncio.sleep(0.01)
+    store.go_on.set()
+    await releasing
+    renewing = bench.coordinator._recovery._renewing
+    assert renewing is not None
+    await renewing
+    assert b"released" in read(store, "coordinator/one.json")
+
+
+@in_loop
+async def test_a_run_that_was_left_to_another_cluster_is_not_recorded_any_more(monkeypatch: Any) -> None:
+    """Its record is the other one's, also where the store comes back only now."""
+    monkeypatch.setattr(journal, "STORE_RETRY_S", 0.01)
+    store = FailingStore()
+    bench = Bench(store)
+    run = await bench.submit()
+    await bench.answer()
+    await saved(bench, run.id, 1)
+    before = bench.records.open_runs()
+    store.down = True
+    cancelling = asyncio.create_task(bench.coordinator.cancel(run.id))
+    await asyncio.sleep(0)
+    bench.coordinator.disown()
+    store.down = False
+    await cancelling
+    assert bench.records.open_runs() == before
+
+
+@in_loop
 async def test_two_clusters_leave_each_others_runs_alone() -> None:
     one = Bench(cluster="one")
     two = Bench(one.store, cluster="two")
@@ -306,6 +359,34 @@ async def test_the_first_outcome_counts_also_against_another_cluster() -> None:
     assert not (await one.finish(call_id, given)).counts
     assert (await one.coordinator.get(run.id)).status is RunStatus.FAILED
     assert one.records.find(run.id) == theirs
+
+
+def test_a_claim_is_seen_that_comes_while_the_lease_is_taken() -> None:
+    class Store(MemoryObjectStore):
+        def put(self, key: str, data: Any, *, if_absent: bool = False) -> None:
+            super().put(key, data, if_absent=if_absent)
+            if key == "coordinator/one.json":
+                super().put("coordinator/one.claim", b'{"heir": "two"}')
+
+    one = Ownership(Store(), "one")
+    one.join()
+    assert one.id == "one-1"
+
+
+def test_a_cluster_whose_claim_was_removed_inherits_nothing_to_anybody() -> None:
+    """It may have come back under the same id."""
+    store = MemoryObjectStore()
+    store.put("coordinator/one.claim", b'{"heir": "two"}')
+    two, three = Ownership(store, "two"), Ownership(store, "three")
+    for each in (two, three):
+        each.join()
+        each.inherit()
+    two.forget([])
+    Ownership(store, "one").join()
+    two.release()
+    assert three.inherit()
+    assert three.owns("two")
+    assert not three.owns("one")
 
 
 def test_a_store_that_was_away_makes_no_lease_old() -> None:

@@ -89,15 +89,18 @@ async def test_a_run_that_does_not_stop_is_ended_with_its_replica() -> None:
 
 @in_loop
 async def test_a_replica_that_ends_without_its_call_ending_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue goes on without that call."""
     monkeypatch.setattr(supervision, "WATCH_S", 0.01)
     bench = Bench(limits=IMPATIENT)
     await bench.submit(timeout_s=0.01)
     _, run, _ = await given(bench)
+    waiting = await bench.submit()
     bench.replicas.gone.add(await bench.replicas.killed.get())
     failed = await bench.coordinator.get(run.id, wait_s=10)
     assert failed.error is not None
     assert failed.error.code == "timeout"
     assert "0.01 s; it did not report within 0.01 s" in failed.error.message
+    assert await bench.work() == [waiting.id]
 
 
 @in_loop
