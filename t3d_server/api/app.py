@@ -8,11 +8,10 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
 
-from t3d_server import __version__
 from t3d_server.api import algorithms, datasets, problems, runs
 from t3d_server.api.audit import Audited
 from t3d_server.api.auth import Gate, Role
-from t3d_server.api.requests import FOR_USERS, Operations
+from t3d_server.api.requests import FOR_USERS, ROUTES_ALONE, Operations
 from t3d_server.api.service import Service
 from t3d_server.api.v0.app import BesideV1, create_v0
 from t3d_server.models import Health, ProblemDetails, ServerInfo
@@ -62,14 +61,9 @@ def create_app(service: Service, tokens: Mapping[str, Role] | None, *, cors_orig
     error = {"model": ProblemDetails, "content": {problems.MEDIA_TYPE: {}}, "description": "What was wrong."}
     app = FastAPI(
         title="t3d_server",
-        version=__version__,
         summary="Runs image-processing algorithms on datasets.",
-        # The description is behind the token like everything else; the HTML pages would load scripts from elsewhere.
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
         responses={"4XX": error, "5XX": error, 422: error},
+        **ROUTES_ALONE,
     )
     app.state.service = service
     app.state.gate = Gate(tokens)

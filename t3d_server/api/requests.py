@@ -13,6 +13,7 @@ from fastapi.dependencies.utils import request_params_to_args
 from pydantic import BaseModel
 from pydantic_core import from_json
 
+from t3d_server import __version__
 from t3d_server.api.auth import may_administer, may_use
 from t3d_server.api.bodies import M, fitted, place
 from t3d_server.api.service import MAX_WAIT_S, Service
@@ -24,6 +25,17 @@ MAX_RUN_BYTES = 2 * 1024**2
 """Of the body that asks for a run: thousands of them are kept in memory while they wait."""
 _BLOCK_BYTES = 1024**2
 _JSON = "application/json"
+
+
+ROUTES_ALONE: dict[str, Any] = {
+    "version": __version__,
+    # The description is behind the token like everything else; the HTML pages would load scripts from elsewhere.
+    "openapi_url": None,
+    "docs_url": None,
+    "redoc_url": None,
+    "redirect_slashes": False,
+}
+"""Options of the apps, which have no routes but their own."""
 
 
 async def _service(request: Request) -> Service:

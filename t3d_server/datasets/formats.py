@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
@@ -174,7 +175,8 @@ def _translated(kind: str) -> Iterator[None]:
     except (T3dError, MemoryError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno:  # the operating system, not the file
+        # The operating system, not the file; but for seeking to a negative place, which a file has told.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise InvalidDatasetError(f"not a readable {kind} file, or a damaged one: {error}") from error
 

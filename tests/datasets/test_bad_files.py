@@ -190,6 +190,12 @@ def zipped(compression: int = zipfile.ZIP_DEFLATED, **members: bytes) -> bytes:
     return file.getvalue()
 
 
+def misplaced(archive: bytes) -> bytes:
+    """A zip file that says its directory is further on, so that its member seems to be before its beginning."""
+    offset = int.from_bytes(archive[-6:-2], "little")
+    return archive[:-6] + (offset + 10).to_bytes(4, "little") + archive[-2:]
+
+
 def picture(kind: str, image: Image.Image, **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
@@ -279,6 +285,7 @@ EDGE_FILES: Sequence[tuple[str, str, bytes, type[Exception], str]] = [
         InvalidDatasetError,
         "directory of the npz has 2\\d{6} bytes",
     ),
+    ("npz offsets", formats.NPZ, misplaced(zipped(a_npy=npy((3,)))), InvalidDatasetError, "not a readable"),
     ("npz empty", formats.NPZ, zipped(), InvalidDatasetError, "holds no array"),
     ("png bomb", formats.PNG, png(50_000, 50_000), PayloadTooLargeError, "50000 x 50000 pixels unpack to 2500000000"),
     ("png cut", formats.PNG, png(50, 50), InvalidDatasetError, "not a readable image/png"),

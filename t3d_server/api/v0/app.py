@@ -11,7 +11,7 @@ from t3d_server import __version__
 from t3d_server.api.audit import Audited
 from t3d_server.api.auth import Gate, may_use
 from t3d_server.api.bodies import fitted
-from t3d_server.api.requests import MAX_RUN_BYTES, Operations, described, json_content, spooled
+from t3d_server.api.requests import MAX_RUN_BYTES, ROUTES_ALONE, Operations, described, json_content, spooled
 from t3d_server.api.service import Service
 from t3d_server.api.streams import ByteStream
 from t3d_server.api.v0 import errors
@@ -174,13 +174,9 @@ def create_v0(service: Service, gate: Gate) -> FastAPI:
     error: dict[str, Any] = {"model": Failure, "description": "What was wrong."}
     app = FastAPI(
         title="t3d_server v0",
-        version=__version__,
         summary="Runs image-processing algorithms, for desktop clients.",
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
         responses={"4XX": error, "5XX": error, 422: error},
+        **ROUTES_ALONE,
     )
     app.state.service = service
     app.state.gate = gate
