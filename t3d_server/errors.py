@@ -190,7 +190,7 @@ class ConflictError(T3dError):
 
 
 class VersionConflictError(ConflictError):
-    """A version that is already published, with other content."""
+    """A version that is, or was, published with other content."""
 
     code = "version_conflict"
 

@@ -25,7 +25,11 @@ def pack(files: Mapping[str, bytes]) -> bytes:
 
     Args:
         files: content of each file by its `/`-separated path.
+
+    Raises:
+        PayloadTooLargeError: `unpack` would refuse them.
     """
+    _check_size(len(files), sum(map(len, files.values())), MAX_FILES, MAX_BYTES)
     buffer = io.BytesIO()
     # Stored, not deflated: what deflate gives depends on the version of zlib.
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -53,12 +57,8 @@ def unpack(source: BinaryIO, folder: Path, *, max_files: int = MAX_FILES, max_by
     try:
         with zipfile.ZipFile(source) as archive:
             entries = archive.infolist()
-            if len(entries) > max_files:
-                raise PayloadTooLargeError(f"The module archive has {len(entries)} entries; the limit is {max_files}.")
             # The sizes that entries declare bind: zipfile reads no byte beyond them.
-            size_bytes = sum(entry.file_size for entry in entries)
-            if size_bytes > max_bytes:
-                raise PayloadTooLargeError(f"The module archive unpacks to {size_bytes} bytes; limit: {max_bytes}.")
+            _check_size(len(entries), sum(entry.file_size for entry in entries), max_files, max_bytes)
             problems = check_paths([entry.filename for entry in entries])
             problems += [
                 Problem(ascii(entry.filename), "is not a plain file") for entry in entries if not _is_plain(entry)
@@ -76,6 +76,14 @@ def unpack(source: BinaryIO, folder: Path, *, max_files: int = MAX_FILES, max_by
         if isinstance(error, InvalidPackageError | PayloadTooLargeError):
             raise
         raise InvalidPackageError(f"The module archive is damaged: {error}") from error
+
+
+def _check_size(files: int, size_bytes: int, max_files: int, max_bytes: int) -> None:
+    if files > max_files or size_bytes > max_bytes:
+        raise PayloadTooLargeError(
+            f"The code of an algorithm is limited to {max_files} files with {max_bytes} bytes together, but these are "
+            f"{files} with {size_bytes}; keep data in files that are no .py"
+        )
 
 
 def _is_plain(entry: zipfile.ZipInfo) -> bool:

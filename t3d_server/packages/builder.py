@@ -53,7 +53,7 @@ def build(folder: Path, *, tags: Mapping[str, Collection[str]], where: str = "he
 
     Raises:
         InvalidPackageError: the folder breaks rules; it lists every problem.
-        PayloadTooLargeError: the folder is over a limit of `scan`.
+        PayloadTooLargeError: the folder is over a limit of `scan` or `pack`.
     """
     files, left_out = scan(folder)
     code = {path: file.read_bytes() for path, file in files.items() if path.endswith(".py")}

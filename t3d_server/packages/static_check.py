@@ -16,7 +16,7 @@ from t3d_server.packages.modules import RESERVED, module_names
 from t3d_server.packages.returns import check_returns
 
 # Arguments beside `self`.
-_METHODS = {"load_assets": 0, "preprocess": 2, "inference": 2, "postprocess": 2}
+_METHODS = {"__init__": 0, "load_assets": 0, "preprocess": 2, "inference": 2, "postprocess": 2}
 _BREAKPOINTS = {"breakpoint", "set_trace"}
 
 

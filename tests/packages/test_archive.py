@@ -99,6 +99,11 @@ def test_an_entry_that_lies_about_its_size_gives_no_more_than_it_declares(tmp_pa
 
 
 def test_too_many_entries_are_refused(tmp_path: Path) -> None:
-    archive = pack({f"{index}.py": b"" for index in range(10_001)})
+    archive = pack({f"{index}.py": b"" for index in range(3)})
     with pytest.raises(PayloadTooLargeError):
-        unpack(io.BytesIO(archive), tmp_path)
+        unpack(io.BytesIO(archive), tmp_path, max_files=2)
+
+
+def test_what_could_not_be_unpacked_is_not_packed() -> None:
+    with pytest.raises(PayloadTooLargeError, match=r"10000 files .* these are 10001"):
+        pack({f"{index}.py": b"" for index in range(10_001)})

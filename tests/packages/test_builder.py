@@ -66,6 +66,10 @@ HEAD = "from t3d_server.algorithm_utils import BaseRunner\nclass Runner(BaseRunn
             {"Runner.py": HEAD + "    def load_assets(self, path): ..."},
             "Runner.py:3: load_assets is called as load_assets(self), but is defined with (self, path)",
         ),
+        (
+            {"Runner.py": HEAD + "    def __init__(self, path): ..."},
+            "Runner.py:3: __init__ is called as __init__(self), but is defined with (self, path)",
+        ),
         ({"nul.py": b"a = 1\0"}, "nul.py: cannot be parsed: source code string cannot contain null bytes"),
     ],
 )
