@@ -12,7 +12,7 @@ class Client(Algorithms, Runs):
     Errors are those of `t3d_server.errors`, as the server raised them. Where a server goes away that has answered
     before, as one that restarts does, requests are repeated until it is back: all but those that store a dataset, which
     are repeated only where the server has certainly not got the whole of them. That it is waited for is told by
-    Python's `logging`, as a warning of `t3d_server.client.transport`.
+    Python's `logging`, as a warning of `t3d_server.client.patience`.
 
     Args:
         url: the server; else `T3D_URL`, else the local server.

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import requests
@@ -19,17 +17,13 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from t3d_server.client.answers import error_of, foreign
 from t3d_server.client.bodies import BLOCK_BYTES, Body, Progress, Sending
 from t3d_server.client.events import EVENT_STREAM, ServerSentEvent, parsed
-from t3d_server.errors import InvalidRequestError, ServerUnavailableError, T3dError
+from t3d_server.client.patience import Failure, Patience, persistently
+from t3d_server.errors import InvalidRequestError, ServerUnavailableError
 
 CONNECT_TIMEOUT_S = 5.0
 QUEUE_FULL_S = 30.0
-_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.1, 3.0
 _CONNECTIONS = 16
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
-
-T = TypeVar("T")
-
-logger = logging.getLogger(__name__)
 
 
 class _Bearer(AuthBase):
@@ -50,48 +44,6 @@ class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Make the connection pool."""
         super().init_poolmanager(*args, blocksize=BLOCK_BYTES, **kwargs)
-
-
-class _Failure(Exception):  # noqa: N818  # it never leaves this file
-    """A failed attempt.
-
-    Attributes:
-        error: what the caller gets if this was the last one.
-        for_s: how long to go on trying, from the first failure on; 0 where that is of no use, or may do harm.
-        after_s: when the server asks to be called again.
-    """
-
-    def __init__(self, error: T3dError, *, for_s: float, after_s: float = 0.0) -> None:
-        super().__init__(error)
-        self.error = error
-        self.for_s = for_s
-        self.after_s = min(after_s, for_s)
-
-
-class _Patience:
-    """When to try again: after ever longer pauses, and for a bounded time."""
-
-    def __init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        """Take the next failure for the first one: the server was heard."""
-        self._failures = 0
-        self._delay_s = _FIRST_DELAY_S
-
-    def pause(self, failure: _Failure) -> None:
-        """Return when it is time to try again; raise the error where that is of no use."""
-        now = time.monotonic()
-        self._failures += 1
-        if self._failures == 1:
-            self._first = now
-        delay_s = max(self._delay_s, failure.after_s)
-        if now + delay_s > self._first + failure.for_s:
-            raise failure.error from failure.__cause__
-        if self._failures == 2:  # a connection that only broke off is there again by now
-            logger.warning("Waiting for the server, %g s at most: %s", failure.for_s, failure.error.message)
-        time.sleep(delay_s)
-        self._delay_s = min(2 * self._delay_s, _LONGEST_DELAY_S)
 
 
 class Transport:
@@ -162,7 +114,7 @@ class Transport:
                 _ = response.content
             return response
 
-        return self._persistently(attempt)
+        return persistently(attempt)
 
     def receive(
         self,
@@ -202,7 +154,7 @@ class Transport:
                     if on_progress:
                         on_progress(target.tell(), total_bytes)
 
-        self._persistently(attempt)
+        persistently(attempt)
 
     def events(self, path: str) -> Generator[ServerSentEvent]:
         """Follow a stream of server-sent events; one that ends is asked for again, from the last event on.
@@ -214,7 +166,7 @@ class Transport:
             T3dError: as `call`; also when the server is away for long.
         """
         last_id = ""
-        patience = _Patience()
+        patience = Patience()
         while True:
             headers = {"Accept": EVENT_STREAM} | ({"Last-Event-ID": last_id} if last_id else {})
             try:
@@ -224,11 +176,11 @@ class Transport:
                         last_id = event.id
                         yield event
                 error = ServerUnavailableError(f"{self.url} sends no more events of {path}.")
-                raise _Failure(error, for_s=self._away_s)
-            except _Failure as failure:
+                raise Failure(error, for_s=self._away_s)
+            except Failure as failure:
                 patience.pause(failure)
 
-    def _lines(self, response: requests.Response, patience: _Patience) -> Iterator[bytes]:
+    def _lines(self, response: requests.Response, patience: Patience) -> Iterator[bytes]:
         lines = response.iter_lines(chunk_size=None)
         while True:
             with self._translated(True):
@@ -276,20 +228,11 @@ class Transport:
         away = response.status_code >= 500 if error is None else response.status_code == 503
         again = away and (repeatable or _unfinished(data))
         after = response.headers.get("Retry-After", "")
-        raise _Failure(
+        raise Failure(
             error or foreign(response, self.url),
             for_s=QUEUE_FULL_S if full else self._away_s if again else 0.0,
             after_s=float(after) if after.isdecimal() else 0.0,
         )
-
-    def _persistently(self, attempt: Callable[[], T]) -> T:
-        """What `attempt` returns; tried again, for a bounded time, where that can help and do no harm."""
-        patience = _Patience()
-        while True:
-            try:
-                return attempt()
-            except _Failure as failure:
-                patience.pause(failure)
 
     @contextmanager
     def _translated(self, repeatable: bool, sending: Sending | None = None) -> Iterator[None]:
@@ -314,7 +257,7 @@ class Transport:
                 unknown = "" if harmless else ". Whether the request had its effect is not known"
                 message = f"{what}: {error}{unknown}"
                 again = again and not late  # the caller has waited as long as it wanted to
-            raise _Failure(ServerUnavailableError(message), for_s=self._away_s if again else 0.0) from error
+            raise Failure(ServerUnavailableError(message), for_s=self._away_s if again else 0.0) from error
 
 
 def _unfinished(data: object) -> bool:
