@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from threading import Event, Lock
 from typing import Any
 
 from t3d_server.client.bodies import Progress, of_file
@@ -54,7 +55,8 @@ class Algorithms(Connection):
 
         Args:
             files: each file by its `/`-separated path in the folder.
-            on_progress: hears of bytes that are in the store, and of how many.
+            on_progress: is called with the bytes of all files that are sent or in the store already, and their number
+                in total, in the threads that send them, by one at a time. What it raises ends the call.
             on_stage: hears what happens now, in words, whenever that changes: "hashing" and "uploading", then
                 "publishing", from which on the server may publish it whatever becomes of this call.
 
@@ -107,21 +109,36 @@ class Algorithms(Connection):
                 say(Publication.model_validate_json(response.content).stage)
 
     def _store_blobs(self, blobs: Mapping[str, Path], on_progress: Progress | None) -> None:
-        total = sum(path.stat().st_size for path in blobs.values())
-        with ThreadPoolExecutor(_UPLOADS) as pool:
-            done = 0
-            for path in pool.map(lambda blob: self._store_blob(*blob), blobs.items()):
-                done += path.stat().st_size
-                if on_progress:
-                    on_progress(done, total)
+        """Send what the server lacks, several files at a time; Ctrl-C and errors end all of them."""
+        bodies = {sha256: of_file(path, content_type=_BINARY) for sha256, path in blobs.items()}
+        total_bytes = sum(body.size_bytes for body in bodies.values())
+        done_bytes = dict.fromkeys(bodies, 0)
+        lock, stopped = Lock(), Event()
 
-    def _store_blob(self, sha256: str, path: Path) -> Path:
-        address = path_of("blobs", sha256)
-        try:
-            self._http.call("HEAD", address)
-        except ObjectNotFoundError:
-            self._http.call("PUT", address, body=of_file(path, content_type=_BINARY))
-        return path
+        def store(sha256: str) -> None:
+            def hear(sent_bytes: int, _: int) -> None:
+                if stopped.is_set():
+                    raise InterruptedError
+                with lock:
+                    done_bytes[sha256] = sent_bytes
+                    if on_progress:
+                        on_progress(sum(done_bytes.values()), total_bytes)
+
+            address, body = path_of("blobs", sha256), bodies[sha256]
+            try:
+                self._http.call("HEAD", address)
+            except ObjectNotFoundError:
+                self._http.call("PUT", address, body=body, on_progress=hear)
+            hear(body.size_bytes, body.size_bytes)
+
+        with ThreadPoolExecutor(_UPLOADS) as pool:
+            try:
+                for stored in as_completed([pool.submit(store, sha256) for sha256 in bodies]):
+                    stored.result()
+            except BaseException:
+                stopped.set()
+                pool.shutdown(cancel_futures=True)
+                raise
 
 
 def _sha256_of(path: Path) -> str:

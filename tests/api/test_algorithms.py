@@ -63,7 +63,13 @@ def test_publish_use_run_and_remove(server: Server, probe_files: dict[str, str],
     files = folder(tmp_path, probe_files, **{"1.0.0": "1.1.0", 'args["amount"]': "5"})
     sent: list[tuple[int, int]] = []
     stages: list[str] = []
+
+    def give_up(*news: int) -> None:
+        raise RuntimeError("enough")
+
     with server.client() as client:
+        with pytest.raises(RuntimeError, match="enough"):
+            client.publish(files, on_progress=give_up)
         published = client.publish(files, on_progress=lambda *news: sent.append(news), on_stage=stages.append)
         assert published.manifest.version == "1.1.0"
         assert sent[-1][0] == sent[-1][1] == sum(path.stat().st_size for path in files.values())
