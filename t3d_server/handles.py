@@ -276,6 +276,7 @@ class T3D:
 
         Raises:
             DatasetNotFoundError: there is no such dataset.
+            InvalidRequestError: a key is not there; it names those there are.
         """
         convert = _same if is_several(dataset) else _only
         return self._call(convert, "fetch_data", ids_of(dataset), keys, repeatable=True)

@@ -153,8 +153,18 @@ class Service:
         return await self.workers.run(self.datasets.add, values)
 
     async def read(self, dataset_id: str, keys: Sequence[str] = ()) -> dict[str, Any]:
-        """Values of a dataset; see `DatasetStore.read`."""
-        return await self.workers.run(self.datasets.read, dataset_id, keys)
+        """Values of a dataset; see `DatasetStore.read`.
+
+        Raises:
+            InvalidRequestError: a key is not there; it names those there are.
+        """
+        values = await self.workers.run(self.datasets.read, dataset_id, keys)
+        missing = ", ".join(repr(key) for key, value in values.items() if value is None)
+        if missing:
+            info = await self.info(dataset_id)
+            there = ", ".join([*info.arrays, *info.values])
+            raise InvalidRequestError(f"dataset {dataset_id} has no {missing}; its keys: {there}")
+        return values
 
     async def info(self, dataset_id: str) -> DatasetInfo:
         """What a dataset holds."""

@@ -70,6 +70,8 @@ def datasets(t3d: T3D) -> str:
     assert t3d.info(first).result() == first
     assert first.spacing == (2, 1)
     assert [list(values) for values in t3d.fetch([first, second.id], ["note"]).result()] == [["note"], ["note"]]
+    with pytest.raises(InvalidRequestError, match="has no 'imag'; its keys: image"):
+        t3d.fetch(first, "imag").result()
     t3d.delete(first).result()
     t3d.delete(second.id).result()
     with pytest.raises(DatasetNotFoundError) as caught:
