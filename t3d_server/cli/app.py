@@ -12,7 +12,7 @@ from t3d_server.cli import algorithms, authoring, running, runs, server
 from t3d_server.cli.output import console, print_error
 from t3d_server.errors import ServerUnavailableError, T3dError
 
-EXIT_FAILED, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 1, 3, 130
+EXIT_FAILED, EXIT_UNREACHABLE = 1, 3
 
 app = typer.Typer(
     name="t3d",
@@ -45,7 +45,7 @@ def options(
 
 
 def main() -> None:
-    """Run the command line; exits with 0, 1 (it failed), 2 (usage), 3 (server not reachable) or 130 (interrupted)."""
+    """Run the command line; exits with 0, 1 (it failed), 2 (usage), 3 (server not reachable) or, by typer, 130."""
     try:
         app()
     except ServerUnavailableError as error:
@@ -54,5 +54,3 @@ def main() -> None:
     except T3dError as error:
         print_error(error)
         sys.exit(EXIT_FAILED)
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)

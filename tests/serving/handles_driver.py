@@ -66,7 +66,8 @@ def datasets(t3d: T3D) -> str:
         slices = t3d.upload(np.zeros((3, 5, 5), np.uint8)).result()
     assert (slices.axes, told[0].filename) == ("CYX", __file__)
     t3d.delete(slices).result()
-    first, second = t3d.upload([{"image": SMALL, "spacing": (2, 1), "note": "x"}, {"image": SMALL, "note": "y"}]).result()
+    whole = {"image": SMALL, "spacing": (2, 1), "note": "x"}
+    first, second = t3d.upload([whole, {"image": SMALL, "note": "y"}]).result()
     assert t3d.info(first).result() == first
     assert first.spacing == (2, 1)
     assert [list(values) for values in t3d.fetch([first, second.id], ["note"]).result()] == [["note"], ["note"]]
