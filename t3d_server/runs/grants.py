@@ -147,6 +147,7 @@ class Grants:
         if attempt is None or attempt.replica != replica or item.ending is not None or not self._ledger.has(item):
             return  # something else has become of it
         if not end.certain:
+            logger.warning("run %s: %s; it goes on all the same", item.run.id, end, extra=run_fields(item.run))
             self.supervisor.follow(item)
             return
         reason, killed = str(end), self.supervisor.has_killed(replica)
