@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from t3d_server.cli import output, runs
+from t3d_server.client import Client, RunHandle
 from t3d_server.models import Run, RunFailure, RunStatus
 
 IDS = ["01993c5e-12ab-7000-8000-00000000000b", "01993c5e-12ab-7100-8000-00000000000a"]
@@ -54,3 +55,14 @@ def test_others_get_whole_ids(monkeypatch: pytest.MonkeyPatch, width: int, termi
     assert failed.startswith(f"{IDS[0]}  FAILED  ")
     assert failed.endswith("  1.0.0    cpu     2026-02-03 04:05:00  ValueError: the image is too green for this model")
     assert running.startswith(IDS[1])
+
+
+@pytest.mark.parametrize(("run", "goes_on"), [(RUNS[0], False), (RUNS[1], True)], ids=["ended", "running"])
+def test_who_stops_following_is_told_of_a_run_that_goes_on(
+    run: Run, goes_on: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    following = runs.left_running(RunHandle(Client("http://127.0.0.1:1"), run))
+    with pytest.raises(KeyboardInterrupt), following:
+        raise KeyboardInterrupt
+    told = f"`t3d results {run.id}` waits for it again, `t3d cancel {run.id}` ends it"
+    assert (told in capsys.readouterr().err) is goes_on
