@@ -55,13 +55,14 @@ class Runner(Image2EmbeddingRunner):
             float32 (N, 1280), or (N, 1280, 7, 7) where `output` is "map".
 
         Raises:
-            ValueError: the images hold NaN or infinity.
+            ValueError: a slice holds NaN or infinity.
         """
-        if not np.isfinite(data).all():
-            raise ValueError("the images hold NaN or infinity; replace these pixels first")
         batches = []
         for start in range(0, len(data), args["batch_size"]):
             images = data[start : start + args["batch_size"]]
+            if not np.isfinite(images).all():
+                last = start + len(images) - 1
+                raise ValueError(f"a slice of {start} to {last} holds NaN or infinity; replace these pixels first")
             with torch.inference_mode():
                 features = self.model.extract_features(self.to_input(images))
                 if args["output"] == "vector":
