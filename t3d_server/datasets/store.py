@@ -20,6 +20,7 @@ from t3d_server.errors import DatasetNotFoundError, InvalidRequestError, ObjectN
 from t3d_server.ids import first_id, is_id, new_id, tag_of, tagged_id, time_of
 from t3d_server.models import DatasetInfo
 from t3d_server.storage.base import ObjectStore
+from t3d_server.storage.files import StoredFile
 from t3d_server.storage.retention import Retention, remove_expired, remove_expired_unordered
 
 UPLOADS, NAMES = "uploads/v0/", "names/v0/"
@@ -259,7 +260,7 @@ class DatasetStore:
 
     def _inspect_stored(self, dataset_id: str) -> inspection.Contents:
         size = self.size(dataset_id)
-        file = io.BufferedReader(_StoredFile(self._store, _key(dataset_id), size), _BLOCK_BYTES)
+        file = io.BufferedReader(StoredFile(self._store, _key(dataset_id), size), _BLOCK_BYTES)
         # The limit is for what comes in; what is stored stays readable when it is lowered.
         return inspection.inspect(file, max_bytes=sys.maxsize)
 
@@ -292,38 +293,6 @@ class DatasetStore:
             file.close()
             raise
         return size_bytes, _drain(file)
-
-
-class _StoredFile(io.RawIOBase):
-    """A stored object as a file that is read by ranges."""
-
-    def __init__(self, store: ObjectStore, key: str, size: int) -> None:
-        self._store = store
-        self._object = key
-        self._size = size
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        length = min(len(buffer), self._size - self._at)
-        if length <= 0:
-            return 0
-        block = b"".join(self._store.get(self._object, offset=self._at, length=length))
-        buffer[: len(block)] = block
-        self._at += len(block)
-        return len(block)
 
 
 def _key(dataset_id: str) -> str:
