@@ -159,6 +159,20 @@ async def test_a_success_that_nobody_heard_of_is_no_answer_once_the_version_is_r
 
 
 @at_a_site
+async def test_other_content_than_that_of_a_removed_version_is_refused_before_it_is_loaded(site: Site) -> None:
+    """It leaves nothing; what the version was can be published again."""
+    await site.publish(site.upload())
+    site.registry.remove("foo", "1.0.0")
+    before = site.store.keys()
+    site.load_error = LoadFailedError("x")
+    with pytest.raises(VersionConflictError, match="raise it to 1.0.1"):
+        await site.publish(site.upload(weights=b"others"))
+    assert site.store.keys() == before
+    site.load_error = None
+    assert (await site.publish(site.upload())).published_at is not None
+
+
+@at_a_site
 async def test_a_failure_that_nobody_heard_of_is_told_for_a_while(site: Site) -> None:
     request = site.upload(b"[project]\n")
     await site.publisher.publish(request, 0)
