@@ -82,7 +82,7 @@ class Server:
     def __init__(self, state_dir: Path, options: Mapping[str, str]) -> None:
         self.state_dir = state_dir
         self.command = str(Path(sys.executable).with_name("t3d"))
-        port, dashboard_port, v0_port = free_ports(3)
+        port, dashboard_port, v0_port = own_ports(3)
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("T3D_", "RAY_"))},
             "T3D_STATE_DIR": str(state_dir),
@@ -194,6 +194,12 @@ def processes_of(state_dir: Path) -> dict[int, str]:
         except OSError:  # it has just ended
             continue
     return {pid: command for pid, command in found.items() if command and pid != os.getpid()}
+
+
+def own_ports(count: int) -> list[int]:
+    """Free ports that no other process of the suite chooses, and no server by itself, before they are taken."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return free_ports(count, range(4000 + 500 * worker, 4500 + 500 * worker))
 
 
 def store_options(location: S3Location) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import secrets
 import shlex
 import socket
 import sys
@@ -52,11 +52,15 @@ def _on_loopback(path: Path, ports: list[int]) -> Path:
     return path
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now, of those that the system gives to nobody by itself until they are taken."""
+def free_ports(count: int, among: range = PORTS) -> list[int]:
+    """Ports that nothing listens on now, of those that the system gives to nobody by itself until they are taken.
+
+    They lie side by side: those that several processes choose at a time are less likely to meet.
+    """
+    start = secrets.randbelow(len(among))
     with ExitStack() as sockets:
         found: list[int] = []
-        for port in random.sample(PORTS, len(PORTS)):
+        for port in [*among[start:], *among[:start]]:
             if len(found) == count:
                 break
             probe = sockets.enter_context(socket.socket())

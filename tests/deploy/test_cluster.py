@@ -24,8 +24,9 @@ from t3d_server.client import Client
 from t3d_server.models import RunStatus
 from t3d_server.packages.folder import scan
 from t3d_server.serving import reaper
-from t3d_server.serving.haproxy import free_ports, haproxy_environment
+from t3d_server.serving.haproxy import haproxy_environment
 from t3d_server.storage.embedded import EmbeddedStore
+from tests.conftest import own_ports
 
 HEAD, WORKER = "127.0.0.2", "127.0.0.3"
 """Two nodes to Ray; of 127.0.0.1 it makes another address of the machine."""
@@ -55,7 +56,7 @@ class Cluster:
 
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         self._folder = folder
-        self._gcs, self._dashboard, self._ray_client, self.port = map(str, free_ports(4))
+        self._gcs, self._dashboard, self._ray_client, self.port = map(str, own_ports(4))
         self._token = secrets.token_hex(32)
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("T3D_", "RAY_"))},
@@ -159,7 +160,7 @@ def _program(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 @pytest.mark.skipif(sys.platform != "linux", reason="has more than one loopback address on Linux alone")
 def test_serve_deploy_brings_up_the_server_on_a_cluster(
     embedded_store: EmbeddedStore, write_algorithm: Callable[..., Path]

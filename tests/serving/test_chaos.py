@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     StartServer = Callable[..., AbstractContextManager[Server]]
 
 CHAOS = Path(__file__).parents[1] / "packages" / "chaos"
-TAKEN_UP_S = 90.0
-"""Until the runs of a server that was killed have ended on the next one, which waits for the lease of the first."""
 
 
 def is_open(port: int) -> bool:
@@ -83,9 +81,7 @@ def test_runs_survive_the_death_of_every_process(
         # Only `chaos`, which is to be kept warm, has replicas before somebody asks.
         cpu = second.applications()["idle-1.0.0"]["deployments"]["cpu"]
         assert (cpu["status"], cpu["replicas"]) == ("HEALTHY", [])
-        began = time.monotonic()
         chaos.check()
-        assert time.monotonic() - began < TAKEN_UP_S
         held = client.submit("chaos", chaos.image, args={"seconds": 600.0})
         next(run for run in held.events() if run.progress > 0)
         second.stop(signal.SIGINT, group=True)

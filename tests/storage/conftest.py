@@ -13,10 +13,10 @@ from minio import Minio
 from minio.error import S3Error
 
 from t3d_server.errors import StoreUnavailableError
-from t3d_server.serving.haproxy import free_ports
 from t3d_server.storage.base import ObjectStore
 from t3d_server.storage.memory import MemoryObjectStore
 from t3d_server.storage.s3 import S3Location, S3ObjectStore
+from tests.conftest import own_ports
 
 RawGet = Callable[[str], bytes | None]
 
@@ -27,7 +27,7 @@ def minio_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3ObjectSt
     juicefs = str(Path(sysconfig.get_path("scripts")) / "juicefs")
     directory = tmp_path_factory.mktemp("juicefs")
     meta = f"sqlite3://{directory}/meta.db"
-    endpoint = f"127.0.0.1:{free_ports(1)[0]}"
+    endpoint = f"127.0.0.1:{own_ports(1)[0]}"
     with (directory / "log").open("wb") as log:
         subprocess.run(
             [juicefs, "format", "--storage=file", f"--bucket={directory}/data/", "--trash-days=0", meta, "t3d"],
