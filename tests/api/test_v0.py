@@ -27,6 +27,7 @@ from t3d_server.api.v0.app import create_v0
 from t3d_server.api.v0.listener import listen
 from t3d_server.api.workers import Workers
 from t3d_server.datasets.store import DatasetStore
+from t3d_server.errors import StoreUnavailableError
 from t3d_server.ids import new_id
 from t3d_server.packages.builder import build, store_package
 from t3d_server.packages.registry import Registry
@@ -185,6 +186,21 @@ def test_values_that_do_not_fit_are_refused(server: Server, image: str) -> None:
     ]
     assert fault["loc"] == ["body", "additional_parameters", "amount"]
     assert "from 0 to 10" in fault["msg"]
+
+
+def test_an_execution_that_was_accepted_is_told_though_its_request_cannot_be_kept(
+    server: Server, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its client would start another one."""
+    store_put = server.store.put
+
+    def put_but_for_requests(key: str, *given: Any, **options: Any) -> None:
+        if key.startswith("executions/"):
+            raise StoreUnavailableError("The store does not answer.")
+        store_put(key, *given, **options)
+
+    monkeypatch.setattr(server.store, "put", put_but_for_requests)
+    assert ended(server, execute(server, [image], checkpoint_id="c1"))["checkpoint_id"] == "c1"
 
 
 def test_numbers_may_be_text(server: Server, image: str) -> None:

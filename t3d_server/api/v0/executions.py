@@ -9,6 +9,7 @@ ask, and without the store as long as the run is live.
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Iterable
@@ -29,12 +30,15 @@ from t3d_server.errors import (
     ObjectNotFoundError,
     PayloadTooLargeError,
     RunNotFoundError,
+    StoreUnavailableError,
     T3dError,
 )
 from t3d_server.models import LogLine, Run, RunNews, RunStatus, TolerantRunRequest
 from t3d_server.runs.log import MAX_LINES
 from t3d_server.runs.records import v0_key
 from t3d_server.storage.base import read
+
+logger = logging.getLogger(__name__)
 
 REFRESH_S = 0.1
 _STATUS: dict[RunStatus, Status] = {
@@ -97,9 +101,12 @@ class Executions:
         run = await self._service.coordinator.submit(line.name, wanted, None)
         if request.session_token is None:
             request = request.model_copy(update={"session_token": str(uuid.uuid4())})
-        content = request.model_dump_json().encode()
-        await self._service.workers.run(self._service.store.put, v0_key(run.id), content)
         self._keep(run.id, _Watched(request))
+        content = request.model_dump_json().encode()
+        try:
+            await self._service.workers.run(self._service.store.put, v0_key(run.id), content)
+        except StoreUnavailableError as error:  # the run was accepted: who is told otherwise would start another one
+            logger.warning("what was asked of execution %s is not kept: %s", run.id, error)
         return run.id
 
     async def record(self, execution_id: str) -> bytes:
