@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import io
 import socket
@@ -428,6 +429,26 @@ def test_an_upload_that_comes_while_the_one_before_is_taken_in_is_not_lost(
     assert [pixel(), pixel()] == [1, 2]
     assert call(server, "DELETE", "/api/v1/files/twice.h5")
     refused(server, "GET", "/api/v0/files/twice.h5", 404, "file_not_found")
+
+
+def test_an_upload_that_the_other_port_takes_in_meanwhile_is_one_dataset(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = server.service.datasets.add_upload
+    stored: list[str] = []
+
+    def overtaken(*given: Any) -> Any:
+        monkeypatch.undo()
+        stored.append(asyncio.run(files.Files(server.service).dataset_of("both.h5")))
+        return add(*given)
+
+    put(server, "both.h5", hdf5(points=np.zeros(3)))
+    before = len(list(server.store.list("datasets/")))
+    monkeypatch.setattr(server.service.datasets, "add_upload", overtaken)
+    assert server.request("GET", "/api/v0/files/both.h5").status_code == 200
+    assert [f"datasets/{dataset_id}.h5" for dataset_id in stored] == [
+        stat.key for stat in list(server.store.list("datasets/"))[before:]
+    ]
 
 
 def test_all_inputs_that_cannot_be_read_are_told_at_once(server: Server, image: str) -> None:
