@@ -516,7 +516,8 @@ def test_polling_reads_nothing_from_the_store(server: Server, image: str, monkey
 
     def counted(method: Callable[..., Any]) -> Callable[..., Any]:
         def calling(key: str, **options: Any) -> Any:
-            read.append(key)
+            if not key.startswith("coordinator/"):  # its lease, which it renews now and then
+                read.append(key)
             return method(key, **options)
 
         return calling
