@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from t3d_server.errors import (
     Problem,
     RunNotFoundError,
     ServerUnavailableError,
+    StoreUnavailableError,
 )
 from t3d_server.models import (
     AlgorithmInfo,
@@ -46,6 +48,8 @@ from t3d_server.packages.registry import Registry
 from t3d_server.runs.acceptance import accept
 from t3d_server.runs.records import RunRecords
 from t3d_server.storage.base import ObjectStore, exists
+
+logger = logging.getLogger(__name__)
 
 MAX_WAIT_S = 60.0
 MAX_KEY_LENGTH = 255
@@ -115,13 +119,16 @@ class Service:
         """Return if store and coordinator answer.
 
         Raises:
-            StoreUnavailableError: the store does not.
+            StoreUnavailableError: the store does not; names no endpoint, as anybody may ask.
             ServerUnavailableError: one of them did not answer in time.
         """
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 await self.workers.run(exists, self.store, "probes/readyz")
                 await self.coordinator.devices()
+        except StoreUnavailableError as error:
+            logger.warning("not ready: %s", error)
+            raise StoreUnavailableError("The object store does not answer; the server's log says more.") from error
         except TimeoutError as error:
             raise ServerUnavailableError(
                 f"The store and the coordinator did not answer within {READY_TIMEOUT_S:g} s."

@@ -61,6 +61,8 @@ def test_a_store_that_goes_and_comes_back(
     ]
     assert [(answer.status_code, answer.json()["code"]) for answer in refused] == [(503, "store_unavailable")] * 5
     assert {answer.headers["Retry-After"] for answer in refused} == {"1"}
+    named = [store.location.endpoint in answer.text for answer in refused]
+    assert named == [True, True, True, True, False]  # of /readyz anybody may ask
     assert ask("GET", "/healthz").status_code == 200
     go.touch()
     next(event for event in posting.events() if event.status is RunStatus.PENDING)  # it could not post its result
