@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.datasets import slices
 from t3d_server.datasets.formats import guess_content_type
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.errors import AlgorithmError
 from t3d_server.ids import new_id
 from t3d_server.models import Device, LogLine, Manifest, RunFailure, RunRequest, utc_now
-from t3d_server.packages.builder import build
+from t3d_server.packages.builder import BuiltPackage
 from t3d_server.packages.fetch import folder_package
 from t3d_server.runs.acceptance import accept
 from t3d_server.runs.context import Listener
@@ -64,6 +63,7 @@ class LocalRun:
 
 def run_folder(
     folder: Path,
+    built: BuiltPackage,
     inputs: Sequence[Path | Mapping[str, Any]],
     args: Mapping[str, Any],
     listener: Listener,
@@ -74,17 +74,17 @@ def run_folder(
 
     Args:
         folder: the algorithm folder.
+        built: what `build` made of it.
         inputs: files (HDF5, npy, npz, TIFF, PNG, JPEG), folders of slices, or dictionaries of arrays.
         args: values of parameters.
         listener: hears of log lines, also of those while loading, and of progress.
         device: where to run; the algorithm's default where None.
 
     Raises:
-        InvalidPackageError, ImportFailedError, LoadFailedError: the folder is no working algorithm.
+        ImportFailedError, LoadFailedError: the folder is no working algorithm.
         InvalidDatasetError, UnsupportedMediaTypeError: an input cannot be read.
         InvalidArgsError, DeviceNotSupportedError: the request does not fit the algorithm.
     """
-    built = build(folder, tags=load_tags())
     with tempfile.TemporaryDirectory(prefix="t3d-") as scratch:
         datasets = DatasetStore(MemoryObjectStore(), scratch=Path(scratch), max_dataset_bytes=MAX_DATASET_BYTES)
         ids = [_add(datasets, item) for item in inputs]

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.errors import AlgorithmError, T3dError
 from t3d_server.local import run_folder
 from t3d_server.models import Device, LogLine
+from t3d_server.packages.builder import build
 
 Data = np.ndarray[Any, Any] | Mapping[str, Any] | str | os.PathLike[str]
 """One input: an array, which is its `image`; values by key; or the path of a file or folder."""
@@ -65,9 +67,9 @@ def run(
     inputs = arrays if isinstance(arrays, list | tuple) else [arrays]
     try:
         # Errors then tell where a relative path leads from here.
-        result = run_folder(
-            Path(path).absolute(), [_input(item) for item in inputs], args or {}, listener, device=device
-        )
+        folder = Path(path).absolute()
+        built = build(folder, tags=load_tags())
+        result = run_folder(folder, built, [_input(item) for item in inputs], args or {}, listener, device=device)
         result.raise_error()
     except T3dError as error:
         if error.traceback and not isinstance(error, AlgorithmError):  # whose text holds it

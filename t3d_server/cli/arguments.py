@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -11,28 +13,63 @@ from t3d_server.client import Client
 from t3d_server.errors import InvalidArgsError, Problem, RunNotFoundError
 from t3d_server.ids import is_id
 from t3d_server.models import Device as DeviceName
+from t3d_server.models import Parameter
+from t3d_server.packages.parameters import TYPES, resolve_args
 
 Args = Annotated[
     list[str],
-    typer.Option("-a", "--arg", metavar="KEY=VALUE", help="A parameter; the value is read as JSON where it is JSON."),
+    typer.Option(
+        "-a",
+        "--arg",
+        metavar="NAME=VALUE",
+        help="A parameter: -a sigma=0.5, -a invert=true, -a labels=cell,nucleus (a list); one -a for each.",
+    ),
 ]
 Device = Annotated[DeviceName | None, typer.Option(help="Else the algorithm's default.")]
 RunId = Annotated[str, typer.Argument(help="Id of the run; of a recent one, its beginning will do.")]
 
 _RECENT_RUNS = 200
+_BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
+_LISTS = {"string": "cell,nucleus", "integer": "8,16", "number": "0.5,2", "boolean": "true,false"}
 
 
-def parse_args(items: list[str]) -> dict[str, Any]:
-    """Parameters from `key=value`: `0.5`, `true`, `[1, 2]` and `"text"` as JSON, all else as text.
+def parse_args(items: Sequence[str], parameters: Sequence[Parameter]) -> dict[str, Any]:
+    """Parameters from `name=value`, each read as its type says.
+
+    A string is the text as it stands, `7` and `true` too; a list has commas, or is JSON: `["a, b", "c"]`.
+
+    Args:
+        items: what `-a` was given.
+        parameters: those of the algorithm.
 
     Raises:
-        InvalidArgsError: an item has no `=`.
+        InvalidArgsError: lists every item that has no `=`, comes twice, is unknown, or does not fit.
     """
-    wrong = [item for item in items if "=" not in item]
-    if wrong:
-        problems = [Problem(item, "KEY=VALUE is expected, such as -a sigma=0.5") for item in wrong]
-        raise InvalidArgsError("parameters could not be read", problems=problems)
-    return {key: _value(text) for key, text in (item.split("=", 1) for item in items)}
+    types = {f"args.{parameter.name}": TYPES[parameter.type] for parameter in parameters}
+    args: dict[str, Any] = {}
+    problems = []
+    for item in items:
+        name, given, text = item.partition("=")
+        kind = types.get(f"args.{name}")
+        if not given:
+            problems.append(Problem(item, "NAME=VALUE is expected, such as -a sigma=0.5"))
+        elif name in args:
+            problems.append(Problem(item, f"{name} is given twice; a list is one value: -a NAME=cell,nucleus"))
+        elif kind is None:
+            args[name] = text
+        else:
+            read = _read_list if kind.form == "list" else _read
+            args[name] = read(text, kind.scalar.json_type)
+    try:
+        resolve_args(parameters, args)
+    except InvalidArgsError as error:
+        for problem in error.problems:
+            kind, name = types.get(problem.key), problem.key.removeprefix("args.")
+            hint = f", such as -a {name}={_LISTS[kind.scalar.json_type]}" if kind and kind.form == "list" else ""
+            problems.append(Problem(problem.key, problem.message + hint))
+    if problems:
+        raise InvalidArgsError("The args do not fit the algorithm's parameters.", problems=problems)
+    return args
 
 
 def parse_spacing(text: str | None) -> list[float] | None:
@@ -66,8 +103,21 @@ def whole_id(client: Client, beginning: str) -> str:
     )
 
 
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+def _read(text: str, json_type: str) -> Any:
+    """A value; the text itself where it is none of that type, which its check then tells."""
+    if json_type == "boolean":
+        return _BOOLEANS.get(text.lower(), text)
+    if json_type != "string":
+        for number in (int, float):
+            with suppress(ValueError):
+                return number(text)
+    return text
+
+
+def _read_list(text: str, json_type: str) -> Any:
+    """A list, likewise."""
+    if text.startswith("["):
+        with suppress(json.JSONDecodeError):
+            return json.loads(text)
         return text
+    return [_read(item.strip(), json_type) for item in text.split(",")] if text else []

@@ -89,7 +89,9 @@ def debug(
     # What the code prints is seen anyway; a run's log on a server has this beside it.
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     listener = _Console()
-    result = run_folder(path, inputs, parse_args(arg), listener, device=device)
+    built = build(path, tags=load_tags())
+    args = parse_args(arg, built.manifest.additional_parameters)
+    result = run_folder(path, built, inputs, args, listener, device=device)
     result.raise_error()
     print_table(["phase", "seconds"], [(phase, f"{time_s:.3f}") for phase, time_s in result.times_s.items()])
     name = result.manifest.name

@@ -65,13 +65,14 @@ def run(
 
     Example: t3d run denoise photo.png -a method=nl_means -o results
     """
-    args = parse_args(arg)
     said: dict[str, Any] = {"axes": axes, "spacing": parse_spacing(spacing), "spacing_unit": spacing_unit, "key": key}
     check_inputs(inputs, ids=True)
     check_output(inputs, name, output, force=force)
     paths = [item for item in inputs if Path(item).exists()]
     with Client() as client, progress_bar(f"{name}: uploading") as bar:
-        client.algorithm(name)  # where there is none, nothing need be sent
+        # Where there is none, or the args do not fit, nothing need be sent.
+        found = client.version(name, version) if version else client.algorithm(name).version
+        args = parse_args(arg, found.manifest.additional_parameters)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             uploaded = client.upload(paths, on_progress=bar.show_bytes, **said)

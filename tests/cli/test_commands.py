@@ -257,8 +257,9 @@ def test_run_refuses_what_does_not_fit(t3d: T3d, gain: Path, server_store: S3Obj
     before = list(server_store.list("datasets/"))
     np.save(tmp_path / "image.npy", np.stack([IMAGE] * 3))
     ended = t3d("run", "gain", tmp_path / "image.npy", "-a", "gain=much", "-a", "gian=1", code=1)
-    assert "gain" in ended.stderr
-    assert "gian" in ended.stderr
+    assert "args.gain: found 'much' (string), allowed is an integer" in ended.stderr
+    assert "args.gian: unknown" in ended.stderr
+    ended = t3d("run", "gain", tmp_path / "image.npy", "--device", "gpu", code=1)
     warnings = [line for line in ended.stderr.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1
     assert "image.npy: taken as one colour image of 3 channels; say axes='ZYX'" in warnings[0]
