@@ -70,6 +70,9 @@ class Reply(Generic[T]):
             except KeyboardInterrupt:
                 self.cancel()
                 raise
+            except TimeoutError:
+                message = f"there is no answer after {timeout_s:g} s; the call goes on: ask for its result again"
+                raise TimeoutError(message) from None
             except (RayError, RayServeException) as error:
                 self._require_retry(error)
             time.sleep(_PAUSE_S)
@@ -97,7 +100,7 @@ class Reply(Generic[T]):
     def _require_retry(self, error: RayError | RayServeException) -> None:
         """Returns where the call may be sent again; else raises the error as callers are to see it."""
         if isinstance(error, RequestCancelledError):
-            raise CancelledError from None
+            raise CancelledError("the call was cancelled, and with it the run that it waited for") from None
         if isinstance(error, RayTaskError):
             raise unwrapped(error) from None
         never_begun = isinstance(error, DeploymentUnavailableError)

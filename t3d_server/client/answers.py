@@ -74,7 +74,8 @@ def foreign(response: requests.Response, url: str) -> ServerUnavailableError:
     """What to say of an answer that no t3d server gives."""
     kind = response.headers.get("Content-Type", "no content type")
     # So answers the proxy in front while the server behind it starts again, or another server altogether.
-    why = "is it starting again, or is the URL wrong?" if response.status_code >= 500 else "is the URL right?"
+    starting = response.status_code >= 500 or response.status_code == 404
+    why = "is it starting again, or is the URL wrong?" if starting else "is the URL right?"
     return ServerUnavailableError(
         f"{url} answered {response.status_code} {response.reason} ({kind}) to {response.request.method} "
         f"{response.request.path_url}, which no t3d server does: {why}"

@@ -153,8 +153,8 @@ def _axes_are_said(data: Data, said: Mapping[str, Any]) -> bool:
 
 def of_file(path: Path, params: Mapping[str, str] | None = None, content_type: str | None = None) -> Body:
     """A file as it is; its extension tells the format unless `content_type` does."""
+    size_bytes = path.stat().st_size  # before its extension is looked at: what is not there has none
     content_type = content_type or guess_content_type(path)
-    size_bytes = path.stat().st_size
 
     def blocks() -> Iterator[bytes]:
         left = size_bytes

@@ -124,7 +124,7 @@ class Datasets(Connection):
         Args:
             dataset: the dataset, by its info or id; or a list of those.
             path: the file, or the folder to put it in as `<id>.h5`; the current folder where None. For a list, the
-                folder.
+                folder. Folders that are missing are made.
             on_progress: is called with the bytes that are there and their number in total, for each dataset anew.
 
         Returns:
@@ -139,7 +139,10 @@ class Datasets(Connection):
             folder.mkdir(parents=True, exist_ok=True)
             return [self._downloaded(each, folder / f"{each}.h5", on_progress) for each in ids]
         target = Path(path or ".")
-        return self._downloaded(ids[0], target / f"{ids[0]}.h5" if target.is_dir() else target, on_progress)
+        if target.is_dir():
+            target /= f"{ids[0]}.h5"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return self._downloaded(ids[0], target, on_progress)
 
     @overload
     def fetch(  # type: ignore[overload-overlap]  # as `upload`

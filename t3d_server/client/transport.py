@@ -219,14 +219,17 @@ class Transport:
                 stream=True,
                 allow_redirects=False,
             )
-        self._answered = True
         if 200 <= response.status_code < 300:
+            self._answered = True
             return response
         with response:
             error = error_of(response, self.url)
         full = response.status_code == HTTPStatus.TOO_MANY_REQUESTS  # nothing was done
         away = response.status_code >= 500 if error is None else response.status_code == 503
-        again = away and (repeatable or _unfinished(data))
+        # While the server starts again, the proxy in front of it has no paths yet; it has done nothing, either.
+        pathless = error is None and response.status_code == HTTPStatus.NOT_FOUND and self._answered
+        again = pathless or (away and (repeatable or _unfinished(data)))
+        self._answered |= error is not None or away
         after = response.headers.get("Retry-After", "")
         raise Failure(
             error or foreign(response, self.url),

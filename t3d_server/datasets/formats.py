@@ -56,9 +56,8 @@ def guess_content_type(path: Path) -> str:
     """
     extension = path.suffix.lower()
     if extension not in _EXTENSIONS:
-        raise UnsupportedMediaTypeError(
-            f"{path.name}: the format {extension!r} is not read; {', '.join(_EXTENSIONS)} are"
-        )
+        what = f"the format {extension!r} is not read" if extension else "has no extension, which tells the format"
+        raise UnsupportedMediaTypeError(f"{path.name}: {what}; {', '.join(_EXTENSIONS)} are read")
     return _EXTENSIONS[extension]
 
 

@@ -122,6 +122,16 @@ def test_what_is_uploaded_is_fetched(client: Client, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_that_is_not_there_is_told_as_such(client: Client, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        client.upload(tmp_path / "photo")
+
+
+def test_a_download_makes_the_folders_that_it_needs(client: Client, tmp_path: Path) -> None:
+    info = client.upload(np.zeros((2, 3)))
+    assert client.download(info, tmp_path / "new" / "x.h5").is_file()
+
+
 def test_axes_and_spacing_of_a_file_are_told_and_checked(client: Client, tmp_path: Path) -> None:
     np.save(tmp_path / "stack.npy", np.zeros((3, 5, 6)))
     info = client.upload(tmp_path / "stack.npy", axes="ZYX", spacing=(2, 1, 1))

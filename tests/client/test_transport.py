@@ -81,6 +81,8 @@ NO_ROUTE = json_answer(
     b'{"title": "x", "status": 404, "detail": "There is no route", "code": "not_found"}', b"404 X", PROBLEM
 )
 
+PATHLESS = json_answer(b"Path '/v1' not found. Ping http://.../-/routes for available routes.", b"404 X", b"text/plain")
+
 SERVER = json_answer(b'{"name": "t3d_server", "version": "99.0.0", "devices": [], "limits": {}}')
 
 PAGE = json_answer(b"<html>Welcome</html>", kind=b"text/html")
@@ -109,6 +111,21 @@ def test_what_a_restarting_server_answers_is_tried_again(front: Client, answers:
     Front.scripted.extend(answers)
     assert front.algorithms() == []
     assert Front.heard == ["GET /v1/algorithms"] * (len(answers) + 1)
+
+
+def test_a_proxy_that_has_no_paths_yet_is_asked_again(front: Client) -> None:
+    """Whatever was asked, as nothing was done; but not where no t3d server was ever there."""
+    Front.scripted += [PATHLESS, PATHLESS]
+    assert front.algorithms() == []
+    Front.scripted += [PATHLESS, FAULT]
+    with pytest.raises(T3dError, match="a bug"):
+        front.upload(np.zeros((4, 4)))
+    Front.scripted += [PATHLESS]
+    with (
+        Client(front.url) as stranger,
+        pytest.raises(ServerUnavailableError, match="starting again, or is the URL wrong"),
+    ):
+        stranger.algorithms()
 
 
 def test_patience_begins_with_the_first_failure(front: Client, monkeypatch: pytest.MonkeyPatch) -> None:

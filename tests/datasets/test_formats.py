@@ -230,6 +230,9 @@ def test_a_format_that_cannot_hold_an_array_names_one_that_can(
         formats.encode_array(array, media_type, file)
 
 
-def test_an_unknown_extension_is_told() -> None:
-    with pytest.raises(UnsupportedMediaTypeError, match=r"the format '\.czi' is not read; \.h5"):
-        formats.guess_content_type(Path("a.czi"))
+@pytest.mark.parametrize(
+    ("name", "message"), [("a.czi", r"the format '\.czi' is not read; \.h5"), ("scan", "has no extension")]
+)
+def test_an_unknown_extension_is_told(name: str, message: str) -> None:
+    with pytest.raises(UnsupportedMediaTypeError, match=message):
+        formats.guess_content_type(Path(name))

@@ -103,12 +103,15 @@ def interrupted(t3d: T3D) -> str:
 
 
 def called_off(t3d: T3D) -> str:
-    """So does cancelling the reply."""
+    """So does cancelling the reply; who has only waited long enough for it does not."""
     reply: Future[Reply[dict[str, Any]]] = Future()
     run_id = at_work(lambda: reply.result().cancel())
-    reply.set_result(t3d.run("probe", SMALL, args=FOR_EVER))
-    with pytest.raises(CancelledError):
-        reply.result().result()
+    waiting = t3d.run("probe", SMALL, args=FOR_EVER)
+    with pytest.raises(TimeoutError, match=r"after 0\.01 s; the call goes on"):
+        waiting.result(timeout_s=0.01)
+    reply.set_result(waiting)
+    with pytest.raises(CancelledError, match="and with it the run"):
+        waiting.result()
     return str(t3d.get_run(run_id(), wait_s=30).result().status)
 
 
