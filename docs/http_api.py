@@ -34,13 +34,11 @@ def reference() -> str:
         for path, operations in api["paths"].items()
         for method, operation in sorted(operations.items(), key=lambda item: METHODS.index(item[0]))
     ]
-    models: dict[str, Schema] = dict(api["components"]["schemas"])
-    models |= {body["title"]: body for _, operation in routes if (body := _json(operation.get("requestBody", {})))}
     lines = ["\n## Codes\n", *_codes(), "\n## Routes"]
     for tag in dict.fromkeys(operation["tags"][0] for _, operation in routes):
         lines += _routes(tag, [item for item in routes if item[1]["tags"][0] == tag])
     lines.append("\n## Models")
-    for name, model in sorted(models.items()):
+    for name, model in sorted(api["components"]["schemas"].items()):
         lines += _model(name, model)
     return "\n".join(lines) + "\n"
 
@@ -102,8 +100,8 @@ def _name(parameter: Schema) -> str:
 def _body(operation: Schema) -> str:
     body: Schema = operation.get("requestBody", {})
     kinds = body.get("content", {})
-    model = _json(body)
-    return _link(model["title"]) if model else ", ".join(f"`{kind}`" for kind in kinds)
+    model = kinds.get("application/json")
+    return _type(model["schema"]) if model else ", ".join(f"`{kind}`" for kind in kinds)
 
 
 def _answer(operation: Schema) -> str:
@@ -160,11 +158,6 @@ def _type(schema: Schema) -> str:
 def _given(schema: Schema) -> str:
     """What a query may hold; it may always be left out."""
     return " or ".join(_type(each) for each in schema.get("anyOf", [schema]) if each.get("type") != "null")
-
-
-def _json(body: Schema) -> Schema | None:
-    model: Schema | None = body.get("content", {}).get("application/json", {}).get("schema")
-    return model
 
 
 def _link(name: str) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ConfigDict
 
-from t3d_server.api.requests import FOR_ADMINS, FOR_USERS, Operations, WaitS, described, json_body, spooled
+from t3d_server.api.described import described
+from t3d_server.api.requests import FOR_ADMINS, FOR_USERS, Operations, WaitS, json_body, spooled
 from t3d_server.errors import ObjectNotFoundError
 from t3d_server.models import AlgorithmInfo, AlgorithmVersion, Device, Model, Publication, PublishRequest
 

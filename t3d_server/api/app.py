@@ -11,10 +11,11 @@ from starlette.middleware.cors import CORSMiddleware
 from t3d_server.api import algorithms, datasets, problems, runs
 from t3d_server.api.audit import Audited
 from t3d_server.api.auth import Gate, Role
-from t3d_server.api.requests import FOR_USERS, ROUTES_ALONE, Operations
+from t3d_server.api.described import App
+from t3d_server.api.requests import FOR_USERS, Operations
 from t3d_server.api.service import Service
 from t3d_server.api.v0.app import BesideV1, create_v0
-from t3d_server.models import Health, ProblemDetails, ServerInfo
+from t3d_server.models import Health, ProblemDetails, PublishRequest, RunRequest, ServerInfo
 
 _probes = APIRouter(tags=["health"])
 _about = APIRouter(prefix="/v1", tags=["server"], dependencies=FOR_USERS)
@@ -58,12 +59,12 @@ def create_app(service: Service, tokens: Mapping[str, Role] | None, *, cors_orig
         tokens: role of each token; None lets everybody who reaches the port do everything.
         cors_origins: origins whose pages browsers let use v1, such as "https://viewer.example.org", or "*" for all.
     """
-    error = {"model": ProblemDetails, "content": {problems.MEDIA_TYPE: {}}, "description": "What was wrong."}
-    app = FastAPI(
+    app = App(
         title="t3d_server",
         summary="Runs image-processing algorithms on datasets.",
-        responses={"4XX": error, "5XX": error, 422: error},
-        **ROUTES_ALONE,
+        errors=ProblemDetails,
+        media_type=problems.MEDIA_TYPE,
+        bodies=(PublishRequest, algorithms.Choice, RunRequest),
     )
     app.state.service = service
     app.state.gate = Gate(tokens)

@@ -21,7 +21,11 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=FOR_US
 _FILE = {"type": "string", "format": "binary"}
 _UPLOAD = {"requestBody": {"required": True, "content": {kind: {"schema": _FILE} for kind in READABLE}}}
 _KNOWN: dict[int | str, dict[str, Any]] = {304: {"description": "What If-None-Match names."}}
-_DOWNLOAD = {200: {"content": {kind: {"schema": _FILE} for kind in (HDF5, *WRITABLE)}}, **_KNOWN}
+_DOWNLOAD: dict[int | str, dict[str, Any]] = {
+    200: {"content": {kind: {"schema": _FILE} for kind in (HDF5, *WRITABLE)}},
+    206: {"description": "The part of the HDF5 file that Range names.", "content": {HDF5: {"schema": _FILE}}},
+    **_KNOWN,
+}
 
 ArrayName = Annotated[str | None, Query(description="Only this array, in the format that Accept asks for.")]
 

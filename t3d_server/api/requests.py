@@ -10,32 +10,19 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
 from fastapi.dependencies.utils import request_params_to_args
-from pydantic import BaseModel
 from pydantic_core import from_json
 
-from t3d_server import __version__
 from t3d_server.api.auth import may_administer, may_use
 from t3d_server.api.bodies import M, fitted, place
+from t3d_server.api.described import JSON
 from t3d_server.api.service import MAX_WAIT_S, Service
 from t3d_server.errors import Faults, InvalidRequestError, PayloadTooLargeError, Problem, UnsupportedMediaTypeError
 from t3d_server.packages.wording import did_you_mean
 
-MAX_JSON_BYTES = 16 * 1024**2
+MAXJSON_BYTES = 16 * 1024**2
 MAX_RUN_BYTES = 2 * 1024**2
 """Of the body that asks for a run: thousands of them are kept in memory while they wait."""
 _BLOCK_BYTES = 1024**2
-_JSON = "application/json"
-
-
-ROUTES_ALONE: dict[str, Any] = {
-    "version": __version__,
-    # The description is behind the token like everything else; the HTML pages would load scripts from elsewhere.
-    "openapi_url": None,
-    "docs_url": None,
-    "redoc_url": None,
-    "redirect_slashes": False,
-}
-"""Options of the apps, which have no routes but their own."""
 
 
 async def _service(request: Request) -> Service:
@@ -65,7 +52,7 @@ def query_faults(request: Request) -> Faults:
 async def _fitting_query(request: Request) -> None:
     """Refuses a query that does not fit; where a body is described as JSON, who reads it does, and tells of both."""
     described_body = (request.scope["route"].openapi_extra or {}).get("requestBody", {}).get("content", {})
-    if _JSON not in described_body:
+    if JSON not in described_body:
         query_faults(request).raise_if_any()
 
 
@@ -92,7 +79,7 @@ def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
     async def read(request: Request) -> M:
         faults = query_faults(request)
         with faults.at("body"):
-            content = fitted(model, await json_content(request, MAX_JSON_BYTES))
+            content = fitted(model, await json_content(request, MAXJSON_BYTES))
         faults.raise_if_any()
         return content
 
@@ -114,7 +101,7 @@ async def json_content(request: Request, max_bytes: int, *, of_any_type: bool = 
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     # A page in a browser can send other types to this server without asking first.
-    if content_type != _JSON and not of_any_type:
+    if content_type != JSON and not of_any_type:
         raise UnsupportedMediaTypeError(f"Content-Type is {content_type!r:.80}; send application/json.")
     body = bytearray()
     async for chunk in request.stream():
@@ -126,11 +113,6 @@ async def json_content(request: Request, max_bytes: int, *, of_any_type: bool = 
     except ValueError as error:
         problem = Problem("body", f"is no JSON: {error}" if body else "is empty; send JSON")
         raise InvalidRequestError("The body does not fit the API.", problems=[problem]) from error
-
-
-def described(model: type[BaseModel]) -> dict[str, Any]:
-    """The part of a route's OpenAPI description that tells of its `json_body`."""
-    return {"requestBody": {"required": True, "content": {_JSON: {"schema": model.model_json_schema()}}}}
 
 
 @asynccontextmanager

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import AfterValidator, BeforeValidator
 
 from t3d_server.api.bodies import Draft
+from t3d_server.api.described import described
 from t3d_server.api.events import END, MEDIA_TYPE, last_seen, told
 from t3d_server.api.listing import MAX_RUNS_PER_PAGE, RunPage, known_cursor
 from t3d_server.api.negotiation import preferred
-from t3d_server.api.requests import FOR_USERS, MAX_RUN_BYTES, Operations, WaitS, described, json_content, query_faults
+from t3d_server.api.requests import FOR_USERS, MAX_RUN_BYTES, Operations, WaitS, json_content, query_faults
 from t3d_server.api.streams import ByteStream
 from t3d_server.models import LogLine, Run, RunRequest, RunStatus
 

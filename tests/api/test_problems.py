@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -113,8 +114,21 @@ def test_every_parameter_of_a_query_is_described(server: Server) -> None:
 def test_the_description_lists_every_route(server: Server) -> None:
     paths = server.request("GET", "/v1/openapi.json").json()["paths"]
     assert {"get", "head", "delete"} == set(paths["/v1/datasets/{dataset_id}"])
-    assert "RunRequest" in str(paths["/v1/algorithms/{name}/runs"]["post"]["requestBody"])
     assert len(paths) == 18
+
+
+def test_the_description_tells_of_errors_and_bodies_by_models_with_names(server: Server) -> None:
+    description = server.request("GET", "/v1/openapi.json").json()
+    submit = description["paths"]["/v1/algorithms/{name}/runs"]["post"]
+    told = {status: list(answer["content"]) for status, answer in submit["responses"].items()}
+    assert told == {
+        "201": ["application/json"],
+        "4XX": ["application/problem+json"],
+        "5XX": ["application/problem+json"],
+    }
+    used = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(description)))
+    assert {"ProblemDetails", "RunRequest", "PublishRequest", "Choice"} <= used
+    assert used == description["components"]["schemas"].keys()
 
 
 def test_the_description_tells_which_routes_need_a_token(server: Server) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -11,7 +11,8 @@ from t3d_server import __version__
 from t3d_server.api.audit import Audited
 from t3d_server.api.auth import Gate, may_use
 from t3d_server.api.bodies import fitted
-from t3d_server.api.requests import MAX_RUN_BYTES, ROUTES_ALONE, Operations, described, json_content, spooled
+from t3d_server.api.described import JSON, App, described
+from t3d_server.api.requests import MAX_RUN_BYTES, Operations, json_content, spooled
 from t3d_server.api.service import Service
 from t3d_server.api.streams import ByteStream
 from t3d_server.api.v0 import errors
@@ -171,12 +172,12 @@ def create_v0(service: Service, gate: Gate) -> FastAPI:
         service: the operations.
         gate: who may use them.
     """
-    error: dict[str, Any] = {"model": Failure, "description": "What was wrong."}
-    app = FastAPI(
+    app = App(
         title="t3d_server v0",
         summary="Runs image-processing algorithms, for desktop clients.",
-        responses={"4XX": error, "5XX": error, 422: error},
-        **ROUTES_ALONE,
+        errors=Failure,
+        media_type=JSON,
+        bodies=(ExecuteRequest,),
     )
     app.state.service = service
     app.state.gate = gate

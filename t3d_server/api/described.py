@@ -1,0 +1,60 @@
+"""OpenAPI descriptions, with the models that FastAPI does not see: of errors and of bodies that the routes read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from t3d_server import __version__
+
+JSON = "application/json"
+_REF = "#/components/schemas/{model}"
+
+
+class App(FastAPI):
+    """An app that has no routes but its own.
+
+    Args:
+        title: its name.
+        summary: what it does.
+        errors: what all of its errors are.
+        media_type: of these.
+        bodies: what is named by `described`.
+    """
+
+    def __init__(
+        self, *, title: str, summary: str, errors: type[BaseModel], media_type: str, bodies: Iterable[type[BaseModel]]
+    ) -> None:
+        wrong = {"description": "What was wrong.", "content": {media_type: {"schema": _named(errors)}}}
+        super().__init__(
+            title=title,
+            summary=summary,
+            version=__version__,
+            # The description is behind the token like all else; the HTML pages would load scripts from elsewhere.
+            openapi_url=None,
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,
+            responses={"4XX": wrong, "5XX": wrong},
+        )
+        self._named = (errors, *bodies)
+
+    def openapi(self) -> dict[str, Any]:
+        """The description."""
+        if self.openapi_schema is None:
+            _, schemas = models_json_schema([(model, "validation") for model in self._named], ref_template=_REF)
+            super().openapi()["components"]["schemas"] |= schemas["$defs"]
+        return super().openapi()
+
+
+def described(model: type[BaseModel]) -> dict[str, Any]:
+    """The part of a route's description that tells of its JSON body, one of the app's `bodies`."""
+    return {"requestBody": {"required": True, "content": {JSON: {"schema": _named(model)}}}}
+
+
+def _named(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REF.format(model=model.__name__)}
