@@ -158,19 +158,25 @@ class T3D:
         return self._call(_same if is_several(data) else _only, "upload", _each(_values, data, "data"))
 
     @overload
-    def run(self, name: str, inputs: Values | Dataset, **options: Unpack[RunOptions]) -> Reply[dict[str, Any]]: ...  # type: ignore[overload-overlap]  # text is a sequence of text, but comes first
+    def run(  # type: ignore[overload-overlap]  # text is a sequence of text, but comes first
+        self, name: str, inputs: Values | Dataset, args: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
+    ) -> Reply[dict[str, Any]]: ...
 
     @overload
     def run(
-        self, name: str, inputs: Sequence[Values | Dataset], **options: Unpack[RunOptions]
+        self,
+        name: str,
+        inputs: Sequence[Values | Dataset],
+        args: Mapping[str, Any] | None = None,
+        **options: Unpack[RunOptions],
     ) -> Reply[list[dict[str, Any]]]: ...
 
     def run(
         self,
         name: str,
         inputs: Values | Dataset | Sequence[Values | Dataset],
-        *,
         args: Mapping[str, Any] | None = None,
+        *,
         device: Device | None = None,
         version: str | None = None,
         timeout_s: float | None = None,
@@ -210,8 +216,8 @@ class T3D:
         self,
         name: str,
         inputs: Values | Dataset | Sequence[Values | Dataset],
-        *,
         args: Mapping[str, Any] | None = None,
+        *,
         device: Device | None = None,
         version: str | None = None,
         timeout_s: float | None = None,

@@ -31,7 +31,6 @@ _KEY = re.compile(r"[!-~]([ -~]{0,253}[!-~])?")
 class RunOptions(TypedDict, total=False):
     """See `Runs.submit`."""
 
-    args: Mapping[str, Any] | None
     device: Device | None
     version: str | None
     timeout_s: float | None
@@ -51,8 +50,8 @@ class Runs(Datasets):
         self,
         name: str,
         inputs: Input | Sequence[Input],
-        *,
         args: Mapping[str, Any] | None = None,
+        *,
         device: Device | None = None,
         version: str | None = None,
         timeout_s: float | None = None,
@@ -87,17 +86,21 @@ class Runs(Datasets):
         return self._submitted(name, request, uploaded, wait_s, key)
 
     @overload
-    def run(self, name: str, inputs: Input, **options: Unpack[RunOptions]) -> dict[str, Any]: ...  # type: ignore[overload-overlap]  # as `upload`
+    def run(  # type: ignore[overload-overlap]  # as `upload`
+        self, name: str, inputs: Input, args: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
+    ) -> dict[str, Any]: ...
 
     @overload
-    def run(self, name: str, inputs: Sequence[Input], **options: Unpack[RunOptions]) -> list[dict[str, Any]]: ...
+    def run(
+        self, name: str, inputs: Sequence[Input], args: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]
+    ) -> list[dict[str, Any]]: ...
 
     def run(
         self,
         name: str,
         inputs: Input | Sequence[Input],
-        *,
         args: Mapping[str, Any] | None = None,
+        *,
         device: Device | None = None,
         version: str | None = None,
         timeout_s: float | None = None,

@@ -41,7 +41,7 @@ def client(server: Server) -> Iterator[Client]:
 
 
 def test_run_uploads_runs_and_fetches(client: Client) -> None:
-    assert np.array_equal(client.run("probe", IMAGE, args={"amount": np.int64(3)})["image"], IMAGE + 3)
+    assert np.array_equal(client.run("probe", IMAGE, {"amount": np.int64(3)})["image"], IMAGE + 3)
     results = client.run("probe", [IMAGE, client.upload(IMAGE + 1)])
     assert [result["image"][0, 0] for result in results] == [1, 2]
     assert len(client.run("probe", (IMAGE, IMAGE))) == 2  # a tuple is as good as a list
@@ -116,7 +116,7 @@ def test_localhost_is_the_local_server(server: Server, monkeypatch: pytest.Monke
 
 
 def test_a_failed_run_raises_with_the_authors_traceback(client: Client) -> None:
-    handle = client.submit("probe", IMAGE, args={"mode": "fail"})
+    handle = client.submit("probe", IMAGE, {"mode": "fail"})
     with pytest.raises(AlgorithmError, match="the image is too green") as caught:
         handle.result()
     assert "Runner.py" in (caught.value.traceback or "")

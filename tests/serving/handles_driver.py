@@ -30,7 +30,7 @@ SERVES_FAST = {"env_vars": {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}}
 
 def run(t3d: T3D) -> str:
     """The synchronous way."""
-    result = t3d.run("probe", IMAGE, args={"mode": "identity"}).result()
+    result = t3d.run("probe", IMAGE, {"mode": "identity"}).result()
     np.testing.assert_array_equal(result["image"], IMAGE)
     return "the image came back"
 
@@ -154,7 +154,7 @@ def errors(t3d: T3D) -> str:
         t3d.submit("probe", "photo.png")
     with pytest.raises(InvalidRequestError, match="device"):
         t3d.run("probe", SMALL, device="abacus").result()  # type: ignore[call-overload]  # a mistake
-    run = t3d.submit("probe", SMALL + 1, args={"mode": "raises"}).result()
+    run = t3d.submit("probe", SMALL + 1, {"mode": "raises"}).result()
     assert t3d.get_run(run.id, wait_s=30).result().status == "FAILED"
     with pytest.raises(AlgorithmError) as failed:
         t3d.run("probe", SMALL + 1, args={"mode": "raises"}).result()
