@@ -12,7 +12,7 @@ from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.cli.arguments import Args, Device, parse_args
 from t3d_server.cli.inputs import check_inputs
 from t3d_server.cli.output import console, files_told, print_files, print_line, print_table, print_warnings
-from t3d_server.cli.results import save_results
+from t3d_server.cli.results import remove_last, save_results
 from t3d_server.cli.scaffold import new
 from t3d_server.cli.watching import run_at_each_save
 from t3d_server.errors import ImportFailedError
@@ -68,7 +68,7 @@ def debug(
     arg: Args = [],  # noqa: B006  # typer copies it
     device: Device = None,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for the results; those of the last time are replaced.")
+        Path, typer.Option("-o", "--output", help="Folder for the results; those that it wrote last time are removed.")
     ] = Path("t3d-output/debug"),
     watch: Annotated[
         bool, typer.Option("--watch", help="Run again at each save, in a fresh process, until Ctrl-C (exit code 130).")
@@ -95,10 +95,12 @@ def debug(
     result.raise_error()
     print_table(["phase", "seconds"], [(phase, f"{time_s:.3f}") for phase, time_s in result.times_s.items()])
     name = result.manifest.name
-    saved = save_results(result.outputs, names, name, output, force=True)
+    saved = save_results(result.outputs, names, name, output, algorithm_type=result.manifest.algorithm_type, force=True)
     picture = output / f"{name}.png"
     draw_rows([(name, list(result.inputs.values()), result.outputs)], picture)
-    print_files(saved | {picture: "picture of inputs beside results"})
+    saved[picture] = "picture of inputs beside results"
+    remove_last(saved, output / f".t3d-debug-{name}.json")
+    print_files(saved)
 
 
 class _Console:

@@ -6,6 +6,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,18 @@ from t3d_server.views import view_labels
 
 _SUFFIXES = {formats.TIFF: ".tif", formats.PNG: ".png", formats.NPY: ".npy"}
 _LARGEST_IN_JSON = 16
+_ONE_FOR_EACH = ("Image2Image", "Image2Segmentation", "Image2Embedding")
+"""Types whose results belong to the inputs one by one; with others an equal number says nothing."""
 
 
 def save_results(
-    results: Sequence[Mapping[str, Any]], inputs: Sequence[str], name: str, folder: Path, *, force: bool
+    results: Sequence[Mapping[str, Any]],
+    inputs: Sequence[str],
+    name: str,
+    folder: Path,
+    *,
+    algorithm_type: str | None,
+    force: bool,
 ) -> dict[Path, str]:
     """Write what a run has given as files, named after the inputs where there is one result for each: all or none.
 
@@ -31,6 +40,7 @@ def save_results(
         inputs: what the run was given: paths, or ids of datasets.
         name: the algorithm; results that no input names are numbered.
         folder: where to write; made if it is missing.
+        algorithm_type: that of the algorithm; None where it is not known.
         force: replace files that are there.
 
     Returns:
@@ -40,7 +50,8 @@ def save_results(
         InvalidRequestError: files of these names are there.
     """
     stems = _stems_of(inputs)
-    if len(stems) == len(results) == len(set(stems)):
+    belong = algorithm_type in _ONE_FOR_EACH or len(inputs) == 1
+    if belong and len(stems) == len(results) == len(set(stems)):
         targets = [(f"{stem}-{name}", _kind_of(item)) for stem, item in zip(stems, inputs, strict=True)]
     else:
         targets = [(f"{name}-{index}", _kind_of(inputs[0])) for index in range(len(results))]
@@ -66,6 +77,24 @@ def check_output(inputs: Sequence[str], name: str, folder: Path, *, force: bool)
         stems = "|".join(map(re.escape, _stems_of(inputs)))
         result = re.compile(rf"({stems})-{re.escape(name)}(\.h5|\.json|-[^-]+(\.tif|\.png|\.npy|-picture\.png))")
         _require_free(sorted(path for path in folder.iterdir() if result.fullmatch(path.name)))
+
+
+def remove_last(saved: Iterable[Path], record: Path) -> None:
+    """Remove files of the last time that were not written again, unless others have changed them since.
+
+    Args:
+        saved: the files of this time, beside the record.
+        record: keeps what was written, and when, until the next time.
+    """
+    written = {path.name: path.stat().st_mtime_ns for path in saved}
+    last: dict[str, int] = {}
+    with suppress(OSError, ValueError):  # the first time, or it was interrupted
+        last = json.loads(record.read_text("utf-8"))
+    for name in last.keys() - written.keys():
+        path = record.with_name(name)
+        if path.is_file() and path.stat().st_mtime_ns == last[name]:
+            path.unlink()
+    record.write_text(json.dumps(written), "utf-8")
 
 
 def _require_free(taken: Iterable[Path]) -> None:

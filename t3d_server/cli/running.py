@@ -20,8 +20,8 @@ from t3d_server.cli.runs import left_running, told_of_cancelled
 from t3d_server.client import Client, RunHandle
 from t3d_server.client.datasets import discarding
 from t3d_server.client.runs import REFUSALS
-from t3d_server.errors import T3dError
-from t3d_server.models import DatasetInfo
+from t3d_server.errors import NotFoundError, T3dError
+from t3d_server.models import DatasetInfo, Run
 from t3d_server.packages.wording import counted
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")]
@@ -63,6 +63,9 @@ def run(
     kind where that keeps every value (a PNG for a JPEG), else as TIFF; a mask as TIFF (npy for npy), with a picture of
     it in colours beside it; other arrays as npy; small values as JSON.
 
+    Results are named INPUT-NAME-KEY where the algorithm type gives one for each input (Image2Image, Image2Segmentation,
+    Image2Embedding), or one input gave one result; else NAME-0-KEY, NAME-1-KEY and so on.
+
     Example: t3d run denoise photo.png -a method=nl_means -o results
     """
     said: dict[str, Any] = {"axes": axes, "spacing": parse_spacing(spacing), "spacing_unit": spacing_unit, "key": key}
@@ -87,7 +90,7 @@ def run(
         ):
             handle = submitting.result()
             errors.print(f"run {handle.id}", markup=False)
-            saved = _save(handle, inputs, output, bar, force=force)
+            saved = _save(handle, inputs, output, bar, found.manifest.algorithm_type, force=force)
     print_files(saved)
 
 
@@ -114,11 +117,21 @@ def results(
         inputs = inputs or handle.run.input_dataset_ids
         check_output(inputs, handle.run.algorithm, output, force=force)
         with left_running(handle):
-            saved = _save(handle, inputs, output, bar, force=force)
+            saved = _save(handle, inputs, output, bar, _type_of(client, handle.run), force=force)
     print_files(saved)
 
 
-def _save(handle: RunHandle, inputs: Sequence[str], output: Path, bar: Bar, *, force: bool) -> dict[Path, str]:
+def _type_of(client: Client, run: Run) -> str | None:
+    """The algorithm type of a run; None where its version was removed."""
+    try:
+        return client.version(run.algorithm, run.version).manifest.algorithm_type
+    except NotFoundError:
+        return None
+
+
+def _save(
+    handle: RunHandle, inputs: Sequence[str], output: Path, bar: Bar, algorithm_type: str | None, *, force: bool
+) -> dict[Path, str]:
     """Shows a run until it has ended, and writes what it made; gives the files."""
     name = handle.run.algorithm
     _follow(handle, bar)
@@ -127,7 +140,7 @@ def _save(handle: RunHandle, inputs: Sequence[str], output: Path, bar: Bar, *, f
     datasets = handle.result(on_progress=bar.show_bytes)
     bar.begin(f"{name}: saving {found}")
     try:
-        return save_results(datasets, inputs, name, output, force=force)
+        return save_results(datasets, inputs, name, output, algorithm_type=algorithm_type, force=force)
     except (T3dError, OSError):
         errors.print(f"The results are kept: `t3d results {handle.id}` fetches them again.", markup=False)
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from t3d_server.cli.results import check_output, save_dataset, save_results
+from t3d_server.cli.results import check_output, remove_last, save_dataset, save_results
 from t3d_server.datasets import formats, hdf5
 from t3d_server.errors import InvalidRequestError
 
@@ -124,21 +125,21 @@ def test_nothing_is_left_of_a_file_that_cannot_be_written(tmp_path: Path, monkey
 
     monkeypatch.setattr(formats, "encode_array", breaks)
     with pytest.raises(OSError, match="No space left"):
-        save_results([{"image": np.eye(5)}], ["a.tif"], "x", tmp_path, force=False)
+        save_results([{"image": np.eye(5)}], ["a.tif"], "x", tmp_path, algorithm_type="Image2Image", force=False)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_results_that_are_there_are_replaced_by_force_alone(tmp_path: Path) -> None:
     """All of them are told, and none of the others is written."""
     values = {"image": np.zeros((4, 5), np.uint8), "mask": np.zeros((4, 5), np.uint8)}
-    image, mask, picture = save_results([values], ["a.tif"], "x", tmp_path, force=False)
+    image, mask, picture = save_results([values], ["a.tif"], "x", tmp_path, algorithm_type="Image2Image", force=False)
     picture.unlink()
     image.write_text("old")
     with pytest.raises(InvalidRequestError, match=r"--force.*-o") as told:
-        save_results([values], ["a.tif"], "x", tmp_path, force=False)
+        save_results([values], ["a.tif"], "x", tmp_path, algorithm_type="Image2Image", force=False)
     assert [problem.key for problem in told.value.problems] == [str(image), str(mask)]
     assert (image.read_text(), sorted(tmp_path.iterdir())) == ("old", [image, mask])
-    save_results([values], ["a.tif"], "x", tmp_path, force=True)
+    save_results([values], ["a.tif"], "x", tmp_path, algorithm_type="Image2Image", force=True)
     assert image.read_bytes() != b"old"
     assert picture.exists()
 
@@ -167,13 +168,32 @@ def test_results_are_named_after_their_inputs(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     a, b, other = (str(tmp_path / name) for name in ("a.png", "b.npy", "scan.1/a.png"))
 
-    def names(count: int, *inputs: str) -> list[str]:
+    def names(count: int, *inputs: str, kind: str = "Image2Image") -> list[str]:
         result = {"image": np.zeros((4, 5), np.uint8), "axes": "YX"}
-        return [path.name for path in save_results([result] * count, inputs, "x", out, force=True)]
+        saved = save_results([result] * count, inputs, "x", out, algorithm_type=kind, force=True)
+        return [path.name for path in saved]
 
     assert names(3, str(folder), a, b) == ["scan.1-x-image.tif", "a-x-image.png", "b-x-image.npy"]
     assert names(1, a, b) == ["x-0-image.png"]
     assert names(2, a, other) == ["x-0-image.png", "x-1-image.png"]
+    assert names(2, a, b, kind="Generic") == ["x-0-image.png", "x-1-image.png"]
+    assert names(1, a, kind="Generic") == ["a-x-image.png"]
+
+
+def test_files_of_the_last_time_are_removed_and_no_others(tmp_path: Path) -> None:
+    record = tmp_path / ".record"
+
+    def write(*names: str) -> None:
+        for name in names:
+            (tmp_path / name).touch()
+        remove_last([tmp_path / name for name in names], record)
+
+    (tmp_path / "other.png").touch()
+    write("a.png", "b.png", "c.png")
+    (tmp_path / "b.png").write_text("edited")
+    os.utime(tmp_path / "b.png", (1, 1))
+    write("c.png", "d.png")
+    assert {path.name for path in tmp_path.iterdir()} == {"other.png", "b.png", "c.png", "d.png", record.name}
 
 
 @pytest.mark.usefixtures("probe")
