@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
 from ray.serve.exceptions import RayServeException
 
 from t3d_server.models import AlgorithmVersion, Device
@@ -15,6 +16,8 @@ from t3d_server.runs.lanes import Lane, ReplicaGoneError
 from t3d_server.serving.applications import Applications
 from t3d_server.serving.deaths import cause, was_wanted
 from t3d_server.serving.resources import application_name
+
+logger = logging.getLogger("ray.serve")
 
 SERVE_NAMESPACE = "serve"
 """In which the actors of replicas have their names."""
@@ -45,9 +48,10 @@ class ReplicaDispatcher:
         """See `Dispatcher.work`."""
         try:
             await self._work(lane, call_id)
-        except RayActorError as error:
+        except (RayActorError, OutOfMemoryError) as error:
             told, unavailable = str(error), isinstance(error, ActorUnavailableError)
-            message = f"its replica has ended, or cannot be reached any more: {cause(told)}"
+            logger.warning("a replica of %s %s on %s: %s", *lane, told)
+            message = f"its replica {'cannot be reached' if unavailable else 'has ended'}: {cause(told)}"
             raise ReplicaGoneError(message, charged=not was_wanted(told), certain=not unavailable) from error
         except RayServeException as error:  # it turns calls away while it removes an application, or itself
             raise ReplicaGoneError(f"Ray Serve has no replica: {cause(str(error))}") from error

@@ -16,7 +16,7 @@ from t3d_server.errors import LoadFailedError, StoreUnavailableError, T3dError
 from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest, Run, RunStatus
 from t3d_server.packages.fetch import fetch_package
 from t3d_server.runs.attempts import AttemptKey, RunDatasets
-from t3d_server.runs.capture import install
+from t3d_server.runs.capture import captured, install
 from t3d_server.runs.executor import LoadedAlgorithm, Outcome, execute, load
 from t3d_server.runs.grants import Receipt
 from t3d_server.runs.lanes import Lane
@@ -57,6 +57,7 @@ class AlgorithmReplica:
         self._threads = ThreadPoolExecutor(manifest.runs_per_replica, thread_name_prefix="run")
         self._manifest = manifest
         self._load_log: list[LogLine] = []
+        self._untold: list[LogLine] = []
         loading = asyncio.get_running_loop().run_in_executor(self._threads, self._load, version, device, gpu_share)
         try:
             self._algorithm = await asyncio.wait_for(asyncio.shield(loading), manifest.load_timeout_s)
@@ -73,7 +74,8 @@ class AlgorithmReplica:
         if gpu_share is not None:
             _limit_gpu_memory(gpu_share)
         package = fetch_package(self._resources.store, version, self._resources.cache)
-        algorithm = load(package, version.manifest, device, self._log_load)
+        with captured(self._untold.append):
+            algorithm = load(package, version.manifest, device, self._log_load)
         # For good: this process serves one algorithm, whose own threads may import at any time.
         self._active = algorithm.module.active()
         self._active.__enter__()
@@ -81,6 +83,7 @@ class AlgorithmReplica:
 
     def _log_load(self, line: LogLine) -> None:
         self._load_log.append(line)
+        self._untold.append(line)
         fields = {"algorithm": self._manifest.name, "version": self._manifest.version}
         logger.log(logging.getLevelNamesMapping()[line.level], "%s", line.message, extra=fields)
 
@@ -105,6 +108,9 @@ class AlgorithmReplica:
             attempt = AttemptKey(run.id, run.attempts, self._name)
             datasets = RunDatasets(self._resources.datasets, run.id)
             async with Reporter(self._coordinator, attempt) as reporter:
+                untold, self._untold = self._untold, []
+                for line in untold:
+                    reporter.log(line.model_copy(update={"message": f"loading: {line.message}"}))
                 outcome = await asyncio.get_running_loop().run_in_executor(
                     self._threads, execute, self._algorithm, run, datasets, reporter
                 )

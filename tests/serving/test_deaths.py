@@ -19,7 +19,7 @@ Traceback (most recent call last):
     ) = ray.get(self._allocated_obj_ref)
 ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.
 \tclass_name: ServeReplica:blur-1.0.0:cpu
-The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR
+The actor is dead because its worker process has died. Worker exit detail: Worker {how}
 """
 
 
@@ -39,8 +39,32 @@ The actor is dead because its worker process has died. Worker exit type: SYSTEM_
             True,
         ),
         (
-            BY_ITSELF,
-            "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR",
+            BY_ITSELF.format(how="exits unexpectedly. Worker exits with an exit code 3."),
+            "its process ended by itself, with exit code 3",
+            False,
+            False,
+        ),
+        (
+            BY_ITSELF.format(how="unexpectedly exits with a connection error code 2. End of file. Some common causes"),
+            "its process was killed (perhaps out of memory), crashed in compiled code, or ended itself by os._exit",
+            False,
+            False,
+        ),
+        (
+            "The deployment failed to start 3 times in a row. Error:\nActorDiedError()",
+            "its process was killed (perhaps out of memory), crashed in compiled code, or ended itself by os._exit",
+            False,
+            False,
+        ),
+        (
+            "Task was killed due to the node running low on memory.\nMemory on the node was 7.6GB.\n",
+            "its process was ended by Ray, because the memory of the machine ran out",
+            False,
+            False,
+        ),
+        (
+            BY_ITSELF.format(how="is a stranger."),
+            "The actor is dead because its worker process has died. Worker exit detail: Worker is a stranger.",
             False,
             False,
         ),

@@ -60,6 +60,13 @@ class Runner(Image2ImageRunner):
         os.kill(os.getpid(), signal.SIGKILL)
 
 {BODY}"""
+LOAD_SPEAKS = f"""{HEAD}
+class Runner(Image2ImageRunner):
+    def load_assets(self):
+        self.log_message("half of it")
+        print("all of it")
+
+{BODY}"""
 IMPORT_RAISES = f"{HEAD}import helper\nclass Runner(Image2ImageRunner):\n{BODY}"
 HELPER = "def set_up():\n    raise KeyError('no such thing')\nset_up()\n"
 
@@ -142,12 +149,20 @@ def test_load_assets_that_never_returns_is_given_up(
 def test_load_assets_that_ends_its_process_is_given_up(
     client: Client, server: Server, server_store: S3ObjectStore, write_algorithm: Write, publish: Publish
 ) -> None:
-    """As one does that runs out of memory. Mended, the same version can be published."""
-    with pytest.raises(LoadFailedError, match="could not be started on cpu"):
+    """As one does that runs out of memory. Mended, the same version can be published; its first run tells the load."""
+    with pytest.raises(LoadFailedError, match="could not be started on cpu: its process was killed"):
         publish(write_algorithm("deadly", LOAD_KILLS))
 
     assert_nothing_is_left(client, server, server_store, "deadly")
-    assert publish(write_algorithm("deadly", SOUND)).proven == ["cpu"]
+    assert publish(write_algorithm("deadly", LOAD_SPEAKS)).proven == ["cpu"]
+    assert _log_of_run(client, "deadly") == ["loading: half of it", "loading: all of it"]
+    assert _log_of_run(client, "deadly") == []
+
+
+def _log_of_run(client: Client, algorithm: str) -> list[str]:
+    handle = client.submit(algorithm, IMAGE)
+    handle.result()
+    return [line.message for line in handle.log()]
 
 
 @pytest.mark.parametrize("check_importable", ["true", "false"])

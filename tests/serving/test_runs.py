@@ -333,6 +333,7 @@ def test_a_run_that_kills_its_replica_is_given_up(client: Client, submit: Callab
     error = failure(handle)
 
     assert error.code == "attempts_exhausted"
+    assert "its process was killed (perhaps out of memory)" in error.message
     assert handle.run.attempts == 3
     assert [line.message.partition(":")[0] for line in handle.log()] == [
         "attempt 1 was lost",

@@ -27,7 +27,6 @@ class Runner(Image2ImageRunner):
         global loads
         loads += 1
         self.mark = ""
-        self.log_message("the probe is loaded")
 
     def inference(self, data: np.ndarray, args: dict[str, Any]) -> Any:
         """What `mode` says."""
