@@ -89,7 +89,7 @@ def run_folder(
         datasets = DatasetStore(MemoryObjectStore(), scratch=Path(scratch), max_dataset_bytes=MAX_DATASET_BYTES)
         ids = [_add(datasets, item) for item in inputs]
         request = RunRequest(input_dataset_ids=ids, args=dict(args), device=device)
-        run, warnings = accept(built.manifest, request, _devices_for(built.manifest), new_id())
+        run, warnings = accept(built.manifest, request, _devices_for(built.manifest), new_id(), where="this machine")
         for warning in [*built.warnings, *warnings]:
             listener.log(LogLine(time=utc_now(), level="WARNING", message=warning))
         began = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def build(folder: Path, *, tags: Mapping[str, Collection[str]], where: str = "he
     parameters = [parameter.name for parameter in manifest.additional_parameters]
     # The folder is no package: its own __init__.py, which many have, is never imported.
     used = {path: content for path, content in code.items() if path != "__init__.py"}
-    warnings = [
+    found = [
         *left_out,
         *warnings,
         *more,
@@ -78,6 +79,7 @@ def build(folder: Path, *, tags: Mapping[str, Collection[str]], where: str = "he
         *check_dependencies(manifest.dependencies, where=where),
         *_compiled(files),
     ]
+    warnings = sorted(found, key=_place)
     module = pack(minify(code) if manifest.obfuscate else code)
     assets = {path: file for path, file in files.items() if path not in code}
     asset_sha256 = {path: _sha256(file) for path, file in assets.items()}
@@ -138,6 +140,12 @@ def _no_folder(folder: Path, fault: str, left_out: Collection[str] = ()) -> Inva
     """The error of a folder whose `pyproject.toml` cannot be read; what was left out of the folder may be the cause."""
     problems = [Problem("pyproject.toml", fault), *(Problem("left out", text) for text in left_out)]
     return InvalidPackageError(f"{folder} is no algorithm folder.", problems=problems)
+
+
+def _place(warning: str) -> tuple[str, int]:
+    """File and line that a warning begins with; all others come first, in their order."""
+    match = re.match(r"(\S+\.py):(\d+): ", warning)
+    return (match[1], int(match[2])) if match else ("", 0)
 
 
 def _compiled(files: Collection[str]) -> Iterator[str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Collection, Iterator
 from functools import cache
+from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
+from pathlib import PurePath
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -31,7 +34,10 @@ def check_dependencies(dependencies: Collection[str], *, where: str) -> Iterator
         try:
             found = version(requirement.name)
         except PackageNotFoundError:
-            yield f"{key}: {text} is not installed {where}"
+            if providers := distributions_of(requirement.name):
+                yield f"{key}: {text} is what code imports; the package is called {' or '.join(providers)}"
+            else:
+                yield f"{key}: {text} is not installed {where}"
         else:
             if not requirement.specifier.contains(found, prereleases=True):
                 yield f"{key}: {text} is asked for, but {requirement.name} {found} is installed {where}"
@@ -71,6 +77,15 @@ def undeclared(module: str, dependencies: Collection[str]) -> list[str]:
 def distributions_of(module: str) -> list[str]:
     """The names of the installed distributions that provide a module of this top-level name."""
     return list(dict.fromkeys(_distributions().get(module, [])))
+
+
+def installed_package(module: str) -> str:
+    """The installed package that is imported by a top-level name, with its version; "" if there is none."""
+    places = [place for place in sys.path if PurePath(place).name in ("site-packages", "dist-packages")]
+    spec = PathFinder.find_spec(module, places)
+    if spec is None or spec.origin is None:
+        return ""
+    return ", ".join(f"{each} {version(each)}" for each in distributions_of(module)) or module
 
 
 # Reading what each one holds takes a while. What is installed later is only not warned of.

@@ -19,7 +19,7 @@ from t3d_server.algorithm_utils.declarations import (
 )
 from t3d_server.errors import ImportFailedError, InvalidPackageError, Problem
 from t3d_server.models import Manifest
-from t3d_server.packages.dependencies import is_installed
+from t3d_server.packages.dependencies import installed_package, is_installed
 from t3d_server.packages.fetch import Package, fetch_package, folder_package
 from t3d_server.packages.import_references import not_found
 from t3d_server.packages.isolation import ModuleSpace
@@ -144,10 +144,14 @@ def _advice(error: BaseException, space: ModuleSpace) -> str:
     if "relative import" in str(error):
         return ". Import modules of the folder by plain name: `from my_module import x`"
     name = error.name or ""
+    top = name.partition(".")[0]
+    package = installed_package(top) if top in space.names else ""
+    hides = f". {space.modules[top]} of the folder hides the installed package {package}: rename it" if package else ""
     if not isinstance(error, ModuleNotFoundError):
         missing = re.match(r"cannot import name '(\w+)'", str(error))
-        return did_you_mean(missing[1], dir(sys.modules.get(name))) if missing else ""
-    top = name.partition(".")[0]
+        return (did_you_mean(missing[1], dir(sys.modules.get(name))) if missing else "") or hides
+    if hides:
+        return hides
     if top in space.names or is_installed(top):
         return f". {top} is there, but holds no such module{did_you_mean(name, [*space.modules, *sys.modules])}"
     return f": {not_found(top, space.modules, 'where this was tried')}"

@@ -62,8 +62,7 @@ def parse_manifest(text: str, *, tags: Mapping[str, Collection[str]]) -> tuple[M
         content = tomli.loads(text)
     # Beside tomli's own error, which is a ValueError: numbers of thousands of digits, and nesting that is too deep.
     except (ValueError, RecursionError) as error:
-        place = f"pyproject.toml:{error.lineno}" if isinstance(error, tomli.TOMLDecodeError) else "pyproject.toml"
-        raise InvalidPackageError("pyproject.toml is no valid TOML.", problems=[Problem(place, str(error))]) from error
+        raise InvalidPackageError("pyproject.toml is no valid TOML.", problems=[_toml_problem(error)]) from error
     problems: list[Problem] = []
     warnings: list[str] = []
     project = _Table(content.get("project", {}), "project", problems)
@@ -103,6 +102,23 @@ def check_tags(algorithm_type: str, tags: Collection[str], *, known: Mapping[str
     if problems:
         raise InvalidPackageError("Tags of another algorithm type.", problems=problems)
     return warnings
+
+
+def _toml_problem(error: Exception) -> Problem:
+    if not isinstance(error, tomli.TOMLDecodeError):
+        return Problem("pyproject.toml", str(error))
+    line = (error.doc.split("\n")[error.lineno - 1 : error.lineno] or [""])[0]
+    before, rest = line[: error.colno - 1], line[error.colno - 1 :]
+    hint = ""
+    if re.match(r"(True|False)\b", rest):
+        hint = "; TOML writes true and false in lower case"
+    elif error.msg in ("Unclosed array", "Unclosed inline table") and rest:
+        hint = "; is a comma missing before it, or a closing bracket?"
+    elif error.msg == "Invalid value" and re.match(r"[A-Za-z]", rest):
+        hint = "; text needs quotes"
+    shown = f"{before[-40:]}{rest[:40]}".strip()
+    at = f" at {rest[:20]!r}" if rest else ""
+    return Problem(f"pyproject.toml:{error.lineno}", f"{error.msg}{at} in `{shown}`{hint}")
 
 
 def _check_type(
@@ -184,7 +200,8 @@ class _Table:
             return []
         parameters: dict[str, Parameter] = {}
         for index, entry in enumerate(entries):
-            key = f"{self.key}.{field}[{index}]"
+            name = entry.get("name")
+            key = f"{self.key}.{field}[{name if isinstance(name, str) and name.strip() else str(index):.80}]"
             parameter = parse_parameter(entry, key, self._problems, warnings)
             if parameter and parameter.name in parameters:
                 self._problems.append(Problem(f"{key}.name", f"{parameter.name!r} is the name of an earlier parameter"))

@@ -5,13 +5,10 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator, Mapping
-from importlib.machinery import PathFinder
-from importlib.metadata import version
-from pathlib import PurePath
 from warnings import catch_warnings, simplefilter
 
 from t3d_server.errors import Problem
-from t3d_server.packages.dependencies import distributions_of
+from t3d_server.packages.dependencies import installed_package
 from t3d_server.packages.modules import RESERVED, module_names
 from t3d_server.packages.returns import check_returns
 
@@ -147,14 +144,5 @@ def _shadowed(files: Mapping[str, bytes]) -> Iterator[str]:
         if name in RESERVED:
             whose = "module of Python's library" if name in sys.stdlib_module_names else "one that the server needs"
             yield f"{path}: `import {name}` gives the {whose}, not this one; rename it"
-        elif package := _installed(name):
+        elif package := installed_package(name):
             yield f"{path}: hides the installed package {package} from all code of the algorithm; rename it"
-
-
-def _installed(name: str) -> str:
-    """The installed package that is imported by this name, with its version; "" if there is none."""
-    places = [place for place in sys.path if PurePath(place).name in ("site-packages", "dist-packages")]
-    spec = PathFinder.find_spec(name, places)
-    if spec is None or spec.origin is None:
-        return ""
-    return ", ".join(f"{each} {version(each)}" for each in distributions_of(name)) or name

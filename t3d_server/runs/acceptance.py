@@ -30,7 +30,12 @@ class RunLimits:
 
 
 def accept(
-    manifest: Manifest, request: RunRequest, devices: Collection[Device], run_id: str, max_run_s: float = math.inf
+    manifest: Manifest,
+    request: RunRequest,
+    devices: Collection[Device],
+    run_id: str,
+    max_run_s: float = math.inf,
+    where: str = "the cluster",
 ) -> tuple[Run, list[str]]:
     """Make a run from a request.
 
@@ -40,6 +45,7 @@ def accept(
         devices: devices that the cluster has.
         run_id: id of the run.
         max_run_s: longest time an attempt may take on this server.
+        where: how messages call what has the devices.
 
     Returns:
         The run, PENDING, its args complete; and warnings for its log.
@@ -61,7 +67,7 @@ def accept(
     with faults.at("input_dataset_ids"):
         _check_count(manifest, len(request.input_dataset_ids))
     with faults.at("device"):
-        device, warnings = _resolve_device(manifest, request.device, devices)
+        device, warnings = _resolve_device(manifest, request.device, devices, where)
     with faults.at("args"):
         args = resolve_args(manifest.additional_parameters, args)
     faults.raise_if_any()
@@ -102,7 +108,7 @@ def _check_count(manifest: Manifest, count: int) -> None:
 
 
 def _resolve_device(
-    manifest: Manifest, asked: Device | None, available: Collection[Device]
+    manifest: Manifest, asked: Device | None, available: Collection[Device], where: str
 ) -> tuple[Device, list[str]]:
     device = asked or manifest.default_device
     name = f"{manifest.name} {manifest.version}"
@@ -112,5 +118,5 @@ def _resolve_device(
     if device in available:
         return device, []
     if asked is None and "cpu" in manifest.supported_devices:
-        return "cpu", [f"the cluster has no {device}, the default device of {name}: it runs on the cpu"]
-    raise DeviceNotSupportedError(f"{name} is to run on {device!r}, but the cluster has none")
+        return "cpu", [f"{where} has no {device}, the default device of {name}: it runs on the cpu"]
+    raise DeviceNotSupportedError(f"{name} is to run on {device!r}, but {where} has none")

@@ -131,7 +131,7 @@ def test_what_is_doubtful_is_a_warning(make_folder: MakeFolder, tags: Tags) -> N
         {
             "pyproject.toml": "\ufeff"
             + MANIFEST
-            + "dependencies = ['numpy>=1', 'numpy>99', 'no-such-thing', 'no-such-thing; python_version < \"3\"']\n"
+            + "dependencies = ['numpy>=1', 'numpy>99', 'no-such-thing', 'no-such-thing; python_version < \"3\"', 'skimage']\n"
             + "[tool.t3dserver]\nalgorithm_typ = 'Generic'\n",
             "__init__.py": "from .Runner import Runner\nimport nowhere",  # which nobody imports
             "random.py": "",
@@ -146,8 +146,17 @@ def test_what_is_doubtful_is_a_warning(make_folder: MakeFolder, tags: Tags) -> N
         "tool.t3dserver.algorithm_typ: unknown and ignored; did you mean 'algorithm_type'?",
         f"project.dependencies[1]: numpy>99 is asked for, but numpy {np.__version__} is installed here",
         "project.dependencies[2]: no-such-thing is not installed here",
+        "project.dependencies[4]: skimage is what code imports; the package is called scikit-image",
         "sub/fast.so: only .py files can be imported; this is an asset. Install compiled code as a dependency",
     ]
+
+
+def test_warnings_of_the_code_come_in_the_order_of_its_lines(make_folder: MakeFolder, tags: Tags) -> None:
+    """Whichever check they are of."""
+    code = "from t3d_server.algorithm_utils import BaseRunner\nimport nowhere\nnothing\nbreakpoint()\nimport neither\n"
+    folder = make_folder({"Runner.py": code + "class Runner(BaseRunner): ...\n", "a.py": "something\n"})
+    places = [warning.partition(": ")[0] for warning in build(folder, tags=tags).warnings]
+    assert places == ["Runner.py:2", "Runner.py:3", "Runner.py:4", "Runner.py:5", "a.py:1"]
 
 
 def test_code_goes_into_the_archive_and_every_other_file_is_an_asset(make_folder: MakeFolder, tags: Tags) -> None:

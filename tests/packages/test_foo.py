@@ -77,8 +77,8 @@ def test_foo_runs(foo: Path, tmp_path: Path, tags: dict[str, dict[str, str]], fo
 def test_building_foo_warns_of_what_is_old_and_refuses_nothing(foo: Path, tags: dict[str, dict[str, str]]) -> None:
     """Unknown tags, the flat form of parameters, and torch, which is no dependency, are warnings with their place."""
     assert [warning.partition(": ")[0] for warning in build(foo, tags=tags).warnings] == [
-        "tool.t3dserver.additional_parameters[0]",
-        "tool.t3dserver.additional_parameters[0].type",
+        "tool.t3dserver.additional_parameters[some_user_defined_args]",
+        "tool.t3dserver.additional_parameters[some_user_defined_args].type",
         "tool.t3dserver.tags[0]",
         "tool.t3dserver.tags[1]",
         "Runner.py:5",

@@ -33,6 +33,14 @@ FAULTS = [
         ". sub is there, but holds no such module; did you mean 'sub.modules'?",
     ),
     ({"Runner.py": HEAD + "from sub import smoth", "sub.py": "def smooth(): ..."}, "; did you mean 'smooth'?"),
+    (
+        {"Runner.py": HEAD + "from scipy import ndimage", "scipy.py": ""},
+        "scipy.py of the folder hides the installed package scipy ",
+    ),
+    (
+        {"Runner.py": HEAD + "import scipy.ndimage", "scipy.py": ""},
+        "scipy.py of the folder hides the installed package scipy ",
+    ),
     ({"Runner.py": "from t3d_server.algorithm_utils import Image2Image"}, "; did you mean 'Image2ImageRunner'?"),
     ({"Runner.py": HEAD + "from .sub import x", "sub/x.py": ""}, "Import modules of the folder by plain name"),
     ({"Runner.py": "import sys\nsys.exit(3)"}, "SystemExit: 3"),

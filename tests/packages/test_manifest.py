@@ -82,7 +82,7 @@ def test_the_last_example_of_the_module_spec_is_read_with_warnings() -> None:
     manifest, warnings = parse_manifest((Path(__file__).parent / "foo" / "pyproject.toml").read_text(), tags=TAGS)
     assert manifest.additional_parameters[0].type == "string"
     assert warnings[1:] == [
-        f'{SECTION}.additional_parameters[0].type: "str" is read as "string"',
+        f'{SECTION}.additional_parameters[some_user_defined_args].type: "str" is read as "string"',
         f"{SECTION}.tags[0]: 'foo' is no known tag of 'Generic'",
         f"{SECTION}.tags[1]: 'bar' is no known tag of 'Generic'",
     ]
@@ -225,7 +225,7 @@ def test_a_broken_rule_of_the_project_is_named(text: str, problem: str) -> None:
                 {name = "p", description = "d", config = {type = "int", default = 1}},
                 {name = "p", description = "d", config = {type = "int", default = 1}},
             ]""",
-            "additional_parameters[1].name: 'p' is the name of an earlier parameter",
+            "additional_parameters[p].name: 'p' is the name of an earlier parameter",
         ),
     ],
 )
@@ -245,6 +245,26 @@ def test_toml_that_goes_on_and_on_is_refused(value: str) -> None:
     assert len(problems(f"{PROJECT}a = {value}")) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "a = [\n  {default = False},\n]",
+            "pyproject.toml:2: Invalid value at 'False},' in `{default = False},`; TOML writes true and false in lower case",
+        ),
+        (
+            "a = [\n  {b = 1}\n  {b = 2}\n]",
+            "pyproject.toml:3: Unclosed array at '{b = 2}' in `{b = 2}`; is a comma missing before it, or a closing bracket?",
+        ),
+        ("a = hello", "pyproject.toml:1: Invalid value at 'hello' in `a = hello`; text needs quotes"),
+        ("[project]\nname = \n", "pyproject.toml:2: Invalid value in `name =`"),
+        ("a = 1\na = 2", "pyproject.toml:2: Cannot overwrite a value in `a = 2`"),
+    ],
+)
+def test_toml_that_cannot_be_read_is_quoted_with_a_hint(text: str, problem: str) -> None:
+    assert problems(text) == [problem]
+
+
 def test_all_problems_come_at_once() -> None:
     found = problems("[project]\nname = ''\n[tool.t3dserver]\ntags = 1\nobfuscate = 2")
     keys = ["project.name", "project.version", f"{SECTION}.tags", f"{SECTION}.obfuscate"]
@@ -258,7 +278,7 @@ def test_doubts_stand_beside_problems() -> None:
             'additional_parameters = [{name = "p", description = "d", config = {type = "float-range"}}]'
         )
     )
-    assert kind.startswith(f"{SECTION}.additional_parameters[0].config.type: found 'float-range'")
+    assert kind.startswith(f"{SECTION}.additional_parameters[p].config.type: found 'float-range'")
     assert kind.endswith("did you mean 'float_range'?")
     assert type_ == f"{SECTION}.algorithm_type: found 'Image2image'; did you mean 'Image2Image'?"
     assert warnings == [
@@ -285,10 +305,6 @@ def test_a_type_that_may_be_the_modules_own_is_left_to_its_class() -> None:
         section("algorithm_type = 'Image2Images'\ntags = ['image-denoising', 'x']"), tags=TAGS
     )
     assert (manifest.algorithm_type, manifest.tags, warnings) == ("Image2Images", ["image-denoising", "x"], [])
-
-
-def test_a_toml_error_names_its_line() -> None:
-    assert problems("[project]\nname = \n") == ["pyproject.toml:2: Invalid value (at line 2, column 8)"]
 
 
 toml_values = st.recursive(

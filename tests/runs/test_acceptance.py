@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from t3d_server.errors import InvalidRequestError
+from t3d_server.errors import DeviceNotSupportedError, InvalidRequestError
 from t3d_server.ids import new_id
 from t3d_server.models import InputInfo, Manifest, RunRequest, TolerantRunRequest
 from t3d_server.runs.acceptance import accept
@@ -45,3 +45,12 @@ def test_a_tolerant_request_has_unknown_args_left_out_with_a_warning() -> None:
     run, warnings = accept(manifest, TolerantRunRequest(input_dataset_ids=[], args={"colour": "red"}), ["cpu"], "id")
     assert run.args == {}
     assert warnings == ["args.colour: unknown and ignored"]
+
+
+def test_a_device_that_is_missing_is_told_with_what_lacks_it() -> None:
+    """A cluster, unless it is said to be something else."""
+    both = Manifest(name="m", version="1.0.0", supported_devices=["cpu", "gpu"], default_device="gpu")
+    _, warnings = accept(both, RunRequest(input_dataset_ids=[]), ["cpu"], "id", where="this machine")
+    assert warnings == ["this machine has no gpu, the default device of m 1.0.0: it runs on the cpu"]
+    with pytest.raises(DeviceNotSupportedError, match="but the cluster has none"):
+        accept(both, RunRequest(input_dataset_ids=[], device="gpu"), ["cpu"], "id")
