@@ -103,8 +103,8 @@ for line in run.log():
 
 draw_rows(
     [
-        ("one image", [{"image": noisy}], [{"image": denoised}]),
-        ("a stack", [{"image": stack}], [result]),
+        ([("one image", {"image": noisy})], [("result", {"image": denoised})]),
+        ([("a stack", {"image": stack})], [("result", result)]),
     ],
     Path("denoise.png"),
 )

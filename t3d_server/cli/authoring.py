@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,14 +17,17 @@ from t3d_server.cli.results import remove_last, save_results
 from t3d_server.cli.scaffold import new
 from t3d_server.cli.watching import run_at_each_save
 from t3d_server.errors import ImportFailedError
-from t3d_server.local import run_folder
+from t3d_server.local import LocalRun, run_folder
 from t3d_server.models import LogLine
 from t3d_server.packages.builder import build
 from t3d_server.packages.fetch import folder_package
 from t3d_server.packages.folder import meant_to_open
 from t3d_server.packages.import_check import check_import
 from t3d_server.packages.wording import counted
-from t3d_server.picture import draw_rows
+from t3d_server.picture import Row, Titled, draw_rows
+
+_MOST_SHOWN = 12
+"""Inputs, and results, in a picture."""
 
 
 def register(app: typer.Typer) -> None:
@@ -97,10 +101,27 @@ def debug(
     name = result.manifest.name
     saved = save_results(result.outputs, names, name, output, algorithm_type=result.manifest.algorithm_type, force=True)
     picture = output / f"{name}.png"
-    draw_rows([(name, list(result.inputs.values()), result.outputs)], picture)
+    draw_rows(_rows(inputs, result), picture)
     saved[picture] = "picture of inputs beside results"
     remove_last(saved, output / f".t3d-debug-{name}.json")
     print_files(saved)
+
+
+def _rows(paths: Sequence[Path], run: LocalRun) -> list[Row]:
+    """What the picture shows: a row for each input and its result where their numbers agree, else all in one."""
+    inputs = _titled([f": {path.name}" for path in paths], "input", list(run.inputs.values()))
+    results = _titled([""] * len(run.outputs), "result", run.outputs)
+    if len(inputs) == len(results):
+        return [([given], [made]) for given, made in zip(inputs, results, strict=True)]
+    return [(inputs, results)]
+
+
+def _titled(names: Sequence[str], what: str, datasets: Sequence[Mapping[str, Any]]) -> list[Titled]:
+    """The first datasets, each told by its number where there are several."""
+    count = len(datasets)
+    numbers = [f" {index} of {count}" if count > 1 else "" for index in range(1, count + 1)]
+    titled = zip(numbers, names, datasets, strict=True)
+    return [(f"{what}{number}{name}", values) for number, name, values in titled][:_MOST_SHOWN]
 
 
 class _Console:
