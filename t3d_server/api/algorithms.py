@@ -75,7 +75,7 @@ async def has_blob(sha256: str, service: Operations) -> Response:
     return Response()
 
 
-@admin.put("/blobs/{sha256}", status_code=204)
+@admin.put("/blobs/{sha256}", status_code=204, response_class=Response)
 async def put_blob(request: Request, sha256: str, service: Operations) -> None:
     """Store the body, a file of an algorithm folder, under its SHA-256."""
     async with spooled(request, service, service.limits.max_blob_bytes) as file:
@@ -107,7 +107,7 @@ async def use(name: str, choice: Annotated[Choice, Depends(json_body(Choice))], 
     return await service.use(name, choice.version)
 
 
-@admin.delete("/algorithms/{name}/{version}", status_code=204)
+@admin.delete("/algorithms/{name}/{version}", status_code=204, response_class=Response)
 async def remove(
     name: str,
     version: str,

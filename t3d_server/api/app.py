@@ -22,7 +22,16 @@ _about = APIRouter(prefix="/v1", tags=["server"], dependencies=FOR_USERS)
 
 # Headers that pages of other origins may send and read, beside those that any may.
 _SENT = ("Authorization", "Idempotency-Key", "If-None-Match", "If-Range", "Last-Event-ID", "Range")
-_READ = ("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After", "WWW-Authenticate")
+_READ = (
+    "Accept-Ranges",
+    "Content-Disposition",
+    "Content-Range",
+    "ETag",
+    "Location",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Request-Id",
+)
 
 
 @_probes.get("/healthz")

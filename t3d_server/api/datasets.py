@@ -8,9 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
-from starlette.exceptions import HTTPException
 
-from t3d_server.api.negotiation import preferred
+from t3d_server.api.negotiation import agreed
 from t3d_server.api.requests import FOR_USERS, Operations, spooled
 from t3d_server.api.streams import ByteStream, requested_span
 from t3d_server.datasets.formats import HDF5, NPY, READABLE, WRITABLE, readable
@@ -107,7 +106,7 @@ async def info(dataset_id: str, service: Operations) -> DatasetInfo:
     return await service.info(dataset_id)
 
 
-@router.delete("/{dataset_id}", status_code=204)
+@router.delete("/{dataset_id}", status_code=204, response_class=Response)
 async def delete(dataset_id: str, service: Operations) -> None:
     """Remove the dataset for good."""
     await service.delete(dataset_id)
@@ -119,12 +118,11 @@ async def _headers(
     """Media type and headers of a file or an array, once it is known to be there."""
     headers = {"Cache-Control": _FOR_EVER, "X-Content-Type-Options": "nosniff"}
     if array is None:
+        agreed(request, (HDF5, "application/octet-stream"))  # the same, to clients that do not know the other
         headers["Content-Length"] = str(await service.size_bytes(dataset_id))
         headers |= {"Accept-Ranges": "bytes", "Content-Disposition": f'attachment; filename="{dataset_id}.h5"'}
         return HDF5, headers | {"ETag": f'"{dataset_id}"'}
-    kind = preferred(accept := request.headers.get("accept", "*/*"), WRITABLE)
-    if kind is None:
-        raise HTTPException(406, f"Arrays are not written as {accept!r:.80}; allowed are {', '.join(WRITABLE)}.")
+    kind = agreed(request, WRITABLE)
     size_bytes = await service.array_size_bytes(dataset_id, array, kind)
     if size_bytes is not None:
         headers["Content-Length"] = str(size_bytes)

@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fastapi import Request
+from starlette.exceptions import HTTPException
+
+
+def agreed(request: Request, offered: Sequence[str]) -> str:
+    """The one of `offered` that the client wants, the first one where it does not say.
+
+    Raises:
+        HTTPException: 406, it wants none of them.
+    """
+    accept = ",".join(request.headers.getlist("accept")) or "*/*"
+    kind = preferred(accept, offered)
+    if kind is None:
+        raise HTTPException(406, f"Accept is {accept!r:.80}; what there is: {', '.join(offered)}.")
+    return kind
+
 
 def preferred(accept: str, offered: Sequence[str]) -> str | None:
     """The type that the header gives the most weight to.

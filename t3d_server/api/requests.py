@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -40,6 +41,8 @@ def query_faults(request: Request) -> Faults:
         for name in request.query_params
         if name not in known
     ]
+    sent = Counter(name for name, _ in request.query_params.multi_items())
+    problems += [Problem(name, f"is there {sent[name]} times; send it once") for name in known if sent[name] > 1]
     # FastAPI checks the values again, too late to be told with the rest.
     _, wrong = request_params_to_args(fields, request.query_params)
     problems += [Problem(place(each["loc"][1:]), each["msg"]) for each in wrong]
@@ -95,10 +98,11 @@ async def json_content(request: Request, max_bytes: int, *, of_any_type: bool = 
         of_any_type: whatever Content-Type says.
 
     Raises:
-        UnsupportedMediaTypeError: Content-Type says that it is something else.
+        UnsupportedMediaTypeError: Content-Type says that it is something else, or Content-Encoding that it is packed.
         PayloadTooLargeError: it is larger.
         InvalidRequestError: it is no JSON.
     """
+    _require_plain(request)
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     # A page in a browser can send other types to this server without asking first.
     if content_type != JSON and not of_any_type:
@@ -120,8 +124,10 @@ async def spooled(request: Request, service: Service, max_bytes: int) -> AsyncIt
     """The body as a file, which is gone afterwards, whatever happens.
 
     Raises:
+        UnsupportedMediaTypeError: Content-Encoding says that it is packed.
         PayloadTooLargeError: more than `max_bytes`; told before it is read where the request says its size.
     """
+    _require_plain(request)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > max_bytes:
         raise _too_large(max_bytes)
@@ -142,6 +148,12 @@ async def spooled(request: Request, service: Service, max_bytes: int) -> AsyncIt
         yield Path(file.name)
     finally:
         await service.workers.run(file.close)
+
+
+def _require_plain(request: Request) -> None:
+    encoding = request.headers.get("content-encoding", "")
+    if encoding.strip().lower() not in ("", "identity"):
+        raise UnsupportedMediaTypeError(f"Content-Encoding is {encoding!r:.80}; send the body without one.")
 
 
 def _open(folder: Path) -> Any:

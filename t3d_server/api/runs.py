@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import AfterValidator, BeforeValidator
 
 from t3d_server.api.bodies import Draft
-from t3d_server.api.described import described
+from t3d_server.api.described import JSON, described
 from t3d_server.api.events import END, MEDIA_TYPE, last_seen, told
 from t3d_server.api.listing import MAX_RUNS_PER_PAGE, RunPage, known_cursor
-from t3d_server.api.negotiation import preferred
+from t3d_server.api.negotiation import agreed
 from t3d_server.api.requests import FOR_USERS, MAX_RUN_BYTES, Operations, WaitS, json_content, query_faults
 from t3d_server.api.streams import ByteStream
 from t3d_server.models import LogLine, Run, RunRequest, RunStatus
@@ -82,8 +82,9 @@ async def run(run_id: str, service: Operations, wait_s: WaitS = 0.0) -> Run:
 @router.get("/runs/{run_id}/log", response_model=list[LogLine], responses=_TEXT)
 async def log(request: Request, run_id: str, service: Operations) -> list[LogLine] | Response:
     """The log so far: JSON, or text where Accept asks for text/plain."""
+    kind = agreed(request, (JSON, "text/plain"))
     lines = await service.log(run_id)
-    if preferred(request.headers.get("accept", "*/*"), ("application/json", "text/plain")) == "text/plain":
+    if kind == "text/plain":
         text = "".join(f"{line.time.isoformat()} {line.level} {line.message}\n" for line in lines)
         return Response(text, media_type="text/plain; charset=utf-8")
     return lines

@@ -52,8 +52,8 @@ from t3d_server.storage.base import ObjectStore, exists
 logger = logging.getLogger(__name__)
 
 MAX_WAIT_S = 60.0
-MAX_KEY_LENGTH = 255
 READY_TIMEOUT_S = 5.0
+_KEY = re.compile(r"[ -~]{1,255}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -277,8 +277,8 @@ class Service:
             run_id: a new id, where the caller has to know it before this returns.
 
         Raises:
-            InvalidRequestError: the draft has faults, the key is empty or too long, or was used for another request;
-                or several things are wrong: all are told.
+            InvalidRequestError: the draft has faults, the key cannot be one, or was used for another request; or
+                several things are wrong: all are told.
             DatasetNotFoundError, ExpiredError: naming every input dataset that is not there.
             T3dError: as `Coordinator.submit`.
         """
@@ -374,8 +374,8 @@ class Service:
 
 
 def _check_key(idempotency_key: str | None) -> None:
-    if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_KEY_LENGTH:
-        raise InvalidRequestError(f"The Idempotency-Key has to have 1 to {MAX_KEY_LENGTH} characters.")
+    if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
+        raise InvalidRequestError("The Idempotency-Key has to have 1 to 255 characters of printable ASCII.")
 
 
 def _blob_key(sha256: str) -> str:

@@ -50,7 +50,7 @@ class RunRequest(Model):
     args: dict[str, Any] = Field(default={}, max_length=MAX_ARGS)
     device: Device | None = None
     version: str | None = None
-    timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False, strict=True)
 
 
 class TolerantRunRequest(RunRequest):

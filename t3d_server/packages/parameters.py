@@ -32,8 +32,10 @@ def _int(value: Any) -> int:
 
 
 def _float(value: Any) -> float:
-    if not _is_number(value) or not math.isfinite(value):
+    if not _is_number(value):
         raise ValueError
+    if not math.isfinite(value):
+        raise OverflowError
     return float(value)
 
 
@@ -48,7 +50,7 @@ class Scalar:
     """A kind of single value.
 
     Attributes:
-        read: gives the value in its own Python type, or raises ValueError (OverflowError for a vast integer).
+        read: gives the value in its own Python type, or raises ValueError (OverflowError where it is not finite).
         one: what is allowed, in words.
         many: the same, in the plural.
         json_type: its `type` in JSON Schema.
@@ -107,8 +109,9 @@ def check_value(parameter: Parameter, value: Any) -> Any:
                 raise ValueError
             return [kind.scalar.read(item) for item in value]
         checked = kind.scalar.read(value)
-    except (ValueError, OverflowError):
-        raise ValueError(f"found {found(value)}, allowed is {_allowed(parameter)}") from None
+    except (ValueError, OverflowError) as error:
+        finite = "; numbers have to be finite" if isinstance(error, OverflowError) else ""
+        raise ValueError(f"found {found(value)}, allowed is {_allowed(parameter)}{finite}") from None
     outside = kind.form == "range" and not parameter.min <= checked <= parameter.max
     if outside or (kind.form == "enum" and checked not in (parameter.options or ())):
         raise ValueError(f"found {found(value)}, allowed is {_allowed(parameter)}")

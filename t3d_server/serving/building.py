@@ -8,6 +8,7 @@ from typing import Any
 
 import ray
 
+from t3d_server.errors import InvalidPackageError
 from t3d_server.models import AlgorithmVersion, PublishRequest
 from t3d_server.packages.builder import build, store_package
 from t3d_server.packages.fetch import fetch_package
@@ -71,7 +72,11 @@ def _build(connect: Connect, request: PublishRequest) -> AlgorithmVersion:
             max_files=resources.max_package_files,
             max_bytes=resources.max_package_bytes,
         )
-        built = build(folder, tags=resources.tags, where="where the server runs")
+        try:
+            built = build(folder, tags=resources.tags, where="where the server runs")
+        except InvalidPackageError as error:  # says where the folder was put, of which its author knows nothing
+            told = error.message.replace(str(folder), "what was sent")
+            raise InvalidPackageError(told, problems=error.problems) from error
         return store_package(resources.store, built)
 
 

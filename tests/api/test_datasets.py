@@ -261,10 +261,19 @@ def test_arrays_that_are_not_there_and_formats_that_are_not_written_are_told(
     response = server.request("GET", f"{path}?array=nothing")
     assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
     assert "image, mask" in response.text
-    response = server.request("GET", f"{path}?array=image", headers={"Accept": "text/html"})
-    assert (response.status_code, response.json()["code"]) == (406, "unsupported_media_type")
+    for query in ("?array=image", ""):
+        response = server.request("GET", path + query, headers={"Accept": "text/html"})
+        assert (response.status_code, response.json()["code"]) == (406, "unsupported_media_type")
     response = server.request("GET", f"{path}?array=image", headers={"Accept": "image/png"})
     assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "accept", ["application/x-hdf5", "application/octet-stream", "application/*", "text/html,image/webp,*/*;q=0.8"]
+)
+def test_a_file_is_what_these_ask_for(server: Server, stored: tuple[str, bytes], accept: str) -> None:
+    answer = server.request("HEAD", f"/v1/datasets/{stored[0]}", headers={"Accept": accept})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/x-hdf5")
 
 
 UNKNOWN = "3fffaaaa-0000-7000-8000-000000000000"
@@ -283,7 +292,8 @@ def test_unknown_ids_are_not_found(server: Server, dataset_id: str, route: str) 
 
 def test_a_deleted_dataset_is_gone(server: Server) -> None:
     path = f"/v1/datasets/{upload(server, hdf5_file(a=np.zeros(3))).json()['id']}"
-    assert server.request("DELETE", path).status_code == 204
+    deleted = server.request("DELETE", path)
+    assert (deleted.status_code, "Content-Type" in deleted.headers) == (204, False)
     assert server.request("DELETE", path).status_code == 404
     assert server.request("GET", path).json()["code"] == "dataset_not_found"
 

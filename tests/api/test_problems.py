@@ -90,9 +90,10 @@ def test_all_that_is_wrong_with_query_and_body_is_told_at_once(
         ("DELETE", "/v1/algorithms/probe/9.9.9?run=cancel", "run", "runs"),
         ("GET", "/v1/algorithms?algorithm_type=x", "algorithm_type", None),
         ("GET", "/v1?x", "x", None),
+        ("GET", "/v1/runs?status=FAILED&status=COMPLETED", "status", None),
     ],
 )
-def test_a_query_that_a_route_does_not_know_is_refused(
+def test_a_query_that_a_route_does_not_know_or_takes_once_is_refused(
     server: Server, method: str, path: str, key: str, meant: str | None
 ) -> None:
     """Rather than ignored; but not by the v0 API, whose clients rely on that."""
@@ -102,6 +103,26 @@ def test_a_query_that_a_route_does_not_know_is_refused(
     assert problem["key"] == key
     assert meant is None or f"did you mean {meant!r}?" in problem["message"]
     assert server.request("GET", f"/api/v0/algorithm/all?{path.partition('?')[2]}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("POST", "/v1/datasets", "image/png"),
+        ("PUT", f"/v1/blobs/{64 * '0'}", "application/octet-stream"),
+        ("POST", "/v1/algorithms", "application/json"),
+        ("POST", "/v1/algorithms/probe/runs", "application/json"),
+        ("POST", "/api/v0/files", "application/octet-stream"),
+        ("POST", "/api/v0/execute-algorithm", "application/json"),
+    ],
+)
+def test_a_packed_body_is_refused(server: Server, method: str, path: str, kind: str) -> None:
+    for encoding, packed in (("gzip", True), ("identity", False)):
+        headers = {"Content-Type": kind, "Content-Encoding": encoding}
+        response = server.request(method, path, data=b"{}", headers=headers)
+        told = (response.status_code, response.json()["code"])
+        assert (told == (415, "unsupported_media_type")) is packed
+        assert ("Content-Encoding is 'gzip'" in response.text) is packed
 
 
 def test_every_parameter_of_a_query_is_described(server: Server) -> None:

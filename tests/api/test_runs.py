@@ -45,6 +45,7 @@ def test_a_run_is_accepted_followed_and_logged(server: Server, image: str) -> No
     assert text.text.endswith(" INFO mode add\n")
     both = server.request("GET", path, headers={"Accept": "application/json, text/plain, */*"})
     assert both.headers["Content-Type"] == "application/json"
+    assert server.request("GET", path, headers={"Accept": "image/png"}).status_code == 406
 
 
 def test_submitting_can_wait_for_the_end(server: Server, image: str) -> None:
@@ -73,7 +74,7 @@ def test_a_submission_with_a_key_can_be_sent_again(server: Server, image: str) -
     other = server.request("POST", RUNS, json=request(image, amount=3), headers=key)
     assert (other.status_code, other.json()["code"]) == (422, "invalid_request")
     assert runs[0]["id"] in other.json()["detail"]
-    for odd in ("", "x" * 256):
+    for odd in ("", "x" * 256, b"\xff"):
         refused = server.request("POST", RUNS, json=request(image), headers={"Idempotency-Key": odd})
         assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
 
@@ -199,11 +200,14 @@ def test_every_missing_dataset_is_told_at_once(server: Server, image: str) -> No
         ({"device": "tpu"}, 422, "invalid_request"),
         ({"timeout_s": 61}, 422, "invalid_request"),
         ({"timeout_s": 0}, 422, "invalid_request"),
+        ({"timeout_s": "5"}, 422, "invalid_request"),
+        ({"timeout_s": True}, 422, "invalid_request"),
         ({"timeout_s": 10**400}, 422, "invalid_request"),
         ({"version": "9.9.9"}, 404, "version_not_found"),
         ({"version": "../1.0.0"}, 404, "version_not_found"),
         ({"args": []}, 422, "invalid_request"),
         ({"args": {"amount": 10**400}}, 422, "invalid_args"),
+        ({"args": {"weight": 10**400}}, 422, "invalid_args"),
         ({"args": {"\x00": {"a": [None]}}}, 422, "invalid_args"),
         ({"input_dataset_ids": "x"}, 422, "invalid_request"),
         ({"input_dataset_ids": ["x"] * 10_001}, 422, "invalid_request"),

@@ -240,7 +240,7 @@ def test_blobs_that_are_missing_are_named(client: Client) -> None:
 
 def test_a_folder_without_runner_is_refused(client: Client) -> None:
     blob = put_blob(client, b'[project]\nname = "empty"\nversion = "1.0.0"\n')
-    with pytest.raises(InvalidPackageError, match=r"Runner\.py: is missing"):
+    with pytest.raises(InvalidPackageError, match=r"^what was sent is no .*\s.*Runner\.py: is missing"):
         post_files(client, {"pyproject.toml": blob})
 
 

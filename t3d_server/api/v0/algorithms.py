@@ -82,7 +82,7 @@ class Algorithms:
         for line in await self._lines():
             if (line.name.casefold(), line.major) == (name.casefold(), major):
                 return await self._described(line)
-        raise AlgorithmNotFoundError(f"There is no algorithm {name!r:.80} with the major version {major!r:.20}.")
+        raise AlgorithmNotFoundError(f"There is no algorithm {name[:80]!r} with the major version {major[:20]!r}.")
 
     async def list(
         self,
