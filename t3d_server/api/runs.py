@@ -45,7 +45,10 @@ async def submit(
     wait_s: WaitS = 0.0,
     idempotency_key: Annotated[
         str | None,
-        Header(description="Chosen by the client: the same request with the same key again gives the same run."),
+        Header(
+            description="Chosen by the client, 1 to 255 characters of printable ASCII: the same request with the same "
+            "key again gives the same run."
+        ),
     ] = None,
 ) -> Run:
     """Run an algorithm on datasets. Once this has answered, the run will reach an end."""
@@ -98,7 +101,8 @@ async def events(
 
     An event `log` is a line of the log. An event `run` is the run: first as it is, then at each change of status,
     progress, message and place in the queue. A comment comes when nothing has happened for ten seconds. The stream
-    ends with the run; its last event has the id `end`, and who asks with that one gets 204.
+    ends with the run; its last event has the id `end`, and who asks with that one gets 204. Each event has an id but
+    `run` before the first line of the log: who has seen none asks again without Last-Event-ID.
     """
     if last_event_id == END:
         return Response(status_code=204)
