@@ -8,8 +8,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from t3d_server.algorithm_utils import BaseRunner
 from t3d_server.errors import InvalidPackageError, Problem
 from t3d_server.models import AlgorithmVersion, Manifest
+from t3d_server.packages.algorithm_type import base_of_runner
 from t3d_server.packages.archive import pack
 from t3d_server.packages.dependencies import check_dependencies
 from t3d_server.packages.folder import scan
@@ -62,7 +64,7 @@ def build(folder: Path, *, tags: Mapping[str, Collection[str]], where: str = "he
     try:
         if "pyproject.toml" not in files:
             raise _no_folder(folder, 'is missing; it needs [project] with name and version = "1.0.0"', left_out)
-        manifest, more = _read_manifest(folder, files["pyproject.toml"], tags)
+        manifest, more = _read_manifest(folder, files["pyproject.toml"], tags, base_of_runner(code))
     except InvalidPackageError as error:
         raise InvalidPackageError(error.message, problems=[*error.problems, *problems]) from error
     if problems:
@@ -127,13 +129,15 @@ def store_package(store: ObjectStore, built: BuiltPackage) -> AlgorithmVersion:
     )
 
 
-def _read_manifest(folder: Path, file: Path, tags: Mapping[str, Collection[str]]) -> tuple[Manifest, list[str]]:
+def _read_manifest(
+    folder: Path, file: Path, tags: Mapping[str, Collection[str]], base: type[BaseRunner] | None
+) -> tuple[Manifest, list[str]]:
     try:
         # An editor's byte order mark is no TOML.
         text = file.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _no_folder(folder, f"is no UTF-8 text: {error}") from error
-    return parse_manifest(text, tags=tags)
+    return parse_manifest(text, tags=tags, base=base)
 
 
 def _no_folder(folder: Path, fault: str, left_out: Collection[str] = ()) -> InvalidPackageError:

@@ -15,9 +15,9 @@ from typing import NoReturn
 
 from t3d_server.errors import ImportFailedError, InvalidPackageError, Problem, T3dError
 from t3d_server.models import Manifest
+from t3d_server.packages.algorithm_type import check_tags
 from t3d_server.packages.fetch import Package
 from t3d_server.packages.loader import import_runner, resolve_type
-from t3d_server.packages.manifest import check_tags
 
 _ERRORS: dict[str, type[T3dError]] = {error.code: error for error in (ImportFailedError, InvalidPackageError)}
 _SHOWN_OUTPUT = 4000

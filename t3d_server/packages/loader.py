@@ -19,11 +19,11 @@ from t3d_server.algorithm_utils.declarations import (
 )
 from t3d_server.errors import ImportFailedError, InvalidPackageError, Problem
 from t3d_server.models import Manifest
+from t3d_server.packages.algorithm_type import check_tags, disagreement
 from t3d_server.packages.dependencies import installed_package, is_installed
 from t3d_server.packages.fetch import Package, fetch_package, folder_package
 from t3d_server.packages.import_references import not_found
 from t3d_server.packages.isolation import ModuleSpace
-from t3d_server.packages.manifest import check_tags
 from t3d_server.packages.tracebacks import format_author_traceback
 from t3d_server.packages.wording import did_you_mean
 
@@ -85,16 +85,10 @@ def resolve_type(manifest: Manifest, runner_class: type[BaseRunner]) -> Manifest
     Raises:
         InvalidPackageError: manifest and class disagree about the type.
     """
-    own = runner_class.algorithm_type
-    if manifest.algorithm_type not in (None, own):
-        base = next(base.__name__ for base in runner_class.__mro__ if "algorithm_type" in vars(base))
-        message = (
-            f"found {manifest.algorithm_type!r}, but Runner derives from {base}, whose type is {own!r}; "
-            f"{_way_out(manifest.algorithm_type or '', own)}"
-        )
-        raise InvalidPackageError(
-            "The manifest and Runner disagree.", problems=[Problem("tool.t3dserver.algorithm_type", message)]
-        )
+    own, asked = runner_class.algorithm_type, manifest.algorithm_type
+    if asked not in (None, own):
+        base = next(base for base in runner_class.__mro__ if "algorithm_type" in vars(base))
+        raise InvalidPackageError("The manifest and Runner disagree.", problems=[disagreement(asked, base)])
     described = {"inputs": describe_inputs(runner_class), "outputs": describe_outputs(runner_class)}
     return manifest.model_copy(update={"algorithm_type": own, **described})
 
@@ -105,19 +99,6 @@ def tag_warnings(manifest: Manifest, runner_class: type[BaseRunner]) -> list[str
     if own in server_types():
         return []
     return check_tags(own, manifest.tags, known={own: getattr(runner_class, "algorithm_tags", ())})
-
-
-def _way_out(asked: str, own: str) -> str:
-    """What to do where manifest and class disagree."""
-    types = server_types()
-    if asked in types:
-        return f"write {own!r}, or derive Runner from {types[asked].__name__}"
-    # A type that is near, but not that of the class, would be the next thing that is wrong.
-    return (
-        f"nothing defines {asked!r}, the types are: {', '.join(dict.fromkeys([*types, own]))}"
-        f"{did_you_mean(asked, [own]) or '.'} To define a type, derive Runner from a subclass of TypedRunner that has "
-        f"algorithm_type = {asked!r} (docs/types.md)"
-    )
 
 
 def _faults(runner_class: object) -> list[str]:

@@ -13,8 +13,10 @@ from typing import Any, get_args
 import tomli
 from packaging.requirements import Requirement
 
+from t3d_server.algorithm_utils import BaseRunner
 from t3d_server.errors import InvalidPackageError, Problem
 from t3d_server.models import Device, Manifest, Parameter
+from t3d_server.packages.algorithm_type import check_type
 from t3d_server.packages.parameter_config import parse_parameter
 from t3d_server.packages.wording import did_you_mean, found
 
@@ -44,12 +46,15 @@ _PROJECT_KEYS = (
 )
 
 
-def parse_manifest(text: str, *, tags: Mapping[str, Collection[str]]) -> tuple[Manifest, list[str]]:
+def parse_manifest(
+    text: str, *, tags: Mapping[str, Collection[str]], base: type[BaseRunner] | None = None
+) -> tuple[Manifest, list[str]]:
     """Read a manifest.
 
     Args:
         text: content of `pyproject.toml`.
         tags: the tags of each algorithm type.
+        base: the server's class from which `Runner` derives, if that is known yet.
 
     Returns:
         The manifest, and warnings about what was accepted all the same. `algorithm_type` is None where the
@@ -74,34 +79,12 @@ def parse_manifest(text: str, *, tags: Mapping[str, Collection[str]]) -> tuple[M
     warnings += [*project.unknown(_PROJECT_KEYS, section.key, _KEYS), *section.unknown(_KEYS, "project", _PROJECT_KEYS)]
     values |= _read_section(section, warnings)
     if "algorithm_type" in values:
-        _check_type(values["algorithm_type"], values.get("tags", []), tags, problems, warnings)
+        check_type(values["algorithm_type"], base, values.get("tags", []), tags, problems, warnings)
     if problems:
         # Doubts too: one of them may be the cause of a problem, such as a default in place of a misspelt key.
         doubts = [Problem("warning", text) for text in warnings]
         raise InvalidPackageError("pyproject.toml breaks the rules of algorithm modules.", problems=problems + doubts)
     return Manifest(**values), warnings
-
-
-def check_tags(algorithm_type: str, tags: Collection[str], *, known: Mapping[str, Collection[str]]) -> list[str]:
-    """Check tags against those of the algorithm type.
-
-    Args:
-        algorithm_type: the algorithm's type.
-        tags: its tags.
-        known: the tags of each algorithm type.
-
-    Returns:
-        A warning for each tag that nobody knows.
-
-    Raises:
-        InvalidPackageError: a tag belongs to another type: clients would expect other data.
-    """
-    problems: list[Problem] = []
-    warnings: list[str] = []
-    _check_tags(algorithm_type, tags, known, problems, warnings)
-    if problems:
-        raise InvalidPackageError("Tags of another algorithm type.", problems=problems)
-    return warnings
 
 
 def _toml_problem(error: Exception) -> Problem:
@@ -119,40 +102,6 @@ def _toml_problem(error: Exception) -> Problem:
     shown = f"{before[-40:]}{rest[:40]}".strip()
     at = f" at {rest[:20]!r}" if rest else ""
     return Problem(f"pyproject.toml:{error.lineno}", f"{error.msg}{at} in `{shown}`{hint}")
-
-
-def _check_type(
-    algorithm_type: str,
-    tags: Collection[str],
-    known: Mapping[str, Collection[str]],
-    problems: list[Problem],
-    warnings: list[str],
-) -> None:
-    """A type that nobody knows may be the module's own: its class tells, also of the tags."""
-    same = [name for name in known if name.casefold() == algorithm_type.casefold()]
-    if same:
-        _check_tags(same[0], tags, known, problems, warnings)
-        if algorithm_type not in known:
-            hint = did_you_mean(algorithm_type, known)
-            problems.append(Problem("tool.t3dserver.algorithm_type", f"found {algorithm_type!r}{hint}"))
-
-
-def _check_tags(
-    algorithm_type: str,
-    tags: Collection[str],
-    known: Mapping[str, Collection[str]],
-    problems: list[Problem],
-    warnings: list[str],
-) -> None:
-    own = known.get(algorithm_type, ())
-    for index, tag in enumerate(tags):
-        key = f"tool.t3dserver.tags[{index}]"
-        owners = [name for name, its_tags in known.items() if tag in its_tags]
-        if owners and tag not in own:
-            allowed = f"the tags of {algorithm_type!r} are: {', '.join(own) or 'none'}"
-            problems.append(Problem(key, f"found {tag!r}, a tag of {' and '.join(owners)}; {allowed}"))
-        elif not owners:
-            warnings.append(f"{key}: {tag!r} is no known tag of {algorithm_type!r}{did_you_mean(tag, own)}")
 
 
 def _misnamed(content: Mapping[str, Any], tool: Mapping[str, Any]) -> Iterator[Problem]:

@@ -126,6 +126,34 @@ def test_problems_of_manifest_and_code_come_at_once(make_folder: MakeFolder, tag
     assert [problem.key for problem in caught.value.problems] == ["project.version", "Runner.py", "x.py:1"]
 
 
+@pytest.mark.parametrize(
+    ("head", "asked", "problem"),
+    [
+        ("from t3d_server.algorithm_utils import Image2SegmentationRunner as Base", "Image2Image", "write 'Image2Seg"),
+        ("from t3d_server.algorithm_utils import Image2SegmentationRunner as Base", "Image2Imag", "nothing defines"),
+        ("from base import Base", "Image2Embedding", ""),
+    ],
+)
+def test_a_type_that_the_class_has_not_is_told_with_all_else(
+    make_folder: MakeFolder, tags: Tags, head: str, asked: str, problem: str
+) -> None:
+    """As far as the text tells what `Runner` derives from; tags are held against the type of the class."""
+    section = f"[tool.t3dserver]\nalgorithm_type = '{asked}'\ntags = ['cell-segmentation']\n"
+    folder = make_folder(
+        {
+            "pyproject.toml": f"[project]\nname = 'a'\nversion = '1'\n{section}",
+            "Runner.py": f"{head}\nclass Runner(Base): ...\n",
+            "base.py": "",
+        }
+    )
+    with pytest.raises(InvalidPackageError) as caught:
+        build(folder, tags={**tags, "Image2Segmentation": {"cell-segmentation": ""}})
+    of_version, *others = caught.value.problems
+    assert of_version.key == "project.version"
+    assert [each.key for each in others] == [f"tool.t3dserver.{'algorithm_type' if problem else 'tags[0]'}"]
+    assert problem in others[0].message
+
+
 def test_what_is_doubtful_is_a_warning(make_folder: MakeFolder, tags: Tags) -> None:
     folder = make_folder(
         {
