@@ -166,7 +166,9 @@ class ImageRunner(TypedRunner):
         try:
             array = to_array(output)
         except ValueError as error:
-            array, hint = None, f": {error}"
+            is_tuple = isinstance(output, tuple)
+            alone = "; a tuple is taken as a list of slices: return the array alone" if is_tuple else ""
+            array, hint = None, f": {error}{alone}"
         if isinstance(array, np.ndarray):
             with suppress(ValueError):
                 return form.check(array)  # type: ignore[no-any-return]  # an array gives an array
@@ -179,6 +181,8 @@ class ImageRunner(TypedRunner):
                     hint = "; the first axis counts the results: return out[np.newaxis] for one, np.stack(...) of more"
         else:
             found = "None; is a `return` missing?" if output is None else type(output).__name__
+            if isinstance(output, dict):
+                hint = "; return the array alone, of which the server makes the dictionary"
         raise TypeError(f"{self.algorithm_type}: `inference` must return {expected}, but returned {found}{hint}")
 
 

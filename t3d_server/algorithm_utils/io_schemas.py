@@ -106,7 +106,7 @@ def as_data_schema(schema: type[BaseModel]) -> type[DataSchema]:
         TypeError: it is no pydantic model.
     """
     if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
-        raise TypeError(f"a schema is a pydantic model, a class, not {schema!r}")
+        raise TypeError(f"a schema is a class that derives from DataSchema (or pydantic's BaseModel), not {schema!r}")
     if issubclass(schema, DataSchema):
         return schema
     return type(schema.__name__, (DataSchema, schema), {"__module__": schema.__module__, "__doc__": schema.__doc__})

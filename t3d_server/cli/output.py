@@ -20,6 +20,8 @@ from t3d_server.models import LogLine
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
+_MOST_LINES = 3
+
 LEVEL_STYLES = {"DEBUG": "dim", "INFO": "", "WARNING": "yellow", "ERROR": "red"}
 
 
@@ -29,16 +31,22 @@ def print_error(error: T3dError) -> None:
         errors.print(error.traceback.rstrip(), style="dim", markup=False)
     # The message of an error in the author's code may be the end of its traceback: once is enough.
     told = _squeezed(error.traceback or "")
-    text = "\n  - ".join([_first_told(error.message, told), *map(str, error.problems)])
+    text = "\n  - ".join([_beginning(error.message, told), *map(str, error.problems)])
     errors.print(f"error: {text}", style="red", markup=False)
     if isinstance(error, AlgorithmError) and error.run_id:
         errors.print(f"`t3d logs {error.run_id}` shows the log of the run.", markup=False)
 
 
-def _first_told(message: str, told: str) -> str:
-    """The first line alone of a message whose other lines were told before."""
-    first, _, rest = message.partition("\n")
-    return first if rest and _squeezed(rest) in told else message
+def _beginning(message: str, told: str) -> str:
+    """The first lines alone of a message whose other lines were told before."""
+    rest = message.partition("\n")[2]
+    return first_lines(message) if rest and _squeezed(rest) in told else message
+
+
+def first_lines(message: str) -> str:
+    """The lines of a message with which most causes are told; the first one alone often only leads to them."""
+    lines = message.splitlines()
+    return "\n".join([*lines[:_MOST_LINES], *(["…"] if len(lines) > _MOST_LINES else [])])
 
 
 def _squeezed(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -124,7 +125,7 @@ def save_dataset(values: Mapping[str, Any], folder: Path, stem: str, content_typ
     HDF5 and npz inputs give one HDF5 file. Otherwise each array is a file: `image` one of the input's kind (a PNG for a
     JPEG), or TIFF where that cannot hold it; `mask` TIFF, or npy for npy, and a picture of it in colours, because
     labels are black in most viewers; others npy. One JSON file has small values, short lists of numbers, and axes and
-    spacing if none of the other files tells them.
+    spacing if none of the other files tells them; numbers that are not finite are the texts "nan", "inf" and "-inf".
 
     Args:
         values: the dataset.
@@ -155,12 +156,19 @@ def save_dataset(values: Mapping[str, Any], folder: Path, stem: str, content_typ
             if key == "mask" and value.ndim in (2, 3):
                 files[path] = "labels"
                 files[_save_picture(value, base)] = f"picture of the {'labels' if value.ndim == 2 else 'middle slice'}"
-    small = {key: value for key, value in small.items() if value is not None and key not in told}
+    small = {key: _for_json(value) for key, value in small.items() if value is not None and key not in told}
     if small:
         path = folder / f"{stem}.json"
-        path.write_text(json.dumps(small, indent=2) + "\n", "utf-8")
+        path.write_text(json.dumps(small, indent=2, allow_nan=False) + "\n", "utf-8")
         files[path] = ""
     return files
+
+
+def _for_json(value: Any) -> Any:
+    """The value, with text for numbers that JSON lacks; `float` reads it."""
+    if isinstance(value, list | tuple):
+        return [_for_json(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _save_array(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from t3d_server.cli.arguments import RunId, whole_id
-from t3d_server.cli.output import console, errors, files_told, print_line, print_table
+from t3d_server.cli.output import console, errors, files_told, first_lines, print_line, print_table
 from t3d_server.client import Client, RunHandle
 from t3d_server.models import Run, RunStatus
 
@@ -92,11 +92,11 @@ def _status(run: Run) -> str:
 
 
 def _error(run: Run) -> str:
-    """Why a run has no result, on one line."""
+    """Why a run has no result, in a few lines."""
     if run.error is None or run.error.code == "cancelled":  # as its status tells
         return ""
     what = run.error.type if run.error.code == "algorithm_error" else run.error.code
-    return f"{what}: {run.error.message}".splitlines()[0]
+    return first_lines(f"{what}: {run.error.message}")
 
 
 def logs(

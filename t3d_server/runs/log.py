@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
@@ -14,9 +15,15 @@ MAX_BYTES = 4 * 1024**2
 MAX_LINE_LENGTH = 20_000
 
 
+_TERMINAL_CODE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+
 def storable(text: str) -> str:
-    """Text that can be written as UTF-8: what cannot (lone surrogates, as from odd file names) is escaped."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Text without colours and other codes for terminals, that can be written as UTF-8.
+
+    What cannot be written (lone surrogates, as from odd file names) is escaped.
+    """
+    return _TERMINAL_CODE.sub("", text).encode("utf-8", "backslashreplace").decode()
 
 
 def shortened(text: str) -> str:

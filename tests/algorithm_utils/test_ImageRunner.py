@@ -179,7 +179,8 @@ def test_a_list_of_slices_is_as_good_as_an_array(bench: Any) -> None:
             "Image2Image: `inference` must return an array (N, Y, X) or (N, Y, X, 3 or 4), uint8, int16, uint16, "
             "int32, float16, float32 or float64, but returned None; is a `return` missing?",
         ),
-        (lambda data: {"image": data}, "but returned dict"),
+        (lambda data: {"image": data}, "but returned dict; return the array alone"),
+        (lambda data: (data, np.ones(3)), "but has (2, 4, 4), (3,); a tuple is taken as a list of slices: return the"),
         (
             lambda data: [data[0], data[1, 1:]],
             "but returned list: a list of arrays needs equal shapes, but has (3, 4), (4",

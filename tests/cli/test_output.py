@@ -38,13 +38,14 @@ def test_a_terminal_gets_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(row) == 80
 
 
-def test_an_error_says_everything_once(capsys: pytest.CaptureFixture[str]) -> None:
-    problems = "the images cannot be stacked\n  - a.png: (3, 4)\n  - b.png: (5, 6)"
+def test_an_error_says_everything_once_but_how_it_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    problems = "the images cannot be stacked\n  - a.png: (3, 4)\n  - b.png: (5, 6)\n  - c.png: (7, 8)"
     traceback = f'  File "Runner.py", line 5, in preprocess\nt3d_server.errors.InvalidDatasetError: {problems}\n'
     output.print_error(AlgorithmError(f"x 1.0.0 failed: InvalidDatasetError: {problems}", traceback=traceback))
     told = capsys.readouterr().err
-    assert told.count("b.png") == 1
-    assert told.endswith("error: x 1.0.0 failed: InvalidDatasetError: the images cannot be stacked\n")
+    assert told.count("c.png") == 1
+    first = problems.partition("\n  - c.png")[0]
+    assert told.endswith(f"error: x 1.0.0 failed: InvalidDatasetError: {first}\n…\n")
 
 
 def test_the_bar_tells_of_each_stage_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:

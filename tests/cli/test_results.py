@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -102,6 +103,13 @@ def test_a_mask_is_data_and_a_picture_that_can_be_seen(tmp_path: Path, kind: str
     picture = np.asarray(Image.open(tmp_path / "a-mask-picture.png")).max(axis=-1)
     np.testing.assert_array_equal(picture == 255, mask == 1)
     np.testing.assert_array_equal(picture == 0, mask == 0)
+
+
+def test_numbers_that_json_lacks_are_text(tmp_path: Path) -> None:
+    values = {"mean": math.nan, "range": np.array([-math.inf, 1.0]), "limits": [1, [math.inf]], "count": 2}
+    save_dataset(values, tmp_path, "a", formats.PNG)
+    saved = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
+    assert saved == {"mean": "nan", "range": ["-inf", 1.0], "limits": [1, ["inf"]], "count": 2}
 
 
 def test_npy_stays_npy_and_short_lists_are_json(tmp_path: Path) -> None:

@@ -33,6 +33,10 @@ def test_no_line_has_the_time_of_one_before_it_whatever_the_clock_does() -> None
     assert taken[0].time < taken[1].time < taken[2].time
 
 
+def test_codes_for_terminals_are_left_out() -> None:
+    assert log_line("\x1b[1mbold\x1b[0m and \x1b[38;5;9mred\x1b[m [1]", "INFO").message == "bold and red [1]"
+
+
 def test_of_a_line_that_is_too_long_the_middle_is_left_out() -> None:
     line = log_line("a" + "x" * (log.MAX_LINE_LENGTH + 3) + "z", "INFO")
     assert line.message.startswith("ax")
