@@ -9,11 +9,18 @@ from typing import Annotated
 import typer
 
 from t3d_server.cli.developing import publish_at_each_save
-from t3d_server.cli.output import console, errors, files_told, print_table
+from t3d_server.cli.output import console, errors, files_told, print_error, print_table
 from t3d_server.cli.publishing import publish, remove_version
 from t3d_server.cli.versions import Part, raised_version
 from t3d_server.client import Client
-from t3d_server.errors import InvalidRequestError
+from t3d_server.errors import (
+    ForbiddenError,
+    InvalidPackageError,
+    InvalidRequestError,
+    ServerUnavailableError,
+    T3dError,
+    UnauthorizedError,
+)
 from t3d_server.models import AlgorithmInfo
 from t3d_server.packages.folder import scan
 
@@ -35,6 +42,8 @@ def deploy(
 ) -> None:
     """Publish algorithm folders, and wait until they are loaded.
 
+    One that cannot be published does not keep the others from it; the exit code is 1 then.
+
     With --watch, each save that changes the content is published as the next free patch version, which pyproject.toml
     gets too, and the version that this command published before is removed, unless it has runs: there is one
     development version at a time. What cannot be published is told, and the next save is waited for. The last version
@@ -48,10 +57,26 @@ def deploy(
         if watch:
             publish_at_each_save(client, paths)
             return
-        for path in paths:
+        failed = [str(path) for path in paths if not _is_deployed(client, path, bump, alone=len(paths) == 1)]
+    if failed:
+        raise InvalidPackageError(f"not deployed: {', '.join(failed)}")
+
+
+def _is_deployed(client: Client, path: Path, bump: Part | None, *, alone: bool) -> bool:
+    """Publish a folder. What is wrong with one of several is shown, and keeps no other from being published."""
+    try:
+        with files_told():
             files, warnings = scan(path)
             with raised_version(path / "pyproject.toml", bump) as deployment:
                 publish(client, path, files, warnings, deployment)
+    except (ServerUnavailableError, UnauthorizedError, ForbiddenError):
+        raise  # which would come of each of them
+    except T3dError as error:
+        if alone:
+            raise
+        print_error(error)
+        return False
+    return True
 
 
 def use(

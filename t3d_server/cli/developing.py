@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from t3d_server.algorithm_utils.tags import load_tags
-from t3d_server.cli.output import console, files_told, print_error
+from t3d_server.cli.output import console, files_told, print_error, print_warnings
 from t3d_server.cli.publishing import count_runs, publish, say_unchanged
 from t3d_server.cli.versions import OPEN_ENDS, Deployment, raised_version
 from t3d_server.cli.watching import saves, say_saved, say_waiting
@@ -30,6 +30,7 @@ def publish_at_each_save(client: Client, paths: Sequence[Path]) -> None:
     """
     folders = [_Folder(client, path) for path in paths]
     what = ", ".join(map(str, paths))
+    console.print(f"deploying {what} now and at each save (Ctrl-C ends)", style="dim", markup=False)
     begun = False
     for saved in saves(paths):
         if saved or not begun:
@@ -94,15 +95,22 @@ class _Folder:
             if version is None:
                 say_unchanged(name, built.manifest.version)
                 return
-            self._tried = self._published(name, version, raised).source_sha256
-            if manifest_path.read_bytes() == before:
-                manifest_path.write_bytes(raised.read_bytes())
-        self._own_versions.append((name, version))
-        for own in self._own_versions[:-1]:
+            self._tried = self._published(name, version, raised, before).source_sha256
+            self._keep(raised, before)
+        # The same number may be tried twice, if it was not known what became of it.
+        earlier = [own for own in self._own_versions if own != (name, version)]
+        self._own_versions = [*earlier, (name, version)]
+        for own in earlier:
             if self._is_removed(*own):
                 self._own_versions.remove(own)
 
-    def _published(self, name: str, version: str, manifest_path: Path) -> AlgorithmVersion:
+    def _keep(self, raised: Path, before: bytes) -> None:
+        """Give the folder the raised manifest, unless its author has gone on with it meanwhile."""
+        manifest_path = self._path / _MANIFEST
+        if manifest_path.read_bytes() == before:
+            manifest_path.write_bytes(raised.read_bytes())
+
+    def _published(self, name: str, version: str, manifest_path: Path, before: bytes) -> AlgorithmVersion:
         """Publish the folder with another manifest than its own."""
         deployment = Deployment()
         files, warnings = scan(self._path)
@@ -111,6 +119,8 @@ class _Folder:
         except (*OPEN_ENDS, KeyboardInterrupt):
             if deployment.asked:
                 self._own_versions.append((name, version))
+                self._keep(manifest_path, before)
+                print_warnings([f"{self._path / _MANIFEST}: has {version} now, as that may have been published"])
             raise
 
     def _is_removed(self, name: str, version: str) -> bool:

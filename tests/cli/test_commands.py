@@ -280,7 +280,9 @@ def test_runs_and_logs_tell_of_a_run(t3d: T3d, gain: Path, client: Client) -> No
 def test_results_are_what_run_saves(t3d: T3d, gain: Path, client: Client, tmp_path: Path) -> None:
     """Of a run that nobody has waited for, by the beginning of its id; inputs name the files, else ids do."""
     write_image(tmp_path / "photo.png", IMAGE)
-    run = client.submit("gain", client.upload(tmp_path / "photo.png"), args={"gain": 2}).run
+    ended = t3d("run", "gain", tmp_path / "photo.png", "-a", "gain=2", "--no-wait")
+    run = client.get_run(ended.stdout.strip())
+    assert f"t3d results {run.id} {tmp_path / 'photo.png'}" in ended.stderr
     [named] = saved(t3d("results", run.id[:24], "photo.png", "-o", tmp_path))
     assert f"{named}: is there already" in t3d("results", run.id, "photo.png", "-o", tmp_path, code=1).stderr
     [other] = saved(t3d("results", run.id, "-o", tmp_path))
@@ -369,9 +371,12 @@ def test_deploy_bump_use_and_remove(t3d: T3d, gain: Path, client: Client) -> Non
     assert "gain" in t3d("remove", "gain", code=1).stderr
 
 
-def test_deploy_shows_the_authors_traceback(t3d: T3d, write_algorithm: Callable[..., Path]) -> None:
+def test_deploy_shows_the_authors_traceback(t3d: T3d, write_algorithm: Callable[..., Path], tmp_path: Path) -> None:
+    """Also after a folder that cannot be deployed: all are tried."""
     broken = write_algorithm("broken", RUNNER, files={"files/offset.txt": "ten"})
-    ended = t3d("deploy", broken, code=1)
+    ended = t3d("deploy", tmp_path / "nowhere", broken, code=1)
+
+    assert f"not deployed: {tmp_path / 'nowhere'}, {broken}" in ended.stderr
 
     assert 'File "Runner.py", line 7, in load_assets' in ended.stderr
     assert "invalid literal for int()" in ended.stderr

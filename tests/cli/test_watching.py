@@ -10,13 +10,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
+import pytest
 from typer.testing import CliRunner
 
+from t3d_server.cli import developing
 from t3d_server.cli.app import app
 from t3d_server.cli.developing import _free_version
+from t3d_server.cli.versions import Deployment
 from t3d_server.client import Client
 from t3d_server.packages.builder import build
 
@@ -124,12 +127,15 @@ def test_a_save_stops_the_run_that_goes_on(write_algorithm: WriteAlgorithm) -> N
         assert "held.png" in command.until("waiting for a save")
 
 
-def test_deploy_keeps_one_development_version(server: Server, client: Client, write_algorithm: WriteAlgorithm) -> None:
+def test_deploy_keeps_one_development_version(
+    server: Server, client: Client, write_algorithm: WriteAlgorithm, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each save takes the place of the one before; what was deployed before stays, and so does what has runs."""
     folder = write_algorithm("growing", RUNNER)
     client.publish({path.name: path for path in folder.iterdir()})
     manifest = folder / "pyproject.toml"
     with watching(server.environment, folder, "deploy", ".") as command:
+        assert "deploying . now and at each save" in command.until("deploying")
         assert "growing 1.0.0 is deployed already" in command.until("waiting for a save")
 
         write(folder, RUNNER.replace("args):", f"args):{HOLDING}"))
@@ -163,6 +169,17 @@ def test_deploy_keeps_one_development_version(server: Server, client: Client, wr
     assert client.algorithm("growing").versions == ["1.0.3", "1.0.0"]
     manifest.write_text(manifest.read_text().replace("1.0.3", "1.0.0"))
     assert _free_version(client, build(folder, tags={}), manifest) == "1.0.4"  # nothing takes a removed one
+
+    def interrupted(*args: object) -> None:
+        cast("Deployment", args[-1]).asked = True
+        raise KeyboardInterrupt
+
+    # The number that may have been published stays, so that the next deployment takes it from there.
+    manifest.write_text(manifest.read_text().replace("1.0.4", "1.0.0"))
+    monkeypatch.setattr(developing, "publish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        developing._Folder(client, folder).update(set())
+    assert 'version = "1.0.4"' in manifest.read_text()
 
 
 def test_what_cannot_be_watched_is_refused(write_algorithm: WriteAlgorithm) -> None:
