@@ -43,6 +43,7 @@ clean:
 	rm -rf .venv demo-output t3d-output $(WEIGHTS)
 
 $(INSTALLED): pyproject.toml deploy/constraints.txt
+	@echo "Installing Python packages into .venv, some gigabytes: this takes some minutes, and says nothing meanwhile."
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable ".[local,torch,algorithms,dev]"
 	touch $@

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ import typer
 
 from t3d_server.cli.arguments import Args, Device, RunId, parse_args, parse_spacing, whole_id
 from t3d_server.cli.inputs import check_inputs, naming
-from t3d_server.cli.output import Bar, errors, files_told, print_files, print_warnings, progress_bar
+from t3d_server.cli.output import Bar, console, errors, files_told, print_files, print_warnings, progress_bar
 from t3d_server.cli.results import check_output, save_results
 from t3d_server.cli.runs import left_running, told_of_cancelled
 from t3d_server.client import Client, RunHandle
@@ -48,6 +49,10 @@ def run(
     version: Annotated[str | None, typer.Option(help="Else the current one.")] = None,
     output: Output = _FOLDER,
     force: Force = False,
+    no_wait: Annotated[
+        bool,
+        typer.Option("--no-wait", help="Print the run's id once it is accepted, and leave: `t3d results ID` fetches."),
+    ] = False,
     key: Annotated[str, typer.Option(help="Key of the array in an npy or image file or a folder.")] = "image",
     axes: Annotated[
         str | None, typer.Option(help="Axes of the images: YX, YXC, CYX, ZYX or ZYXC; else what the files state.")
@@ -89,6 +94,11 @@ def run(
             _submitted(client, uploaded, name, ids, args=args, device=device, version=version) as submitting,
         ):
             handle = submitting.result()
+            if no_wait:
+                console.print(handle.id)
+                fetching = shlex.join(["t3d", "results", handle.id, *inputs])
+                errors.print(f"`t3d logs -f {handle.id}` follows it, `{fetching}` fetches its results", markup=False)
+                return
             errors.print(f"run {handle.id}", markup=False)
             saved = _save(handle, inputs, output, bar, found.manifest.algorithm_type, force=force)
     print_files(saved)
