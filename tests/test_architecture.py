@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "local": {"runs", "datasets", "packages", "storage", "algorithm_utils", "models", "errors", "ids"},
     "testing": {"local", "models", "errors"},
     "scaffold": {"algorithm_utils", "testing"},
-    "picture": {"views"},
+    "picture": {"algorithm_utils", "views"},
     "views": {"algorithm_utils"},
     "cli": None,  # the top: anything
 }
