@@ -148,5 +148,5 @@ def stored_axes(datasets: Mapping[str, h5py.Dataset]) -> str | None:
     if isinstance(said, bytes):
         said = said.decode("ascii", "replace")
     if said is not None and not isinstance(said, str):
-        raise InvalidDatasetError(f"image: `axes`, its attribute or a key, is text, such as 'ZYX', not {said!r:.80}")
+        raise InvalidDatasetError(f"`axes`, an attribute of `image` or a key, is text, such as 'ZYX', not {said!r:.80}")
     return said
