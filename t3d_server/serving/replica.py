@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+from collections import deque
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,7 +21,7 @@ from t3d_server.runs.capture import captured, install
 from t3d_server.runs.executor import LoadedAlgorithm, Outcome, execute, load
 from t3d_server.runs.grants import Receipt
 from t3d_server.runs.lanes import Lane
-from t3d_server.runs.log import run_fields, storable
+from t3d_server.runs.log import MAX_LINES, run_fields, storable
 from t3d_server.serving.logs import log_with_serve
 from t3d_server.serving.reporter import Reporter
 from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect
@@ -56,8 +57,8 @@ class AlgorithmReplica:
         self._name = ray.get_runtime_context().get_actor_name() or ""  # Serve names its replicas
         self._threads = ThreadPoolExecutor(manifest.runs_per_replica, thread_name_prefix="run")
         self._manifest = manifest
-        self._load_log: list[LogLine] = []
-        self._untold: list[LogLine] = []
+        self._load_log: deque[LogLine] = deque(maxlen=MAX_LINES)
+        self._untold: deque[LogLine] = deque(maxlen=MAX_LINES)
         loading = asyncio.get_running_loop().run_in_executor(self._threads, self._load, version, device, gpu_share)
         try:
             self._algorithm = await asyncio.wait_for(asyncio.shield(loading), manifest.load_timeout_s)
@@ -94,7 +95,7 @@ class AlgorithmReplica:
 
     async def describe(self) -> tuple[Manifest, list[LogLine]]:
         """The manifest with the algorithm type resolved, and what was logged while loading."""
-        return self._algorithm.manifest, self._load_log
+        return self._algorithm.manifest, list(self._load_log)
 
     async def work(self, call_id: str) -> None:
         """Work on runs until the coordinator has no more for this call; returns once the author's code has ended."""
@@ -108,8 +109,8 @@ class AlgorithmReplica:
             attempt = AttemptKey(run.id, run.attempts, self._name)
             datasets = RunDatasets(self._resources.datasets, run.id)
             async with Reporter(self._coordinator, attempt) as reporter:
-                untold, self._untold = self._untold, []
-                for line in untold:
+                while self._untold:
+                    line = self._untold.popleft()
                     reporter.log(line.model_copy(update={"message": f"loading: {line.message}"}))
                 outcome = await asyncio.get_running_loop().run_in_executor(
                     self._threads, execute, self._algorithm, run, datasets, reporter

@@ -153,6 +153,7 @@ def test_errors_come_back_as_they_were_raised(server: Server, client: Client, tm
     (tmp_path / "x.npy").write_bytes(b"nothing")
     with pytest.raises(InvalidDatasetError):
         client.upload(tmp_path / "x.npy")
+    (tmp_path / "x.doc").touch()
     with pytest.raises(UnsupportedMediaTypeError):
         client.upload(tmp_path / "x.doc")
     with pytest.raises(InvalidDatasetError):
