@@ -17,15 +17,12 @@ from t3d_server.api.bodies import Draft
 from t3d_server.api.feeds import Feeds
 from t3d_server.api.listing import RunPage, list_runs
 from t3d_server.api.ports import CoordinatorPort
+from t3d_server.api.submission import check_key, require_inputs
 from t3d_server.api.workers import Workers
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.errors import (
-    DatasetNotFoundError,
-    ExpiredError,
     Faults,
     InvalidRequestError,
-    NotFoundError,
-    Problem,
     RunNotFoundError,
     ServerUnavailableError,
     StoreUnavailableError,
@@ -53,7 +50,6 @@ logger = logging.getLogger(__name__)
 
 MAX_WAIT_S = 60.0
 READY_TIMEOUT_S = 5.0
-_KEY = re.compile(r"[ -~]{1,255}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -286,9 +282,9 @@ class Service:
         if draft.fault is not None:
             faults.add("body", draft.fault)
         with faults.at("Idempotency-Key"):
-            _check_key(idempotency_key)
+            check_key(idempotency_key)
         with faults.at("input_dataset_ids"):
-            await self._require_datasets(draft.request.input_dataset_ids)
+            await require_inputs(self.datasets, self.workers, draft.request.input_dataset_ids)
         if faults:  # it is refused: the coordinator is not asked, who would accept it, but what it would say is told
             with faults.at("algorithm"):
                 await self._check(algorithm, draft)
@@ -350,32 +346,6 @@ class Service:
         if "input_dataset_ids" in draft.unread:  # then any number is right
             manifest = manifest.model_copy(update={"inputs": None})
         accept(manifest, draft.request, await self.coordinator.devices(), "", self.limits.max_run_s)
-
-    async def _require_datasets(self, dataset_ids: Sequence[str]) -> None:
-        unique = list(dict.fromkeys(dataset_ids))
-        faults = dict(zip(unique, await asyncio.gather(*map(self._fault_of_dataset, unique)), strict=True))
-        problems = [
-            Problem(f"input_dataset_ids[{index}]", f"{fault.message:.300}")
-            for index, dataset_id in enumerate(dataset_ids)
-            if (fault := faults[dataset_id]) is not None
-        ]
-        if problems:
-            kinds = {type(fault) for fault in faults.values() if fault is not None}
-            kind = ExpiredError if kinds == {ExpiredError} else DatasetNotFoundError
-            raise kind("Input datasets are missing; upload them first.", problems=problems)
-
-    async def _fault_of_dataset(self, dataset_id: str) -> NotFoundError | None:
-        """Why a dataset cannot be an input."""
-        try:
-            await self.workers.run(self.datasets.require, dataset_id)
-        except NotFoundError as fault:
-            return fault
-        return None
-
-
-def _check_key(idempotency_key: str | None) -> None:
-    if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
-        raise InvalidRequestError("The Idempotency-Key has to have 1 to 255 characters of printable ASCII.")
 
 
 def _blob_key(sha256: str) -> str:
