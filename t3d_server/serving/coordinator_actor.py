@@ -40,6 +40,7 @@ from t3d_server.serving.catalog import Catalog
 from t3d_server.serving.dispatcher import ReplicaDispatcher
 from t3d_server.serving.logs import log_to_stderr, log_with_serve
 from t3d_server.serving.metrics import RunMetrics
+from t3d_server.serving.pickling import forgive_unregistered
 from t3d_server.serving.placement import ON_HEAD, cluster_devices, most_replicas
 from t3d_server.serving.publishing import Publisher
 from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect, application_name
@@ -61,6 +62,7 @@ class CoordinatorActor:
     async def __init__(self, connect: Connect, cluster_id: str) -> None:  # type: ignore[misc]  # Ray awaits it
         log_to_stderr()
         log_with_serve()
+        forgive_unregistered()
         resources = connect()
         defaults = resources.placement
         self._devices: list[Device] = ["cpu"]

@@ -127,14 +127,15 @@ async def given_up(t3d: T3D) -> str:
 
 
 def at_work(then: Callable[[], object]) -> Callable[[], str]:
-    """Calls `then` when a run that comes after this is worked on; gives what tells its id."""
+    """Calls `then` when a run of the probe that comes after this is worked on; gives what tells its id."""
     found: list[str] = []
     client = Client()
-    before = {each.id for each in client.runs(limit=1)}
+    before = max((each.id for each in client.runs(limit=1)), default="")
 
     def watch() -> None:
         while not found:
-            found.extend(each.id for each in client.runs(status="RUNNING", limit=1) if each.id not in before)
+            going = client.runs(algorithm="probe", status="RUNNING", limit=1)
+            found.extend(each.id for each in going if each.id > before)
         then()
 
     threading.Thread(target=watch, daemon=True).start()
