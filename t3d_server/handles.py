@@ -24,7 +24,7 @@ from t3d_server.client.runs import RunOptions, checked_key, stored_id
 from t3d_server.datasets.values import normalise
 from t3d_server.errors import InvalidDatasetError, ServerUnavailableError
 from t3d_server.models import AlgorithmInfo, DatasetInfo, Device, LogLine, Run
-from t3d_server.serving.calls import unwrapped
+from t3d_server.serving.coordinator_client import unwrapped
 from t3d_server.serving.router import APPLICATION_NAME
 
 Values = SupportsArray | Mapping[str, Any]

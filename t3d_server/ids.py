@@ -12,6 +12,7 @@ import uuid_utils
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
+ID_LENGTH = 36
 _numbers = itertools.count()
 
 

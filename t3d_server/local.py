@@ -15,13 +15,13 @@ from t3d_server.datasets import slices
 from t3d_server.datasets.formats import guess_content_type
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.errors import AlgorithmError
+from t3d_server.execution.context import Listener
+from t3d_server.execution.executor import execute, load
 from t3d_server.ids import new_id
 from t3d_server.models import Device, LogLine, Manifest, RunFailure, RunRequest, utc_now
 from t3d_server.packages.builder import BuiltPackage
 from t3d_server.packages.fetch import folder_package
 from t3d_server.runs.acceptance import accept
-from t3d_server.runs.context import Listener
-from t3d_server.runs.executor import execute, load
 from t3d_server.storage.memory import MemoryObjectStore
 
 MAX_DATASET_BYTES = 64 * 1024**3

@@ -48,8 +48,8 @@ def connect() -> Resources:
         InvalidRequestError: settings cannot be used, or are missing.
     """
     from t3d_server.api.auth import Role
+    from t3d_server.run_store.history import RunHistory
     from t3d_server.runs.acceptance import RunLimits
-    from t3d_server.runs.records import RunRecords
     from t3d_server.serving.resources import PlacementDefaults, Resources
 
     settings = load_settings()
@@ -69,7 +69,7 @@ def connect() -> Resources:
             max_dataset_bytes=settings.max_dataset_bytes,
             keep_s=settings.keep_datasets_s,
         ),
-        records=RunRecords(store, keep_s=settings.keep_runs_s, keep_logs_s=settings.keep_logs_s),
+        history=RunHistory(store, keep_s=settings.keep_runs_s, keep_logs_s=settings.keep_logs_s),
         cache=settings.cache_dir or state_directory() / "cache",
         scratch=scratch,
         placement=PlacementDefaults(

@@ -6,13 +6,13 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import datetime
-from typing import Protocol
 
 from t3d_server.api.workers import Workers
 from t3d_server.errors import RunNotFoundError, ServerUnavailableError, StoreUnavailableError
 from t3d_server.models import LogLine, Run, RunNews
-from t3d_server.runs.log import MAX_LINES
-from t3d_server.runs.records import RunRecords
+from t3d_server.run_log import MAX_LINES
+from t3d_server.run_store.history import RunHistory
+from t3d_server.runs.interface import Runs
 
 HEARTBEAT_S = 10.0
 _WAIT_S = 30.0
@@ -20,25 +20,18 @@ _INTERVAL_S = 0.1
 _RETRY_S = 1.0
 
 
-class NewsSource(Protocol):
-    """Who knows the live runs."""
-
-    async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
-        """See `Coordinator.news`."""
-
-
 class Feeds:
     """The runs that are being followed.
 
     Args:
-        source: knows the live runs.
-        records: the ended runs and their logs.
-        workers: threads for reading records.
+        runs: the runs that are open or have ended lately.
+        history: the ended ones.
+        workers: threads for reading these.
     """
 
-    def __init__(self, source: NewsSource, records: RunRecords, workers: Workers) -> None:
-        self._source = source
-        self._records = records
+    def __init__(self, runs: Runs, history: RunHistory, workers: Workers) -> None:
+        self._runs = runs
+        self._history = history
         self._workers = workers
         self._feeds: dict[str, _Feed] = {}
 
@@ -94,16 +87,11 @@ class Feeds:
 
     async def _news(self, run_id: str, feed: _Feed) -> RunNews:
         try:
-            news = await self._source.news(run_id, feed.run, feed.latest, _WAIT_S)
+            return await self._runs.news(run_id=run_id, seen=feed.run, after=feed.latest, wait_s=_WAIT_S)
         except RunNotFoundError:
-            news = RunNews(run=await self._workers.run(self._records.find, run_id), lines=[])
-            if not news.run.status.ended:
-                await asyncio.sleep(_RETRY_S)  # the coordinator has not taken it up yet
-        if not news.run.status.ended:
-            return news
-        # The log is stored before the end is told, and is whole there.
-        log = await self._workers.run(self._records.log, run_id)
-        return RunNews(run=news.run, lines=[line for line in log if feed.latest is None or line.time > feed.latest])
+            stored = await self._workers.run(self._history.find, run_id)
+        lines = await self._workers.run(self._history.log, stored)
+        return RunNews(run=stored.run, lines=[line for line in lines if feed.latest is None or line.time > feed.latest])
 
 
 class _Feed:

@@ -73,7 +73,7 @@ async def runs(
 
     A page may have fewer runs than `limit`, or none, and yet a next one: go on while there is a `next_cursor`.
     """
-    return await service.runs(limit=limit, cursor=cursor, algorithm=algorithm, status=status)
+    return await service.list_runs(limit=limit, cursor=cursor, algorithm=algorithm, status=status)
 
 
 @router.get("/runs/{run_id}")

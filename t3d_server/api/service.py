@@ -16,7 +16,7 @@ from t3d_server import __version__
 from t3d_server.api.bodies import Draft
 from t3d_server.api.feeds import Feeds
 from t3d_server.api.listing import RunPage, list_runs
-from t3d_server.api.ports import CoordinatorPort
+from t3d_server.api.ports import Publishing
 from t3d_server.api.submission import check_key, require_inputs
 from t3d_server.api.workers import Workers
 from t3d_server.datasets.store import DatasetStore
@@ -27,6 +27,7 @@ from t3d_server.errors import (
     ServerUnavailableError,
     StoreUnavailableError,
 )
+from t3d_server.ids import new_id
 from t3d_server.models import (
     AlgorithmInfo,
     AlgorithmVersion,
@@ -42,8 +43,9 @@ from t3d_server.models import (
 from t3d_server.packages.folder import find_file
 from t3d_server.packages.parameters import args_schema
 from t3d_server.packages.registry import Registry
+from t3d_server.run_store.history import RunHistory
 from t3d_server.runs.acceptance import accept
-from t3d_server.runs.records import RunRecords
+from t3d_server.runs.interface import Runs
 from t3d_server.storage.base import ObjectStore, exists
 
 logger = logging.getLogger(__name__)
@@ -75,9 +77,10 @@ class Service:
     Attributes:
         datasets: the datasets.
         registry: the published algorithms.
-        records: the records of runs.
+        history: the ended runs.
         store: where blobs are kept.
-        coordinator: owns the live state of runs.
+        runs: the runs that are open or have ended lately.
+        publishing: publishes and removes versions.
         scratch: folder for request bodies; best on the file system that `datasets` uses.
         limits: what is refused.
         workers: threads for all that blocks.
@@ -85,9 +88,10 @@ class Service:
 
     datasets: DatasetStore
     registry: Registry
-    records: RunRecords
+    history: RunHistory
     store: ObjectStore
-    coordinator: CoordinatorPort
+    runs: Runs
+    publishing: Publishing
     scratch: Path
     limits: Limits
     workers: Workers = field(default_factory=Workers)
@@ -95,14 +99,14 @@ class Service:
     @cached_property
     def feeds(self) -> Feeds:
         """Follows runs."""
-        return Feeds(self.coordinator, self.records, self.workers)
+        return Feeds(self.runs, self.history, self.workers)
 
     async def server(self) -> ServerInfo:
         """The server and its limits."""
         return ServerInfo(
             name="t3d_server",
             version=__version__,
-            devices=await self.coordinator.devices(),
+            devices=await self.publishing.devices(),
             limits={
                 "max_dataset_bytes": self.limits.max_dataset_bytes,
                 "max_blob_bytes": self.limits.max_blob_bytes,
@@ -121,7 +125,7 @@ class Service:
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 await self.workers.run(exists, self.store, "probes/readyz")
-                await self.coordinator.devices()
+                await self.publishing.devices()
         except StoreUnavailableError as error:
             logger.warning("not ready: %s", error)
             raise StoreUnavailableError("The object store does not answer; the server's log says more.") from error
@@ -244,15 +248,15 @@ class Service:
 
     async def publish(self, request: PublishRequest, wait_s: float) -> Publication:
         """Publish an algorithm folder, or go on with it where the same was asked for before."""
-        return await self.coordinator.publish(request, wait_s)
+        return await self.publishing.publish(request, wait_s)
 
     async def use(self, name: str, version: str) -> AlgorithmInfo:
         """Make a version the current one."""
-        return await self.coordinator.use(name, version)
+        return await self.publishing.use(name, version)
 
     async def remove(self, name: str, version: str, *, cancel_runs: bool) -> None:
         """Remove a version, after its runs have ended or were cancelled."""
-        await self.coordinator.remove(name, version, cancel_runs)
+        await self.publishing.remove(name, version, cancel_runs)
 
     async def submit(
         self,
@@ -276,7 +280,7 @@ class Service:
             InvalidRequestError: the draft has faults, the key cannot be one, or was used for another request; or
                 several things are wrong: all are told.
             DatasetNotFoundError, ExpiredError: naming every input dataset that is not there.
-            T3dError: as `Coordinator.submit`.
+            T3dError: as `Runs.submit`.
         """
         faults = Faults()
         if draft.fault is not None:
@@ -289,7 +293,10 @@ class Service:
             with faults.at("algorithm"):
                 await self._check(algorithm, draft)
             faults.raise_if_any()
-        run = await self.coordinator.submit(algorithm, draft.request, idempotency_key, run_id)
+        # The id is made here: a call that is repeated, because the coordinator died in it, makes no second run.
+        run = await self.runs.submit(
+            algorithm=algorithm, request=draft.request, run_id=run_id or new_id(), key=idempotency_key
+        )
         return await self.run(run.id, wait_s) if wait_s > 0 else run
 
     async def run(self, run_id: str, wait_s: float = 0.0) -> Run:
@@ -299,9 +306,9 @@ class Service:
             RunNotFoundError: there is none.
         """
         try:
-            return await self.coordinator.get(run_id, wait_s)
+            return await self.runs.get(run_id=run_id, wait_s=wait_s)
         except RunNotFoundError:
-            return await self.workers.run(self.records.find, run_id)
+            return (await self.workers.run(self.history.find, run_id)).run
 
     async def cancel(self, run_id: str) -> Run:
         """Cancel a run; one that has ended stays as it is.
@@ -310,9 +317,9 @@ class Service:
             RunNotFoundError: there is none.
         """
         try:
-            return await self.coordinator.cancel(run_id)
+            return await self.runs.cancel(run_id=run_id)
         except RunNotFoundError:
-            return await self.workers.run(self.records.find, run_id)
+            return (await self.workers.run(self.history.find, run_id)).run
 
     async def log(self, run_id: str) -> list[LogLine]:
         """The log of a run, so far.
@@ -321,12 +328,12 @@ class Service:
             RunNotFoundError: there is no such run.
         """
         try:
-            return await self.coordinator.log(run_id)
+            return await self.runs.log(run_id=run_id)
         except RunNotFoundError:
-            await self.workers.run(self.records.find, run_id)
-            return await self.workers.run(self.records.log, run_id)
+            stored = await self.workers.run(self.history.find, run_id)
+            return await self.workers.run(self.history.log, stored)
 
-    async def runs(
+    async def list_runs(
         self,
         *,
         limit: int = 50,
@@ -335,9 +342,8 @@ class Service:
         status: RunStatus | None = None,
     ) -> RunPage:
         """Runs, newest first, live and ended ones; see `listing.list_runs`."""
-        live = await self.coordinator.live_runs()
         return await list_runs(
-            live, self.records, self.workers, limit=limit, cursor=cursor, algorithm=algorithm, status=status
+            self.runs, self.history, self.workers, limit=limit, cursor=cursor, algorithm=algorithm, status=status
         )
 
     async def _check(self, algorithm: str, draft: Draft) -> None:
@@ -345,7 +351,7 @@ class Service:
         manifest = (await self.version(algorithm, draft.request.version)).manifest
         if "input_dataset_ids" in draft.unread:  # then any number is right
             manifest = manifest.model_copy(update={"inputs": None})
-        accept(manifest, draft.request, await self.coordinator.devices(), "", self.limits.max_run_s)
+        accept(manifest, draft.request, await self.publishing.devices(), "", self.limits.max_run_s)
 
 
 def _blob_key(sha256: str) -> str:

@@ -6,9 +6,11 @@ import hashlib
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
+from t3d_server.clock import SYSTEM_CLOCK
 from t3d_server.errors import DeviceNotSupportedError, Faults, InvalidRequestError, Problem
-from t3d_server.models import Device, Manifest, Run, RunRequest, TolerantRunRequest, utc_now
+from t3d_server.models import Device, Manifest, Run, RunRequest, TolerantRunRequest
 from t3d_server.packages.parameters import resolve_args
 
 
@@ -36,6 +38,7 @@ def accept(
     run_id: str,
     max_run_s: float = math.inf,
     where: str = "the cluster",
+    now: datetime | None = None,
 ) -> tuple[Run, list[str]]:
     """Make a run from a request.
 
@@ -46,6 +49,7 @@ def accept(
         run_id: id of the run.
         max_run_s: longest time an attempt may take on this server.
         where: how messages call what has the devices.
+        now: when it is accepted.
 
     Returns:
         The run, PENDING, its args complete; and warnings for its log.
@@ -80,7 +84,7 @@ def accept(
         input_dataset_ids=request.input_dataset_ids,
         args=args,
         timeout_s=request.timeout_s or min(manifest.timeout_s or max_run_s, max_run_s),
-        created_at=utc_now(),
+        created_at=now or SYSTEM_CLOCK.now(),
     )
     return run, warnings + [f"args.{name:.80}: unknown and ignored" for name in ignored]
 

@@ -14,7 +14,7 @@ from t3d_server.packages.builder import build, store_package
 from t3d_server.packages.fetch import fetch_package
 from t3d_server.packages.folder import materialise
 from t3d_server.packages.import_check import check_import
-from t3d_server.serving.calls import unwrapped
+from t3d_server.serving.coordinator_client import unwrapped
 from t3d_server.serving.resources import Connect
 
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 from contextlib import suppress
-from datetime import datetime
 from typing import Any
 
 import ray
@@ -17,32 +16,23 @@ from t3d_server.ids import new_id
 from t3d_server.models import (
     AlgorithmInfo,
     Device,
-    LogLine,
     Publication,
     PublishRequest,
-    Run,
     RunFailure,
-    RunNews,
-    RunRequest,
 )
 from t3d_server.packages.registry import Registry
-from t3d_server.runs.attempts import AttemptKey
-from t3d_server.runs.coordinator import Coordinator
-from t3d_server.runs.executor import Outcome
-from t3d_server.runs.grants import Answer, Receipt
-from t3d_server.runs.lanes import Lane
-from t3d_server.runs.log import storable
-from t3d_server.runs.ownership import Ownership
-from t3d_server.runs.sweep import Sweep
+from t3d_server.run_log import storable
+from t3d_server.runs.interface import QueueName
+from t3d_server.runs.scheduler import RunScheduler
 from t3d_server.serving.applications import Applications
 from t3d_server.serving.building import Builder
 from t3d_server.serving.catalog import Catalog
-from t3d_server.serving.dispatcher import ReplicaDispatcher
 from t3d_server.serving.logs import log_to_stderr, log_with_serve
 from t3d_server.serving.metrics import RunMetrics
 from t3d_server.serving.pickling import forgive_unregistered
 from t3d_server.serving.placement import ON_HEAD, cluster_devices, most_replicas
 from t3d_server.serving.publishing import Publisher
+from t3d_server.serving.replicas import ServeReplicas
 from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect, application_name
 
 logger = logging.getLogger("ray.serve")
@@ -77,19 +67,17 @@ class CoordinatorActor:
             self._catalog.refresh,
         )
         self._metrics = RunMetrics()
-        self._runs = Coordinator(
-            resources.records,
+        self._runs = RunScheduler(
+            resources.history,
             resources.datasets,
-            Ownership(resources.store, cluster_id),
-            self._catalog,
-            ReplicaDispatcher(self._catalog, self._applications, lambda: self._devices),
-            lambda: self._devices,
-            lambda manifest, device: most_replicas(manifest, defaults) * manifest.runs_per_replica,
-            resources.run_limits,
-            self._metrics.ended,
+            cluster=cluster_id,
+            catalog=self._catalog,
+            replicas=ServeReplicas(self._catalog, self._applications, lambda: self._devices),
+            devices=lambda: self._devices,
+            slots=lambda manifest, device: most_replicas(manifest, defaults) * manifest.runs_per_replica,
+            limits=resources.run_limits,
+            ended=self._metrics.ended,
         )
-        self._sweep = Sweep(resources.records, resources.datasets, self._runs.live_runs)
-        self._sweeping: asyncio.Task[None] | None = None
         self._store = resources.store
         self._serve: str | None = None
         self._start: asyncio.Task[None] | None = None
@@ -130,8 +118,7 @@ class CoordinatorActor:
                 manifest = version.manifest
                 fields = {"algorithm": manifest.name, "version": manifest.version}
                 logger.exception("%s %s cannot be served", manifest.name, manifest.version, extra=fields)
-        await self._runs.recover()
-        self._sweeping = self._sweeping or asyncio.create_task(self._sweep.go_on())
+        await self._runs.start()
 
     async def follow_serve(self) -> None:
         """Begin anew if Ray Serve was shut down: handles, and what is known of applications, were of that one."""
@@ -149,60 +136,18 @@ class CoordinatorActor:
                 logger.exception("the cluster's devices could not be asked")
 
     async def release(self) -> None:
-        """See `Coordinator.release`."""
+        """See `RunScheduler.release`."""
         await self.ready()
         await self._runs.release()
 
-    async def submit(self, algorithm: str, request: RunRequest, run_id: str, key: str | None) -> Run:
-        """See `Coordinator.submit`."""
+    async def runs(self, method: str, arguments: dict[str, Any]) -> Any:
+        """Call a method of `interface.Runs`."""
         await self.ready()
-        return await self._runs.submit(algorithm, request, run_id, key)
+        return await getattr(self._runs, method)(**arguments)
 
-    async def get(self, run_id: str, wait_s: float) -> Run:
-        """See `Coordinator.get`."""
-        await self.ready()
-        return await self._runs.get(run_id, wait_s)
-
-    async def cancel(self, run_id: str) -> Run:
-        """See `Coordinator.cancel`."""
-        await self.ready()
-        return await self._runs.cancel(run_id)
-
-    async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
-        """See `Coordinator.news`."""
-        await self.ready()
-        return await self._runs.news(run_id, seen, after, wait_s)
-
-    async def log(self, run_id: str) -> list[LogLine]:
-        """See `Coordinator.log`."""
-        await self.ready()
-        return self._runs.log(run_id)
-
-    async def live_runs(self) -> list[Run]:
-        """See `Coordinator.live_runs`."""
-        await self.ready()
-        return self._runs.live_runs()
-
-    async def begin(self, call_id: str, replica: str) -> Run | None:
-        """See `Coordinator.begin`."""
-        await self.ready()
-        return self._runs.begin(call_id, replica)
-
-    async def report(
-        self, attempt: AttemptKey, progress: float | None, lines: list[LogLine], *, repeats: bool
-    ) -> Answer:
-        """See `Coordinator.report`."""
-        await self.ready()
-        return self._runs.report(attempt, progress, lines, repeats=repeats)
-
-    async def finish(self, call_id: str, attempt: AttemptKey, outcome: Outcome, lines: list[LogLine]) -> Receipt:
-        """See `Coordinator.finish`."""
-        await self.ready()
-        return await self._runs.finish(call_id, attempt, outcome, lines)
-
-    async def load_failed(self, lane: Lane, error: T3dError) -> None:
-        """A replica tells that it could not load: what waits for it fails, be it a publication or runs."""
-        self._publisher.load_failed(application_name(lane.algorithm, lane.version), lane.device, error)
+    async def load_failed(self, queue: QueueName, error: T3dError) -> None:
+        """A replica reports that it could not load: what waits for it fails, be it a publication or runs."""
+        self._publisher.load_failed(application_name(queue.algorithm, queue.version), queue.device, error)
         await self.ready()
         if isinstance(error, StoreUnavailableError):
             return  # Serve tries again, and so it should
@@ -212,7 +157,7 @@ class CoordinatorActor:
             message=storable(error.message),
             traceback=storable(error.traceback or ""),
         )
-        await self._runs.load_failed(lane, failure)
+        await self._runs.load_failed(queue=queue, failure=failure)
 
     async def publish(self, request: PublishRequest, wait_s: float) -> Publication:
         """See `Publisher.publish`."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from t3d_server.api.auth import Role
 from t3d_server.datasets.store import DatasetStore
+from t3d_server.run_store.history import RunHistory
 from t3d_server.runs.acceptance import RunLimits
-from t3d_server.runs.records import RunRecords
 from t3d_server.storage.base import ObjectStore
 
 NAMESPACE = "t3d"
@@ -49,7 +49,7 @@ class Resources:
     Attributes:
         store: the object store.
         datasets: the datasets in it.
-        records: the records of runs in it.
+        history: the ended runs in it.
         cache: folder for modules and assets, shared by the replicas of a node.
         scratch: folder for files on their way to the store.
         placement: resources of replicas.
@@ -65,7 +65,7 @@ class Resources:
 
     store: ObjectStore
     datasets: DatasetStore
-    records: RunRecords
+    history: RunHistory
     cache: Path
     scratch: Path
     placement: PlacementDefaults

@@ -20,8 +20,8 @@ from t3d_server.errors import InvalidDatasetError, InvalidInputError, NotFoundEr
 from t3d_server.ids import new_id
 from t3d_server.models import AlgorithmInfo, DatasetInfo, Device, LogLine, Run
 from t3d_server.packages.registry import Registry
-from t3d_server.serving.calls import CoordinatorClient
 from t3d_server.serving.coordinator_actor import start_coordinator
+from t3d_server.serving.coordinator_client import RemotePublishing, RemoteRuns
 from t3d_server.serving.logs import SERVE_CONFIG, log_with_serve
 from t3d_server.serving.placement import ON_HEAD
 from t3d_server.serving.resources import Connect
@@ -60,9 +60,10 @@ class Router:
         self._service = Service(
             datasets=resources.datasets,
             registry=Registry(resources.store),
-            records=resources.records,
+            history=resources.history,
             store=resources.store,
-            coordinator=CoordinatorClient(),
+            runs=RemoteRuns(),
+            publishing=RemotePublishing(),
             scratch=resources.scratch,
             limits=Limits(resources.max_dataset_bytes, resources.max_package_bytes, resources.run_limits.max_run_s),
         )

@@ -82,8 +82,12 @@ class ObjectStore(Protocol):
         `start_after` is for prefixes without folders below them.
         """
 
-    def delete(self, key: str) -> None:
-        """Remove an object; a key that is not there is no error."""
+    def delete(self, *keys: str) -> None:
+        """Remove objects, many with one request; a key that is not there is no error.
+
+        Raises:
+            StoreUnavailableError: some of them may still be there.
+        """
 
 
 @runtime_checkable

@@ -57,11 +57,12 @@ class MemoryObjectStore:
             found = [stat for key, stat in self._stats.items() if key.startswith(prefix) and key > start_after]
         return iter(sorted(found, key=lambda stat: stat.key))
 
-    def delete(self, key: str) -> None:
-        """Remove an object; a key that is not there is no error."""
+    def delete(self, *keys: str) -> None:
+        """Remove objects; see `ObjectStore.delete`."""
         with self._lock:
-            self._objects.pop(key, None)
-            self._stats.pop(key, None)
+            for key in keys:
+                self._objects.pop(key, None)
+                self._stats.pop(key, None)
 
     def _content(self, key: str) -> bytes:
         with self._lock:

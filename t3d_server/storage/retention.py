@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 
+from t3d_server.clock import SYSTEM_CLOCK, Clock
 from t3d_server.errors import ExpiredError, ObjectNotFoundError
-from t3d_server.ids import first_id, is_id, time_of
+from t3d_server.ids import ID_LENGTH, first_id, is_id, time_of
 from t3d_server.storage.base import ObjectStore
 
-PARALLEL_DELETES = 8
 SLACK_S = 600.0
 """What has expired stays this much longer: a run that was just accepted is seen until then, and spares its inputs."""
 
 
 @dataclass(frozen=True)
 class Retention:
-    """How long things of a kind are kept, from the time in their id on.
+    """How long objects of a kind are kept, from the time in their id on.
 
     Attributes:
-        what: the kind, as a reader is told of it.
+        what: the kind, as messages name it.
         keep_s: how long; None keeps them for ever.
         setting: the setting that says so.
+        clock: the clock.
     """
 
     what: str
     keep_s: float | None
     setting: str
+    clock: Clock = SYSTEM_CLOCK
 
     def __bool__(self) -> bool:
         """Whether anything expires."""
@@ -42,7 +43,7 @@ class Retention:
             return None
         made = time_of(identifier)
         end = made + timedelta(seconds=self.keep_s)
-        if end > datetime.now(UTC):
+        if end > self.clock.now():
             return None
         return ExpiredError(
             f"{self.what} {identifier} of {made:%Y-%m-%d %H:%M:%S} UTC has expired on {end:%Y-%m-%d %H:%M:%S} UTC: "
@@ -51,14 +52,14 @@ class Retention:
 
     def removable_before(self) -> datetime | None:
         """What was made before may be removed; None if nothing may."""
-        return None if self.keep_s is None else datetime.now(UTC) - timedelta(seconds=self.keep_s + SLACK_S)
+        return None if self.keep_s is None else self.clock.now() - timedelta(seconds=self.keep_s + SLACK_S)
 
 
 def remove_expired(
     store: ObjectStore, folder: str, suffix: str, retention: Retention, *, spared: Collection[str] = (), limit: int
 ) -> int:
-    """Remove the oldest objects of a folder of `<id><suffix>`, which is in the order of time; those that may stay are
-    not looked at.
+    """Remove the oldest objects of a folder of `<id>...<suffix>`, which is in the order of time; those that may stay
+    are not looked at.
 
     Args:
         store: the store.
@@ -78,11 +79,10 @@ def remove_expired(
     for stat in store.list(folder):
         if stat.key >= folder + first_id(before) or len(doomed) == limit:
             break
-        identifier = stat.key.removeprefix(folder).removesuffix(suffix)
+        identifier = stat.key.removeprefix(folder).removesuffix(suffix)[:ID_LENGTH]
         if is_id(identifier) and identifier not in spared:
             doomed.append(stat.key)
-    with ThreadPoolExecutor(PARALLEL_DELETES) as pool:
-        list(pool.map(store.delete, doomed))
+    store.delete(*doomed)
     return len(doomed)
 
 
@@ -107,11 +107,8 @@ def remove_expired_unordered(
     expired = (stat.key for stat in store.list(folder) if stat.stored_at < before)
     doomed = list(islice((key for key in expired if stays is None or not stays(key)), limit))
 
-    def remove(key: str) -> None:
+    for key in doomed:
         with suppress(ObjectNotFoundError):
             if store.stat(key).stored_at < before:  # else it was stored anew since it was listed
                 store.delete(key)
-
-    with ThreadPoolExecutor(PARALLEL_DELETES) as pool:
-        list(pool.map(remove, doomed))
     return len(doomed)

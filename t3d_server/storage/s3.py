@@ -20,6 +20,7 @@ from minio import Minio
 from minio.commonconfig import ENABLED, Filter
 from minio.credentials.credentials import Credentials
 from minio.datatypes import Object
+from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 from minio.helpers import BaseURL, check_object_name
 from minio.lifecycleconfig import AbortIncompleteMultipartUpload, LifecycleConfig, Rule
@@ -34,6 +35,7 @@ _log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 20
 _PART_BYTES = 16 << 20
+_DELETES_A_REQUEST = 1000  # S3 takes no more
 _SINGLE_PUT_BYTES = 5 << 30  # S3 takes no more in one request
 _RETRIES = 3
 _UNSIGNED = "UNSIGNED-PAYLOAD"  # hashing the body first would read it twice
@@ -217,10 +219,18 @@ class S3ObjectStore:
                 if found.object_name is not None:
                     yield _stat(found)
 
-    def delete(self, key: str) -> None:
-        """Remove an object; a key that is not there is no error."""
-        with self._translated(key):
-            self._client.remove_object(self.location.bucket, key)
+    def delete(self, *keys: str) -> None:
+        """Remove objects; see `ObjectStore.delete`."""
+        bucket = self.location.bucket
+        for first in range(0, len(keys), _DELETES_A_REQUEST):
+            some = keys[first : first + _DELETES_A_REQUEST]
+            with self._translated(some[0]):
+                if len(some) == 1:
+                    self._client.remove_object(bucket, some[0])
+                elif errors := list(self._client.remove_objects(bucket, map(DeleteObject, some))):
+                    raise StoreUnavailableError(
+                        f"{len(errors)} objects could not be removed, as {errors[0].name}: {errors[0].message}"
+                    )
 
     def presigned(self, method: Literal["GET", "PUT"], key: str, expires_s: int) -> str:
         """A URL for one object, under the endpoint that clients use; see `Presigner`."""

@@ -1,14 +1,14 @@
-"""Lines of logs, and the log of a run while it grows: the end is kept, and what was cut is said."""
+"""Lines of logs, and the log of a run while it grows: its end is kept, and a line says how much was cut."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any, cast, get_args
 
-from t3d_server.models import LogLevel, LogLine, Run, RunFailure, utc_now
+from t3d_server.models import LogLevel, LogLine, Run, RunFailure
 
 MAX_LINES = 10_000
 MAX_BYTES = 4 * 1024**2
@@ -33,24 +33,25 @@ def shortened(text: str) -> str:
     return text if more <= 0 else f"{text[:half]}… ({more} characters are left out) …{text[-half:]}"
 
 
-def log_line(message: str, level: str) -> LogLine:
-    """A line as of now, `shortened`.
+def log_line(message: str, level: str, time: datetime) -> LogLine:
+    """A line of this time, `shortened`.
 
     Raises:
         ValueError: the level is unknown.
     """
     if level not in get_args(LogLevel):
         raise ValueError(f"logging_level {level!r} is unknown; allowed are {', '.join(get_args(LogLevel))}")
-    return LogLine.model_construct(time=utc_now(), level=cast(LogLevel, level), message=storable(shortened(message)))
+    return LogLine.model_construct(time=time, level=cast(LogLevel, level), message=storable(shortened(message)))
 
 
-def end_line(failure: RunFailure) -> LogLine:
+def end_line(failure: RunFailure, time: datetime) -> LogLine:
     """The last line of the log of a run without a result: why it has none, with the author's traceback."""
     if failure.code == "cancelled":
-        return log_line(failure.message, "WARNING")
-    said = ": ".join(filter(None, [failure.type, failure.message.rstrip()]))
+        return log_line(failure.message, "WARNING", time)
+    cause = ": ".join(filter(None, [failure.type, failure.message.rstrip()]))
     traceback = failure.traceback.rstrip()  # of an error in the author's code it ends with that
-    return log_line(traceback if traceback.endswith(said) else f"{traceback}\n{said}".lstrip(), "ERROR")
+    message = traceback if traceback.endswith(cause) else f"{traceback}\n{cause}".lstrip()
+    return log_line(message, "ERROR", time)
 
 
 def run_fields(run: Run) -> dict[str, Any]:
@@ -97,9 +98,7 @@ class LogTail:
         later = [line for line, _ in takewhile(lambda item: item[0].time > time, reversed(self._lines))]
         return later[::-1]
 
-    def take(self) -> list[LogLine]:
-        """The lines, which are then forgotten."""
-        lines = self.lines()
-        self._lines.clear()
-        self._size_bytes = self._dropped = 0
-        return lines
+    def since(self, number: int) -> tuple[int, list[LogLine]]:
+        """The lines from a number on that are kept, and the number of the first of them; the first line has 0."""
+        first = max(number, self._dropped)
+        return first, [line for line, _ in islice(self._lines, first - self._dropped, None)]

@@ -12,7 +12,8 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorErro
 from ray.serve.exceptions import RayServeException
 
 from t3d_server.models import AlgorithmVersion, Device
-from t3d_server.runs.lanes import Lane, ReplicaGoneError
+from t3d_server.runs.interface import QueueName
+from t3d_server.runs.replica_calls import ReplicaGoneError
 from t3d_server.serving.applications import Applications
 from t3d_server.serving.deaths import cause, was_wanted
 from t3d_server.serving.resources import application_name
@@ -30,8 +31,8 @@ class Versions(Protocol):
         """The version, or the current one."""
 
 
-class ReplicaDispatcher:
-    """See `runs.lanes.Dispatcher`.
+class ServeReplicas:
+    """See `runs.replica_calls.Replicas`.
 
     Args:
         versions: the published versions.
@@ -44,39 +45,39 @@ class ReplicaDispatcher:
         self._applications = applications
         self._devices = devices
 
-    async def work(self, lane: Lane, call_id: str) -> None:
-        """See `Dispatcher.work`."""
+    async def work(self, queue: QueueName, call_id: str) -> None:
+        """See `Replicas.work`."""
         try:
-            await self._work(lane, call_id)
+            await self._work(queue, call_id)
         except (RayActorError, OutOfMemoryError) as error:
-            told, unavailable = str(error), isinstance(error, ActorUnavailableError)
-            logger.warning("a replica of %s %s on %s: %s", *lane, told)
-            message = f"its replica {'cannot be reached' if unavailable else 'has ended'}: {cause(told)}"
-            raise ReplicaGoneError(message, charged=not was_wanted(told), certain=not unavailable) from error
+            text, unavailable = str(error), isinstance(error, ActorUnavailableError)
+            logger.warning("a replica of %s %s on %s: %s", *queue, text)
+            message = f"its replica {'cannot be reached' if unavailable else 'has ended'}: {cause(text)}"
+            raise ReplicaGoneError(message, charged=not was_wanted(text), certain=not unavailable) from error
         except RayServeException as error:  # it turns calls away while it removes an application, or itself
             raise ReplicaGoneError(f"Ray Serve has no replica: {cause(str(error))}") from error
 
-    async def obstacle(self, lane: Lane) -> str | None:
-        """See `Dispatcher.obstacle`."""
-        return await self._applications.obstacle(application_name(lane.algorithm, lane.version), lane.device)
+    async def obstacle(self, queue: QueueName) -> str | None:
+        """See `Replicas.obstacle`."""
+        return await self._applications.obstacle(application_name(queue.algorithm, queue.version), queue.device)
 
-    async def shortage(self, lane: Lane) -> str | None:
-        """See `Dispatcher.shortage`."""
-        return await self._applications.shortage(self._versions.find(lane.algorithm, lane.version), lane.device)
+    async def shortage(self, queue: QueueName) -> str | None:
+        """See `Replicas.shortage`."""
+        return await self._applications.shortage(self._versions.find(queue.algorithm, queue.version), queue.device)
 
     async def is_gone(self, replica: str) -> bool:
-        """See `Dispatcher.is_gone`; the name of an actor ends with it."""
+        """See `Replicas.is_gone`; the name of an actor ends with it."""
         return await asyncio.to_thread(_find, replica) is None
 
     async def kill(self, replica: str) -> None:
-        """See `Dispatcher.kill`."""
+        """See `Replicas.kill`."""
         actor = await asyncio.to_thread(_find, replica)
         if actor is not None:
             await asyncio.to_thread(ray.kill, actor, no_restart=True)
 
-    async def _work(self, lane: Lane, call_id: str) -> None:
-        await self._applications.deploy(self._versions.find(lane.algorithm, lane.version), self._devices())
-        handle = self._applications.handle(application_name(lane.algorithm, lane.version), lane.device)
+    async def _work(self, queue: QueueName, call_id: str) -> None:
+        await self._applications.deploy(self._versions.find(queue.algorithm, queue.version), self._devices())
+        handle = self._applications.handle(application_name(queue.algorithm, queue.version), queue.device)
         response = handle.work.remote(call_id)
         try:
             await response

@@ -1,6 +1,6 @@
-"""Hears what author code prints, and what it gives to `logging`, for the log of the run that it belongs to.
+"""Captures what author code prints, and what it gives to `logging`, for the log of the run that it belongs to.
 
-What is heard goes on to where it would have gone: the log of the process has it too.
+What is captured goes on to where it would have gone: the log of the process has it too.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TextIO, cast
 
+from t3d_server.clock import SYSTEM_CLOCK, Clock
 from t3d_server.models import LogLevel, LogLine
-from t3d_server.runs.log import MAX_LINE_LENGTH, log_line
+from t3d_server.run_log import MAX_LINE_LENGTH, log_line
 
-_current: ContextVar[_Ear | None] = ContextVar("t3d_run", default=None)
-_all: list[_Ear] = []
+_current: ContextVar[_Capture | None] = ContextVar("t3d_run", default=None)
+_all: list[_Capture] = []
 """Those of the runs that go on in this process."""
 
 
 def install() -> None:
-    """Have `captured` hear this process's standard output, standard error and `logging`, from INFO on. Done once.
+    """Let `captured` see this process's standard output, standard error and `logging`, from INFO on. Done once.
 
     To be called before author code is imported, which may keep `sys.stderr`.
     """
@@ -41,39 +42,45 @@ def install() -> None:
 
 
 @contextmanager
-def captured(log: Callable[[LogLine], None]) -> Iterator[None]:
-    """Hear what this thread and asyncio tasks of its own print and log: a printed line is INFO, on standard error
+def captured(log: Callable[[LogLine], None], clock: Clock = SYSTEM_CLOCK) -> Iterator[None]:
+    """Capture what this thread and asyncio tasks of its own print and log: a printed line is INFO, on standard error
     WARNING.
 
-    Other threads have no run of their own: they are heard for the one that goes on, and for none where several do.
+    Other threads have no run of their own: they count for the one that goes on, and for none where several do.
 
     Args:
         log: gets the lines, in any thread; it must not raise.
+        clock: the clock.
     """
-    ear = _Ear(log)
-    _all.append(ear)
-    token = _current.set(ear)
+    capture = _Capture(log, clock)
+    _all.append(capture)
+    token = _current.set(capture)
     try:
         yield
     finally:
         _current.reset(token)
-        _all.remove(ear)
-        ear.close()
+        _all.remove(capture)
+        capture.close()
 
 
-class _Ear:
-    """Hears for one run."""
+class _Capture:
+    """Captures for one run."""
 
-    def __init__(self, log: Callable[[LogLine], None]) -> None:
-        self.log = log
+    def __init__(self, log: Callable[[LogLine], None], clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
         self.open = True
         self._process = os.getpid()
         # One thread may come twice: the interpreter runs `__del__` of author code anywhere.
         self._lock = threading.RLock()
         self._begun: dict[LogLevel, str] = {}
 
-    def hears(self) -> bool:
-        """Whether this is the process of the run, which goes on. A fork has a copy, and nobody to tell."""
+    def log(self, message: str, level: LogLevel) -> None:
+        """Take a line."""
+        self._log(log_line(message, level, self._clock.now()))
+
+    def is_open(self) -> bool:
+        """Whether this is the process of the run, which goes on. A fork has a copy, which nobody reads."""
         return self.open and self._process == os.getpid()
 
     def printed(self, text: str, level: LogLevel) -> None:
@@ -82,22 +89,22 @@ class _Ear:
             *lines, rest = (self._begun.get(level, "") + text).split("\n")
             self._begun[level] = _shown(rest)[:MAX_LINE_LENGTH] + ("\r" if rest.endswith("\r") else "")
             for line in lines:
-                self._tell(line, level)
+                self._emit(line, level)
 
     def close(self) -> None:
-        """Tell the lines that have no end, and hear no more."""
+        """Emit the lines that have no end, and take no more."""
         with self._lock:
             self.open = False
             for level, rest in self._begun.items():
-                self._tell(rest, level)
+                self._emit(rest, level)
 
-    def _tell(self, line: str, level: LogLevel) -> None:
+    def _emit(self, line: str, level: LogLevel) -> None:
         if shown := _shown(line).rstrip():
-            self.log(log_line(shown, level))
+            self.log(shown, level)
 
 
 class _Stream:
-    """A standard stream that is also heard; in all else it is the stream it was."""
+    """A standard stream that is also captured; in all else it is the stream it was."""
 
     def __init__(self, stream: TextIO, level: LogLevel) -> None:
         self._stream = stream
@@ -105,8 +112,8 @@ class _Stream:
 
     def write(self, text: str) -> int:
         written = self._stream.write(text)
-        if (ear := _listening()) is not None:
-            ear.printed(text, self._level)
+        if (capture := _listening()) is not None:
+            capture.printed(text, self._level)
         return written
 
     def writelines(self, lines: Any) -> None:
@@ -118,27 +125,27 @@ class _Stream:
 
 
 class _Records(logging.Handler):
-    """Hears records of `logging`, each with the name of its logger."""
+    """Captures records of `logging`, each with the name of its logger."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        if (ear := _listening()) is None:
+        if (capture := _listening()) is None:
             return
         try:
-            ear.log(log_line(self.format(record), _level(record.levelno)))
+            capture.log(self.format(record), _level(record.levelno))
         except Exception:  # noqa: BLE001  # as every handler: a record that cannot be formatted fails no run
             self.handleError(record)
 
 
-def _listening() -> _Ear | None:
-    ear = _current.get()
-    if ear is None:
+def _listening() -> _Capture | None:
+    capture = _current.get()
+    if capture is None:
         every = _all.copy()
-        ear = every[0] if len(every) == 1 else None
-    return ear if ear is not None and ear.hears() else None
+        capture = every[0] if len(every) == 1 else None
+    return capture if capture is not None and capture.is_open() else None
 
 
 def _shown(line: str) -> str:

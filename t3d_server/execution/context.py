@@ -13,10 +13,11 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from t3d_server.clock import SYSTEM_CLOCK, Clock
 from t3d_server.errors import InvalidDatasetError, Problem, RunCancelled, T3dError
 from t3d_server.models import DatasetInfo, LogLine
 from t3d_server.packages.loader import Package
-from t3d_server.runs.log import log_line
+from t3d_server.run_log import log_line
 
 PARALLEL_READS = 8
 
@@ -62,7 +63,7 @@ class LoadContext:
 
     def log(self, message: str, level: str) -> None:
         """Add a line to the replica's log."""
-        self._log(log_line(str(message), level))
+        self._log(log_line(str(message), level, SYSTEM_CLOCK.now()))
 
     def fetch(self, dataset_ids: list[str], schema: type[BaseModel], *, parallel: bool) -> list[dict[str, Any]]:
         """Not possible: see the error."""
@@ -91,7 +92,14 @@ class RunContext:
         phase_times_s: how long each finished phase took.
     """
 
-    def __init__(self, run_id: str, package: Package, datasets: Datasets, listener: Listener) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        package: Package,
+        datasets: Datasets,
+        listener: Listener,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self.run_id = run_id
         self.posted: list[str] = []
         self.phase_times_s: dict[str, float] = {}
@@ -99,6 +107,7 @@ class RunContext:
         self._package = package
         self._datasets = datasets
         self._listener = listener
+        self._clock = clock
         self._ended = False
         self._clamped = False
 
@@ -137,7 +146,7 @@ class RunContext:
     def log(self, message: str, level: str) -> None:
         """Add a line to the run's log."""
         self._check()
-        self._listener.log(log_line(str(message), level))
+        self._listener.log(log_line(str(message), level, self._clock.now()))
 
     def progress(self, fraction: float) -> None:
         """Tell how far the run is; values outside 0 to 1 are clamped, with one warning."""
@@ -147,7 +156,7 @@ class RunContext:
             self._clamped = True
             hint = f"; it is a fraction: did you mean {fraction / 100:g}?" if 1 < fraction <= 100 else ""
             text = f"set_progress({fraction}) is outside of 0 to 1 and was clamped{hint}"
-            self._listener.log(log_line(text, "WARNING"))
+            self._listener.log(log_line(text, "WARNING", self._clock.now()))
         self._listener.progress(clamped)
 
     @contextmanager

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from t3d_server.algorithm_utils.BaseRunner import BaseRunner, create_runner
+from t3d_server.clock import SYSTEM_CLOCK, Clock
 from t3d_server.errors import LoadFailedError, RunCancelled, T3dError
+from t3d_server.execution.context import Datasets, Listener, LoadContext, RunContext
+from t3d_server.execution.output_capture import captured
 from t3d_server.models import Device, LogLine, Manifest, Run, RunFailure, RunStatus
 from t3d_server.packages.loader import (
     LoadedModule,
@@ -18,9 +21,8 @@ from t3d_server.packages.loader import (
     resolve_type,
     tag_warnings,
 )
-from t3d_server.runs.capture import captured
-from t3d_server.runs.context import Datasets, Listener, LoadContext, RunContext
-from t3d_server.runs.log import shortened, storable
+from t3d_server.run_log import shortened, storable
+from t3d_server.runs.interface import Outcome
 
 
 @dataclass(frozen=True)
@@ -38,23 +40,6 @@ class LoadedAlgorithm:
     package: Package
     module: LoadedModule
     runner: BaseRunner
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an attempt at a run ended.
-
-    Attributes:
-        status: COMPLETED, FAILED or CANCELLED.
-        output_dataset_ids: what it made; empty unless COMPLETED.
-        error: why it has no result.
-        phase_times_s: how long each finished phase took.
-    """
-
-    status: RunStatus
-    output_dataset_ids: tuple[str, ...] = ()
-    error: RunFailure | None = None
-    phase_times_s: dict[str, float] | None = None
 
 
 def load(package: Package, manifest: Manifest, device: Device, log: Callable[[LogLine], None]) -> LoadedAlgorithm:
@@ -87,7 +72,9 @@ def load(package: Package, manifest: Manifest, device: Device, log: Callable[[Lo
     return LoadedAlgorithm(manifest, package, module, runner)
 
 
-def execute(algorithm: LoadedAlgorithm, run: Run, datasets: Datasets, listener: Listener) -> Outcome:
+def execute(
+    algorithm: LoadedAlgorithm, run: Run, datasets: Datasets, listener: Listener, clock: Clock = SYSTEM_CLOCK
+) -> Outcome:
     """Execute one run.
 
     The author's code runs in the calling thread, on a shallow copy of the runner. Whatever it does, this returns an
@@ -97,14 +84,15 @@ def execute(algorithm: LoadedAlgorithm, run: Run, datasets: Datasets, listener: 
         algorithm: the loaded algorithm.
         run: what to do; its args are complete.
         datasets: where to read and post.
-        listener: hears of progress and log lines, and tells whether the run is cancelled.
+        listener: gets progress and log lines, and knows whether the run is cancelled.
+        clock: the clock.
 
     Returns:
         How it ended.
     """
-    context = RunContext(run.id, algorithm.package, datasets, listener)
+    context = RunContext(run.id, algorithm.package, datasets, listener, clock)
     try:
-        with algorithm.module.active(), captured(listener.log):
+        with algorithm.module.active(), captured(listener.log, clock):
             runner = copy.copy(algorithm.runner)
             runner._attach(context)
             result = runner.run({"input_dataset_ids": list(run.input_dataset_ids)}, copy.deepcopy(run.args))

@@ -1,0 +1,352 @@
+"""The log of runs in the object store: events are written in batches, each segment once, in one order for all clusters.
+
+    runs/log/<seq>.jsonl            a segment
+    runs/snapshots/<seq>.json       what the segments up to that one add up to
+
+What is to be written while a segment is on its way goes with the next one. A number can be written once (`if_absent`):
+a process whose number is taken reads what others have written, and tries the next one. So nobody is told of an event
+that another process does not know of, whatever the clocks say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from t3d_server.clock import Clock
+from t3d_server.errors import ObjectExistsError, ObjectNotFoundError, StoreUnavailableError
+from t3d_server.ids import new_id
+from t3d_server.run_store.events import Event, Header, Joined, Left, decode, encode, header_of
+from t3d_server.run_store.state import FencedError, State
+from t3d_server.run_store.timings import Timings
+from t3d_server.storage.base import ObjectStore, read
+from t3d_server.storage.keys import RUN_EVENTS, RUN_SNAPSHOTS
+
+logger = logging.getLogger(__name__)
+
+MAX_SEGMENT_BYTES = 4 * 1024**2
+
+T = TypeVar("T")
+
+
+def segment_key(seq: int) -> str:
+    """Where a segment is."""
+    return f"{RUN_EVENTS}{seq:012d}.jsonl"
+
+
+def snapshot_key(seq: int) -> str:
+    """Where the snapshot as of a segment is."""
+    return f"{RUN_SNAPSHOTS}{seq:012d}.json"
+
+
+def seq_of(key: str) -> int:
+    """Number in the key of a segment or a snapshot."""
+    return int(key.rpartition("/")[2].partition(".")[0])
+
+
+def newest_snapshot(store: ObjectStore) -> tuple[str, bytes] | None:
+    """Key and content of the newest snapshot; None if there is none."""
+    while keys := [stat.key for stat in store.list(RUN_SNAPSHOTS)]:
+        try:
+            return keys[-1], read(store, keys[-1])
+        except ObjectNotFoundError:  # a newer one has come, and this one has gone
+            continue
+    return None
+
+
+def load(store: ObjectStore) -> tuple[State, int]:
+    """The state as the store has it, and the number of the snapshot that it begins with."""
+    while True:
+        newest = newest_snapshot(store)
+        state = State.load(newest[1]) if newest is not None else State()
+        began = state.seq
+        try:
+            for seq, segment in later_segments(store, state.seq):
+                if seq != state.seq + 1:
+                    break
+                state.apply(*decode(segment))
+            else:
+                return state, began
+        except ObjectNotFoundError:
+            continue  # a newer snapshot has come, and these segments have gone
+
+
+def later_segments(store: ObjectStore, seq: int) -> list[tuple[int, bytes]]:
+    """The segments after one that are there, in order."""
+    return [(seq_of(stat.key), read(store, stat.key)) for stat in store.list(RUN_EVENTS, start_after=segment_key(seq))]
+
+
+@dataclass(eq=False)
+class Append:
+    """An event on its way to the log.
+
+    Attributes:
+        event: the event; None for a heartbeat.
+        line: the event as JSON.
+        done: gets None once it is on record, or why it is known not to be.
+        delayed: is set where the store does not answer: whether the event is stored may be unknown.
+        sent: whether it is in a segment that was sent.
+    """
+
+    event: Event | None
+    line: str
+    done: asyncio.Future[None]
+    delayed: asyncio.Event = field(default_factory=asyncio.Event)
+    sent: bool = False
+
+
+class EventLog:
+    """The log as one process of a cluster writes it.
+
+    Args:
+        store: where it is.
+        cluster: id of the cluster.
+        clock: the clock.
+        executor: threads for calls of the store; None for those of the event loop.
+        timings: how long what takes.
+        fenced: is called when another process has taken this one's place.
+
+    Attributes:
+        state: the state as of the latest segment that is known.
+        process: id of this process; another one each time that it joins.
+        snapshot_seq: number of the latest snapshot that is known.
+        unsnapped_bytes: how many bytes of segments came after that.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        cluster: str,
+        *,
+        clock: Clock,
+        executor: Executor | None,
+        timings: Timings,
+        fenced: Callable[[], None],
+    ) -> None:
+        self.state = State()
+        self.process = ""
+        self.snapshot_seq = self.unsnapped_bytes = 0
+        self.cluster = cluster
+        self._store = store
+        self._clock = clock
+        self._executor = executor
+        self._timings = timings
+        self._fenced = fenced
+        self._waiting: deque[Append] = deque()
+        self._wake = asyncio.Event()
+        self._confirmed_s = -math.inf
+        self._accepts = self._is_member = False
+        self._writing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read the log, and join it: from then on earlier processes of the cluster write no more.
+
+        Raises:
+            StoreUnavailableError: the store does not answer; to be called again.
+        """
+        if self._writing is None:
+            self.state, self.snapshot_seq = await self.in_thread(load, self._store)
+            self._writing = asyncio.get_running_loop().create_task(self._write())
+        if not self._accepts:
+            await self.join()
+
+    async def join(self) -> None:
+        """Become the process that writes for the cluster, also after another one has taken this one's place.
+
+        Raises:
+            StoreUnavailableError: the store does not answer; to be called again.
+        """
+        if not self._accepts:
+            self.process = new_id()
+            self._accepts = True
+            self._joining = self.append(Joined())
+        await self.stored(self._joining)
+
+    async def leave(self) -> None:
+        """Write what waits, and that this cluster may be taken over at once; then no more.
+
+        Raises:
+            StoreUnavailableError: the store does not answer.
+        """
+        try:
+            await self.stored(self.append(Left()))
+        finally:
+            self._lose_place()
+            if self._writing is not None:
+                self._writing.cancel()
+
+    def append(self, event: Event | None) -> Append:
+        """Have an event written; None writes a heartbeat."""
+        line = "" if event is None else event.model_dump_json()
+        append = Append(event, line, asyncio.get_running_loop().create_future())
+        append.done.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody has to wait for it
+        if self._accepts:
+            self._waiting.append(append)
+            self._wake.set()
+        else:
+            append.done.set_exception(FencedError())
+        return append
+
+    async def stored(self, append: Append) -> None:
+        """Return once an event is on record; cancelling this changes nothing.
+
+        Raises:
+            StoreUnavailableError: the store does not answer. The event will be stored when it does.
+            FencedError, NotOwnedError, KeyHeldError, StaleError: the event does not count.
+        """
+        delayed = asyncio.ensure_future(append.delayed.wait())
+        waited: list[asyncio.Future[Any]] = [append.done, delayed]
+        try:
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            delayed.cancel()
+        if not append.done.done() or append.done.cancelled():
+            raise StoreUnavailableError("The object store does not answer; try again in a moment.")
+        append.done.result()
+
+    def retract(self, append: Append) -> bool:
+        """Take back an event that was not sent yet; whether that was so."""
+        if append.sent or append.done.done():
+            return False
+        self._waiting.remove(append)
+        append.done.cancel()
+        return True
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the end of the log was seen so lately that no other process can have taken this one's place, as far
+        as clocks tell.
+        """
+        return self._is_member and self._clock.seconds() - self._confirmed_s < self._timings.confirmed_s
+
+    @property
+    def is_member(self) -> bool:
+        """Whether this process writes for its cluster, as far as it knows."""
+        return self._is_member
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another process writes for its cluster."""
+        member = self.state.members.get(self.cluster)
+        return member is not None and member.process != self.process
+
+    async def catch_up(self) -> None:
+        """Read what others have written by now.
+
+        Raises:
+            StoreUnavailableError: the store does not answer.
+            FencedError: another process has taken this one's place.
+        """
+        await self.stored(self.append(None))
+
+    async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
+        """Call something that blocks."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+
+    async def _write(self) -> None:
+        while True:
+            try:
+                await asyncio.wait_for(self._wake.wait(), self._timings.heartbeat_s)
+            except TimeoutError:
+                if self._accepts:
+                    self.append(None)
+            self._wake.clear()
+            while self._waiting:
+                try:
+                    await self._commit()
+                except FencedError:
+                    logger.warning("another process has taken over the runs of cluster %s", self.cluster)
+                    self._lose_place()
+                    self._fenced()
+
+    async def _commit(self) -> None:
+        """Write what waits as one segment."""
+        batch = self._next_batch()
+        header = Header(cluster=self.cluster, process=self.process, batch=new_id(), time=self._clock.now())
+        segment = encode(header, [append.line for append in batch if append.event is not None])
+        contended = False
+        while True:
+            began_s = self._clock.seconds()
+            try:
+                if await self.in_thread(self._put, self.state.seq + 1, header.batch, segment):
+                    break
+                contended = True
+                await self._follow()
+            except StoreUnavailableError as error:
+                logger.warning("the log of runs cannot be written yet: %s", error)
+                for append in [*batch, *self._waiting]:
+                    append.delayed.set()
+                await asyncio.sleep(self._timings.store_retry_s)
+            except FencedError:
+                self._waiting.extendleft(reversed(batch))
+                raise
+        took_s = self._clock.seconds() - began_s
+        self._confirmed_s = began_s
+        self._take_in(header, segment, batch)
+        if contended:
+            await asyncio.sleep(2 * took_s)  # whoever has lost has to read this segment first: it gets the next number
+
+    def _next_batch(self) -> list[Append]:
+        batch: list[Append] = []
+        size = 0
+        while self._waiting and size < MAX_SEGMENT_BYTES:
+            append = self._waiting.popleft()
+            if not append.done.cancelled():
+                append.sent = True
+                size += len(append.line)
+                batch.append(append)
+        return batch
+
+    def _put(self, seq: int, batch: str, segment: bytes) -> bool:
+        """Write a segment; whether the number was free, also where an earlier try has written it unnoticed."""
+        try:
+            self._store.put(segment_key(seq), segment, if_absent=True)
+        except ObjectExistsError:
+            try:
+                return header_of(read(self._store, segment_key(seq))).batch == batch
+            except ObjectNotFoundError:  # it was there, and has been removed: this process is far behind
+                return False
+        return True
+
+    async def _follow(self) -> None:
+        """Take in what others have written.
+
+        Raises:
+            FencedError: another process has taken this one's place.
+        """
+        for seq, segment in await self.in_thread(later_segments, self._store, self.state.seq):
+            if seq != self.state.seq + 1:  # so far behind is only who was fenced: no other's next number is removed
+                raise FencedError
+            header = header_of(segment)
+            self._take_in(header, segment, [])
+        self._require_place()
+
+    def _take_in(self, header: Header, segment: bytes, batch: list[Append]) -> None:
+        events = [append.event for append in batch if append.event is not None] if batch else decode(segment)[1]
+        results = self.state.apply(header, events)
+        self.unsnapped_bytes += len(segment)
+        outcomes = iter(results)
+        for append in batch:
+            result = next(outcomes) if append.event is not None else None
+            if isinstance(append.event, Joined):
+                self._is_member = True
+            if not append.done.done():
+                append.done.set_result(None) if result is None else append.done.set_exception(result)
+
+    def _require_place(self) -> None:
+        member = self.state.members.get(self.cluster)
+        if self._is_member and (member is None or member.process != self.process):
+            raise FencedError
+
+    def _lose_place(self) -> None:
+        self._accepts = self._is_member = False
+        while self._waiting:
+            append = self._waiting.popleft()
+            if not append.done.done():
+                append.done.set_exception(FencedError())

@@ -1,0 +1,333 @@
+"""What the events of the log add up to: the same for every process that applies the same segments in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from t3d_server.ids import time_of
+from t3d_server.models import LogLine, Model, Run
+from t3d_server.run_store.events import (
+    Accepted,
+    Claimed,
+    Ended,
+    Event,
+    Expired,
+    Header,
+    Joined,
+    Left,
+    Leftovers,
+    Paged,
+    PageInfo,
+    Swept,
+    Updated,
+    Withdrawn,
+)
+
+FENCES_KEPT = timedelta(days=30)
+"""A process that was suspended for longer may write, and say, what nobody knows of."""
+
+
+class StoredRun(Model):
+    """A run with what is stored beside it.
+
+    Attributes:
+        run: the run.
+        owner: the cluster that has it.
+        key: hash of its idempotency key; "" without one.
+        request_sha256: hash of what was asked for.
+        lines: its log, where that is small; of one that goes on, what it began with.
+        log: the object that has its log instead; "" where there is none.
+    """
+
+    run: Run
+    owner: str = ""
+    key: str = ""
+    request_sha256: str = ""
+    lines: list[LogLine] = []
+    log: str = ""
+
+
+class Member(Model):
+    """A cluster that may write.
+
+    Attributes:
+        process: its coordinator's process, which alone writes for it.
+        segment: the latest segment that it has written.
+        left: it has stopped.
+    """
+
+    process: str
+    segment: int
+    left: bool = False
+
+
+class Fence(Model):
+    """Numbers at which a process may still try to write that must not: their segments are kept, so that it fails.
+
+    Attributes:
+        first: the first number.
+        last: that of the segment from which on it must not.
+        time: when that was written.
+    """
+
+    first: int
+    last: int
+    time: datetime
+
+
+class Sweep(Model):
+    """Datasets that attempts at a run may have left.
+
+    Attributes:
+        owner: the cluster that is to remove them.
+        created_at: when the run was accepted: none is older.
+        since: when the latest of them may have been stored.
+        outputs: datasets that stay.
+        replicas: where attempts were made that were lost: they may live on, out of reach.
+    """
+
+    owner: str
+    created_at: datetime
+    since: datetime
+    outputs: list[str] = []
+    replicas: list[str] = []
+
+
+class NotOwnedError(Exception):
+    """The run is not this cluster's, or has ended."""
+
+
+class FencedError(Exception):
+    """The process must not write for its cluster any more."""
+
+
+class KeyHeldError(Exception):
+    """A run was accepted with this idempotency key, or id, before.
+
+    Attributes:
+        run_id: that run.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id)
+        self.run_id = run_id
+
+
+class StaleError(Exception):
+    """What the event is about has changed since it was made."""
+
+
+@dataclass
+class State:
+    """The durable state of all runs.
+
+    Attributes:
+        seq: number of the latest segment in it; 0 for none.
+        open: runs that have not ended, of all clusters.
+        ended: runs that have ended and are in no page yet.
+        pages: the directory of pages, by name.
+        members: clusters that may write.
+        fences: numbers of segments that are kept.
+        sweeps: what attempts may have left, by run.
+        recent: runs of pages that no snapshot has yet, for readers; in no snapshot.
+    """
+
+    seq: int = 0
+    open: dict[str, StoredRun] = field(default_factory=dict)
+    ended: dict[str, StoredRun] = field(default_factory=dict)
+    pages: dict[str, PageInfo] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=dict)
+    fences: list[Fence] = field(default_factory=list)
+    sweeps: dict[str, Sweep] = field(default_factory=dict)
+    recent: dict[str, StoredRun] = field(default_factory=dict)
+    _keys: dict[str, str] = field(default_factory=dict)
+
+    def apply(self, header: Header, events: list[Event]) -> list[Exception | None]:
+        """Take in the next segment, in one step.
+
+        Args:
+            header: who wrote it.
+            events: what is in it. One that may not be at this place changes nothing.
+
+        Returns:
+            For each event, why it may not be there; None where it may.
+        """
+        self.seq += 1
+        results = [self._apply(header, event) for event in events]
+        member = self.members.get(header.cluster)
+        if member is not None and member.process == header.process:
+            self.members[header.cluster] = member.model_copy(update={"segment": self.seq})
+        return results
+
+    def find(self, run_id: str) -> StoredRun | None:
+        """A run that is open, or has ended and is in no page that a snapshot has."""
+        return self.open.get(run_id) or self.ended.get(run_id) or self.recent.get(run_id)
+
+    def holder(self, key: str) -> StoredRun | None:
+        """The run that was accepted with an idempotency key, unless it is in a page."""
+        run_id = self._keys.get(key)
+        return None if run_id is None else self.find(run_id)
+
+    def removable_to(self) -> int:
+        """Up to this number no process writes any more, but for those that are fenced."""
+        return min([member.segment for member in self.members.values()], default=self.seq)
+
+    def copy(self) -> State:
+        """A copy that does not change with this one; costs no copies of runs."""
+        return State(
+            self.seq,
+            dict(self.open),
+            dict(self.ended),
+            dict(self.pages),
+            dict(self.members),
+            list(self.fences),
+            dict(self.sweeps),
+            dict(self.recent),
+            dict(self._keys),
+        )
+
+    def dump(self) -> bytes:
+        """A snapshot: the same bytes whoever makes it."""
+        snapshot = _Snapshot.model_construct(
+            seq=self.seq,
+            open=list(self.open.values()),
+            ended=list(self.ended.values()),
+            pages=list(self.pages.values()),
+            members=self.members,
+            fences=self.fences,
+            sweeps=self.sweeps,
+        )
+        return snapshot.model_dump_json().encode()
+
+    @classmethod
+    def load(cls, snapshot: bytes) -> State:
+        """The state as it was dumped."""
+        content = _Snapshot.model_validate_json(snapshot)
+        return cls(
+            seq=content.seq,
+            open={stored.run.id: stored for stored in content.open},
+            ended={stored.run.id: stored for stored in content.ended},
+            pages={page.name: page for page in content.pages},
+            members=content.members,
+            fences=content.fences,
+            sweeps=content.sweeps,
+            _keys={each.key: each.run.id for each in [*content.open, *content.ended] if each.key},
+        )
+
+    def _apply(self, header: Header, event: Event) -> Exception | None:  # one case an event
+        cluster = header.cluster
+        member = self.members.get(cluster)
+        if isinstance(event, Joined):
+            if member is not None:
+                self._fence(member, header.time)
+            self.members[cluster] = Member(process=header.process, segment=self.seq)
+            return None
+        if member is None or member.process != header.process:
+            return FencedError()
+        match event:
+            case Left():
+                self.members[cluster] = member.model_copy(update={"left": True})
+            case Claimed():
+                if event.cluster == cluster or event.cluster not in self.members:
+                    return StaleError()
+                self._fence(self.members.pop(event.cluster), header.time)
+                for run_id, stored in self.open.items():
+                    if stored.owner == event.cluster:
+                        self.open[run_id] = stored.model_copy(update={"owner": cluster})
+            case Accepted():
+                run_id = event.run.id
+                if (held := self._keys.get(event.key)) is not None:
+                    return KeyHeldError(held)
+                if run_id in self.open or run_id in self.ended:
+                    return KeyHeldError(run_id)
+                if event.key:
+                    self._keys[event.key] = run_id
+                self.open[run_id] = StoredRun(
+                    run=event.run,
+                    owner=cluster,
+                    key=event.key,
+                    request_sha256=event.request_sha256,
+                    lines=event.lines,
+                )
+            case Withdrawn():
+                if not self._owns(cluster, event.run_id):
+                    return NotOwnedError()
+                self._keys.pop(self.open.pop(event.run_id).key, None)
+            case Updated():
+                if not self._owns(cluster, event.run.id):
+                    return NotOwnedError()
+                update = {"run": event.run, **({"log": event.log} if event.log else {})}
+                self.open[event.run.id] = self.open[event.run.id].model_copy(update=update)
+            case Ended():
+                if not self._owns(cluster, event.run.id):
+                    return NotOwnedError()
+                stored = self.open.pop(event.run.id)
+                update = {"run": event.run, "lines": event.lines, "log": event.log}
+                self.ended[event.run.id] = stored.model_copy(update=update)
+                if event.leftovers:
+                    self._leave(event.run, header)
+            case Leftovers():
+                self._leave(event.run, header)
+            case Swept():
+                for run_id in event.run_ids:
+                    if run_id in self.sweeps and self.sweeps[run_id].since < event.before:
+                        del self.sweeps[run_id]
+            case Paged():
+                return self._page(event)
+            case Expired():
+                for name in event.pages:
+                    self.pages.pop(name, None)
+                for run_id in event.run_ids:
+                    if (gone := self.ended.pop(run_id, None)) is not None:
+                        self._keys.pop(gone.key, None)
+                for run_id in event.logs_of:
+                    if run_id in self.ended:
+                        self.ended[run_id] = self.ended[run_id].model_copy(update={"lines": [], "log": ""})
+        return None
+
+    def _page(self, event: Paged) -> Exception | None:
+        """Ended runs move into a page, or from one page into another."""
+        if any(run_id not in self.ended for run_id in event.moved):
+            return StaleError()
+        if event.page.name in self.pages or (event.replaces and event.replaces not in self.pages):
+            return StaleError()
+        self.pages.pop(event.replaces, None)
+        for run_id in event.moved:
+            stored = self.recent[run_id] = self.ended.pop(run_id)
+            self._keys.pop(stored.key, None)
+        self.pages[event.page.name] = event.page
+        if event.keys_until is not None:
+            for name, page in self.pages.items():
+                if page.keys and time_of(page.last) < event.keys_until:
+                    self.pages[name] = page.model_copy(update={"keys": ""})
+        return None
+
+    def _owns(self, cluster: str, run_id: str) -> bool:
+        stored = self.open.get(run_id)
+        return stored is not None and stored.owner == cluster
+
+    def _fence(self, member: Member, time: datetime) -> None:
+        kept = [fence for fence in self.fences if time - fence.time < FENCES_KEPT]
+        self.fences = [*kept, Fence(first=member.segment + 1, last=self.seq, time=time)]
+
+    def _leave(self, run: Run, header: Header) -> None:
+        self.sweeps[run.id] = Sweep(
+            owner=header.cluster,
+            created_at=run.created_at,
+            since=header.time,
+            outputs=run.output_dataset_ids,
+            replicas=[each.replica for each in run.attempt_history if each.outcome in ("lost", "killed")],
+        )
+
+
+class _Snapshot(Model):
+    """A state as it is stored."""
+
+    seq: int
+    open: list[StoredRun]
+    ended: list[StoredRun]
+    pages: list[PageInfo]
+    members: dict[str, Member]
+    fences: list[Fence]
+    sweeps: dict[str, Sweep]

@@ -1,0 +1,146 @@
+"""Looks runs up: live ones, those that have ended lately, and those of other clusters as they are on record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+
+from t3d_server.errors import RunNotFoundError
+from t3d_server.models import LogLine, Run, RunNews, RunStatus
+from t3d_server.run_store.event_log import EventLog
+from t3d_server.run_store.history import RunHistory
+from t3d_server.run_store.logs import StoredLog, read_log
+from t3d_server.run_store.pages import KeyIndex
+from t3d_server.run_store.state import FencedError, StoredRun
+from t3d_server.run_store.timings import Timings
+from t3d_server.runs.interface import RunList
+from t3d_server.runs.live_run import LiveRun, RunState
+from t3d_server.runs.queues import Queues
+
+
+class Lookup:
+    """Looks runs up.
+
+    Args:
+        live: the runs of this cluster that have not ended, by id.
+        queues: what waits.
+        log: the log.
+        history: the ended runs.
+        timings: how long what takes.
+    """
+
+    def __init__(
+        self, live: Mapping[str, LiveRun], queues: Queues, log: EventLog, history: RunHistory, timings: Timings
+    ) -> None:
+        self._live = live
+        self._queues = queues
+        self._log = log
+        self._history = history
+        self._timings = timings
+        self._keys = KeyIndex()
+
+    def view(self, run: LiveRun) -> Run:
+        """A run as clients see it."""
+        return run.run.model_copy(update={"queue_position": self._queues.position(run)})
+
+    async def get(self, run_id: str, wait_s: float) -> Run:
+        """See `Runs.get`."""
+        run = self._live.get(run_id)
+        if run is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    while run.state not in (RunState.ENDED, RunState.DISOWNED):
+                        await run.changed.wait()
+        if run is None or run.state is RunState.DISOWNED:
+            return (await self.stored(run_id)).run
+        return self.view(run)
+
+    async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
+        """See `Runs.news`."""
+        deadline_s = asyncio.get_running_loop().time() + wait_s
+        while True:
+            run = self._live.get(run_id)
+            changed = asyncio.Event() if run is None else run.changed
+            if run is not None:
+                news = RunNews(run=self.view(run), lines=run.lines_after(after))
+            else:
+                stored = await self.stored(run_id)
+                lines = [line for line in await self._lines(stored) if after is None or line.time > after]
+                news = RunNews(run=stored.run, lines=lines)
+            left_s = deadline_s - asyncio.get_running_loop().time()
+            if news.run != seen or news.lines or news.run.status.ended or left_s <= 0:
+                return news
+            # Its place in the queue changes by what becomes of others; runs of other clusters are looked at again.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), min(left_s, self._timings.position_s))
+
+    async def log(self, run_id: str) -> list[LogLine]:
+        """See `Runs.log`."""
+        if (run := self._live.get(run_id)) is not None:
+            return run.log
+        return await self._lines(await self.stored(run_id))
+
+    def newest(self, limit: int, before: str | None, algorithm: str | None, status: RunStatus | None) -> RunList:
+        """See `Runs.list`."""
+        state, found = self._log.state, dict[str, Run | LiveRun]()
+        for stored in (*state.open.values(), *state.ended.values(), *state.recent.values()):
+            live = self._live.get(stored.run.id)
+            run = stored.run if live is None else live.run
+            fits = algorithm in (None, run.algorithm) and status in (None, run.status)
+            if fits and (before is None or run.id < before) and self._history.retention.expired(run.id) is None:
+                found[run.id] = run if live is None else live
+        newest = sorted(found, reverse=True)[:limit]
+        runs = [self.view(run) if isinstance(run, LiveRun) else run for run in map(found.__getitem__, newest)]
+        return RunList(runs=runs, more=len(found) > limit, snapshot_seq=self._log.snapshot_seq)
+
+    async def holder(self, key: str) -> StoredRun | None:
+        """The run that was accepted with an idempotency key, by the hash of that."""
+        state = self._log.state
+        if (stored := state.holder(key)) is not None:
+            return stored
+        self._keys.update(state.pages)
+        if not self._keys.may_have(key):
+            return None
+        return await self._log.in_thread(self._history.pages.holder, list(state.pages.values()), key)
+
+    async def accepted_before(self, run_id: str) -> StoredRun | None:
+        """A run by its id, wherever it is; a new id costs nothing."""
+        state = self._log.state
+        if (stored := state.find(run_id)) is not None:
+            return stored
+        pages = [page for page in state.pages.values() if page.first <= run_id <= page.last]
+        return await self._log.in_thread(self._history.pages.find, pages, run_id) if pages else None
+
+    async def stored(self, run_id: str, *, in_pages: bool = False) -> StoredRun:
+        """A run as it is on record.
+
+        Args:
+            run_id: its id.
+            in_pages: whether it may be one that is not kept in memory any more.
+
+        Raises:
+            RunNotFoundError, ExpiredError: there is none.
+        """
+        state = self._log.state
+        if state.find(run_id) is None and len(state.members) > 1:
+            with suppress(FencedError):
+                await self._log.catch_up()  # another cluster may have just accepted it
+        stored = await self.accepted_before(run_id) if in_pages else self._log.state.find(run_id)
+        if stored is None:
+            raise RunNotFoundError(f"run {run_id!r} neither is open nor has ended lately")
+        if stored.run.status.ended and (expired := self._history.retention.expired(run_id)) is not None:
+            raise expired
+        return stored
+
+    async def stored_log(self, stored: StoredRun) -> StoredLog:
+        """The log of a run that goes on, as it is on record."""
+        if not stored.log:
+            return StoredLog(lines=stored.lines)
+        return await self._log.in_thread(read_log, self._history.store, stored.log)
+
+    async def _lines(self, stored: StoredRun) -> list[LogLine]:
+        if stored.run.status.ended:
+            return await self._log.in_thread(self._history.log, stored)
+        return (await self.stored_log(stored)).lines

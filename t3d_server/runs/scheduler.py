@@ -1,0 +1,707 @@
+"""The scheduler of runs: one method for each event, in the order of a run's life; knows no Ray.
+
+Everything happens on one event loop; only the store is called in threads. A run is on record before its client gets its
+id, and its outcome before anyone learns that it has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from t3d_server.clock import SYSTEM_CLOCK, Clock
+from t3d_server.errors import InvalidRequestError, NotFoundError, ServerUnavailableError, StoreUnavailableError
+from t3d_server.models import Device, LogLine, Manifest, Run, RunFailure, RunNews, RunRequest, RunStatus
+from t3d_server.run_log import run_fields, storable
+from t3d_server.run_store.compaction import Compactor
+from t3d_server.run_store.event_log import Append, EventLog
+from t3d_server.run_store.events import Accepted, Ended, Leftovers, UpdateCause, Updated, Withdrawn
+from t3d_server.run_store.history import RunHistory
+from t3d_server.run_store.logs import SMALL_LOG_BYTES, StoredLog, log_key, size_bytes, write_log
+from t3d_server.run_store.state import FencedError, KeyHeldError, NotOwnedError, StoredRun
+from t3d_server.run_store.timings import Timings
+from t3d_server.runs.acceptance import RunLimits, request_sha256
+from t3d_server.runs.admission import Admission, Catalog, key_hash
+from t3d_server.runs.expiry import Datasets, Expiry
+from t3d_server.runs.interface import AttemptKey, Lines, Outcome, QueueName, Receipt, ReportAnswer, RunList
+from t3d_server.runs.live_run import STARTED_AGAIN, LiveRun, RunState, charged_attempts
+from t3d_server.runs.lookup import Lookup
+from t3d_server.runs.queues import Queues
+from t3d_server.runs.replica_calls import ReplicaCalls, ReplicaGoneError, Replicas
+from t3d_server.runs.takeover import Takeover
+from t3d_server.runs.tasks import Tasks
+from t3d_server.runs.timeouts import CANCELLED, Timeouts, status_after
+
+logger = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 3
+_ATTEMPT_ENDS: dict[RunStatus, Literal["completed", "failed", "cancelled"]] = {
+    RunStatus.COMPLETED: "completed",
+    RunStatus.FAILED: "failed",
+    RunStatus.CANCELLED: "cancelled",
+}
+_AWAY = "another cluster takes over the runs of this one; try again in a moment"
+
+
+@dataclass(eq=False)
+class _Arrival:
+    """A run that is being recorded.
+
+    Attributes:
+        run: the run.
+        request_sha256: hash of what was asked for.
+        append: its event.
+        refused: its client got an error, because the store did not answer.
+        settled: done once it waits for a replica, or is known not to be on record.
+    """
+
+    run: LiveRun
+    request_sha256: str
+    append: Append
+    refused: bool = False
+    settled: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class RunScheduler:
+    """Owns the runs of one cluster; implements `interface.Runs`.
+
+    Args:
+        history: the ended runs, in the store that has the log.
+        datasets: what runs have read and made.
+        cluster: id of the cluster; kept when its coordinator is started again.
+        catalog: finds published versions.
+        replicas: calls replicas.
+        devices: tells which devices the cluster has.
+        slots: how many runs of a manifest its replicas can work on at a time, on a device.
+        limits: what is allowed.
+        ended: is called for each run that has ended.
+        clock: the clock.
+        executor: threads for calls of the store; None for those of the event loop.
+        timings: how long what takes.
+    """
+
+    def __init__(
+        self,
+        history: RunHistory,
+        datasets: Datasets,
+        *,
+        cluster: str,
+        catalog: Catalog,
+        replicas: Replicas,
+        devices: Callable[[], Collection[Device]],
+        slots: Callable[[Manifest, Device], int],
+        limits: RunLimits,
+        ended: Callable[[Run], None] = lambda run: None,
+        clock: Clock = SYSTEM_CLOCK,
+        executor: Executor | None = None,
+        timings: Timings | None = None,
+    ) -> None:
+        self._history = history
+        self._store = history.store
+        self._catalog = catalog
+        self._slots = slots
+        self._ended = ended
+        self._clock = clock
+        self._timings = timings = timings or Timings()
+        self._tasks = Tasks()
+        self._live: dict[str, LiveRun] = {}
+        self._arrivals: dict[str, _Arrival] = {}
+        self._endings: dict[LiveRun, asyncio.Task[None]] = {}
+        self._cancels: dict[LiveRun, asyncio.Future[None]] = {}
+        self._delayed: dict[LiveRun, dict[str, asyncio.TimerHandle]] = {}
+        self._log = EventLog(
+            history.store,
+            cluster,
+            clock=clock,
+            executor=executor,
+            timings=timings,
+            fenced=self._disown,
+        )
+        self._queues = Queues()
+        self._lookup = Lookup(self._live, self._queues, self._log, history, timings)
+        self._calls = ReplicaCalls(
+            replicas,
+            self._queues,
+            timings,
+            begun=self._begun,
+            lost=self._lost,
+            waits=self._waits,
+            stuck=self._stuck,
+        )
+        self._timeouts = Timeouts(
+            replicas,
+            clock,
+            timings,
+            limits.cancel_grace_s,
+            timed_out=self._time_out,
+            replica_ended=self._replica_ended,
+        )
+        self._admission = Admission(catalog, devices, limits, self._queues, self._longest_s, clock)
+        self._takeover = Takeover(self._log, clock, timings, self._adopt)
+        self._compactor = Compactor(self._log, history.store, clock=clock, timings=timings)
+        self._expiry = Expiry(self._log, history, datasets, replicas, clock=clock, timings=timings)
+        self._watching: list[asyncio.Task[None]] = []
+
+    # Start and stop
+
+    async def start(self) -> None:
+        """Take up the runs that had not ended when the coordinator last stopped; go on with those of clusters that are
+        gone, and with what has expired.
+
+        Raises:
+            StoreUnavailableError: the store does not answer; to be called again.
+        """
+        if self._watching:
+            return
+        await self._log.start()
+        if any(stored.owner == self._log.cluster for stored in self._log.state.open.values()):
+            self._calls.hold("announce")
+            asyncio.get_running_loop().call_later(self._timings.announce_s, self._calls.unhold, "announce")
+        await self._adopt()
+        works = (
+            self._takeover.watch(),
+            self._compact(),
+            self._expiry.watch_expired(),
+            self._expiry.watch_leftovers(),
+        )
+        self._watching = [self._tasks.start(work) for work in works]
+
+    async def release(self) -> None:
+        """Leave all runs to the next cluster, at once: this one is shut down."""
+        self._calls.hold("released")
+        for task in self._watching:
+            task.cancel()
+        for run in list(self._live.values()):
+            if run.state is RunState.RUNNING:
+                self._wait_again(run, "the server was stopped", charged=False)
+        await asyncio.gather(*self._endings.values(), *map(self._save_log, list(self._live.values())))
+        try:
+            await self._log.leave()
+        finally:
+            self._disown()
+
+    async def drain(self, algorithm: str, version: str, *, cancel: bool) -> None:
+        """Take no new runs of a version, and wait until it has no live one.
+
+        Args:
+            algorithm: its name.
+            version: its version.
+            cancel: cancel the runs instead of letting them finish.
+
+        Raises:
+            StoreUnavailableError, ServerUnavailableError: runs cannot be cancelled now; to be called again.
+        """
+        self._admission.close(algorithm, version)
+
+        def is_of_it(run: LiveRun) -> bool:
+            return (run.run.algorithm, run.run.version) == (algorithm, version)
+
+        arriving = [arrival.settled for arrival in self._arrivals.values() if is_of_it(arrival.run)]
+        await asyncio.gather(*map(asyncio.shield, arriving))
+        for run in filter(is_of_it, list(self._live.values())):
+            if cancel and run.goes_on:
+                await self.cancel(run_id=run.run.id)
+            while run.state not in (RunState.ENDED, RunState.DISOWNED):
+                await run.changed.wait()
+
+    def reopen(self, algorithm: str, version: str) -> None:
+        """Take runs of a version again that was drained."""
+        self._admission.reopen(algorithm, version)
+
+    async def _adopt(self) -> None:
+        """Go on with the runs that are on record as this cluster's, and that it does not know yet."""
+        mine = [stored for stored in self._log.state.open.values() if stored.owner == self._log.cluster]
+        new = [stored for stored in mine if stored.run.id not in self._live and stored.run.id not in self._arrivals]
+        if new:
+            await self._catalog.refresh()
+        for stored in new:
+            await self._recover(stored)
+
+    async def _recover(self, stored: StoredRun) -> None:
+        """Go on with a run that another process has left."""
+        failure: RunFailure | None = None
+        manifest = Manifest(name=stored.run.algorithm, version=stored.run.version)
+        try:
+            manifest = self._catalog.find(stored.run.algorithm, stored.run.version).manifest
+        except NotFoundError as error:
+            failure = RunFailure(code=error.code, type=type(error).__name__, message=error.message)
+        log = await self._lookup.stored_log(stored)
+        run = LiveRun(stored.run, manifest, self._clock, recovered=True)
+        run.restore_log(log.lines, log.heard if log.attempt == stored.run.attempts else 0)
+        run.stored_logs = [stored.log] if stored.log else []
+        self._live[stored.run.id] = run
+        if failure is not None:
+            self._fail(run, failure)
+        elif run.state is RunState.RUNNING:
+            if stored.run.cancel_requested:
+                run.stop(CANCELLED)
+            self._follow(run)
+        elif stored.run.cancel_requested:
+            self._end(run, RunStatus.CANCELLED, error=CANCELLED)
+        else:
+            run.note("WARNING", STARTED_AGAIN)
+            self._enqueue(run)
+
+    def _disown(self) -> None:
+        """Another process has this cluster's runs: forget them, and have replicas stop."""
+        runs = list(self._live.values())
+        self._live.clear()
+        self._queues.clear()
+        for run in runs:
+            self._timeouts.attempt_ended(run)
+            self._forget_delayed(run)
+            run.disown()
+            self._calls.balance(run.queue)
+
+    async def _compact(self) -> None:
+        while True:
+            await asyncio.sleep(self._timings.watch_s)
+            try:
+                await self._compactor.step()
+            except (StoreUnavailableError, FencedError) as error:
+                logger.warning("the log of runs cannot be compacted: %s", error or type(error).__name__)
+            except Exception:  # the next time may do better
+                logger.exception("the log of runs cannot be compacted")
+
+    # A run comes
+
+    async def submit(self, *, algorithm: str, request: RunRequest, run_id: str, key: str | None) -> Run:
+        """See `Runs.submit`."""
+        hashed, sha256 = key_hash(key), request_sha256(algorithm, request)
+        if (known := await self._submitted(run_id, hashed, sha256)) is not None:
+            return known
+        run = self._admission.check(algorithm, request, run_id)
+        accepted = Accepted(run=run.run, key=hashed, request_sha256=sha256, lines=run.log)
+        arrival = _Arrival(run, sha256, self._log.append(accepted))
+        names = [run_id, hashed] if hashed else [run_id]
+        self._arrivals |= dict.fromkeys(names, arrival)
+        self._tasks.start(self._settle(arrival, names))
+        try:
+            await self._log.stored(arrival.append)
+        except StoreUnavailableError:
+            # With a key, submitting again gives the run; without one nobody can know of it.
+            arrival.refused = not self._log.retract(arrival.append) and key is None
+            raise
+        except KeyHeldError as held:
+            return await self._held(held.run_id, sha256)
+        except FencedError as error:
+            raise ServerUnavailableError(_AWAY) from error
+        await asyncio.shield(arrival.settled)
+        return self._lookup.view(run)
+
+    async def _submitted(self, run_id: str, key: str, sha256: str) -> Run | None:
+        """The run that was submitted before under this id or with this key."""
+        arrival = self._arrivals.get(run_id) or self._arrivals.get(key)
+        if arrival is not None:
+            _require_same(arrival.run.run.id, arrival.request_sha256, sha256)
+            with suppress(KeyHeldError):
+                await self._log.stored(arrival.append)
+            await asyncio.shield(arrival.settled)
+        stored = await self._lookup.holder(key) if key else None
+        if stored is not None:
+            _require_same(stored.run.id, stored.request_sha256, sha256)
+        else:
+            stored = await self._lookup.accepted_before(run_id)
+        if stored is None:
+            return None
+        live = self._live.get(stored.run.id)
+        return stored.run if live is None else self._lookup.view(live)
+
+    async def _held(self, run_id: str, sha256: str) -> Run:
+        """The run that was accepted with the same key by another cluster, in this moment."""
+        stored = self._log.state.find(run_id)
+        if stored is None:
+            raise ServerUnavailableError("the run was just submitted to another cluster; try again in a moment")
+        _require_same(run_id, stored.request_sha256, sha256)
+        return stored.run
+
+    async def _settle(self, arrival: _Arrival, names: list[str]) -> None:
+        """Have a run wait for its turn once it is on record, or withdraw it if its client got an error instead."""
+        run, done = arrival.run, arrival.append.done
+        with self._admission.arriving(run):
+            await asyncio.wait([done])
+        recorded = not done.cancelled() and done.exception() is None
+        if recorded and arrival.refused:
+            await asyncio.wait([self._log.append(Withdrawn(run_id=run.run.id)).done])
+        elif recorded:
+            self._live[run.run.id] = run
+            logger.info("run %s is accepted", run.run.id, extra=run_fields(run.run))
+            self._enqueue(run)
+        for name in names:
+            if self._arrivals.get(name) is arrival:
+                del self._arrivals[name]
+        arrival.settled.set_result(None)
+
+    def _enqueue(self, run: LiveRun, *, first: bool = False) -> None:
+        self._queues.put(run, slots=self._slots(run.manifest, run.run.resolved_device), first=first)
+        self._calls.balance(run.queue)
+
+    # A replica works on it
+
+    async def begin(self, *, call_id: str, replica: str) -> Run | None:
+        """See `Runs.begin`."""
+        while not self._log.is_confirmed:  # else another cluster may grant the same
+            try:
+                await self._log.catch_up()
+            except StoreUnavailableError:
+                await asyncio.sleep(self._timings.store_retry_s)
+            except FencedError:
+                return None
+        run = self._calls.begin(call_id, replica)
+        return None if run is None else run.run
+
+    def _begun(self, run: LiveRun, replica: str) -> None:
+        """A replica has taken a run."""
+        run.begin(run.run.attempts + 1, replica)
+        self._save_started_soon(run)
+        self._timeouts.attempt_began(run)
+
+    async def report(self, *, attempt: AttemptKey, progress: float | None, lines: Lines) -> ReportAnswer:
+        """See `Runs.report`."""
+        run = self._current(attempt)
+        if run is None:
+            return ReportAnswer(go_on=False)
+        resend_from = run.hear(progress, lines)
+        if lines.lines and resend_from is None:
+            self._save_log_soon(run)
+        return ReportAnswer(go_on=run.state is RunState.RUNNING, resend_from=resend_from)
+
+    def _current(self, attempt: AttemptKey) -> LiveRun | None:
+        """The live run, if this is its present attempt: also one that a crash has hidden, which is adopted."""
+        run = self._live.get(attempt.run_id)
+        if run is None:
+            return None
+        if run.state is RunState.QUEUED and attempt.number > run.run.attempts:
+            self._queues.remove(run)
+            self._calls.balance(run.queue)
+            run.begin(attempt.number, attempt.replica)
+            self._save_started_soon(run)
+            self._follow(run)
+        return run if run.attempt == attempt else None
+
+    def _follow(self, run: LiveRun) -> None:
+        """An attempt goes on that this process has not granted."""
+        if run.state is RunState.STOPPING:
+            self._timeouts.stopping(run)
+        else:
+            self._timeouts.attempt_began(run)
+        self._timeouts.follow(run)
+
+    def _waits(self, queue: QueueName, shortage: str | None) -> None:
+        """Replicas have not come yet: the logs of what waits tell what for, once."""
+        if self._calls.is_worked_on(queue):
+            return  # what waits will begin
+        new = [run for run in self._queues.waiting(queue) if run.shortage != shortage]
+        for run in new:
+            run.shortage = shortage
+            if shortage is not None:
+                run.note("WARNING", shortage)
+                self._save_log_soon(run)
+        if new and shortage is not None:
+            logger.warning("%d runs of %s %s on %s: each %s", len(new), *queue, shortage)
+
+    # An attempt ends without an outcome
+
+    async def _lost(self, run: LiveRun, replica: str, end: ReplicaGoneError) -> None:
+        """The call has ended in which a replica worked on a run."""
+        attempt = run.attempt
+        if attempt is None or attempt.replica != replica:
+            return  # something else has become of it
+        if not end.certain:
+            logger.warning("run %s: %s; it goes on all the same", run.run.id, end, extra=run_fields(run.run))
+            run.leftovers = True
+            self._timeouts.follow(run)
+            return
+        reason, killed = str(end), self._timeouts.has_killed(replica)
+        if killed and run.stop_reason is None:
+            reason = "its replica was stopped because of another run, which did not stop by itself"
+        if not (killed and run.stop_reason is not None):
+            run.note("WARNING", f"attempt {attempt.number} was lost: {reason}")
+            logger.warning(
+                "run %s: attempt %d was lost: %s", run.run.id, attempt.number, reason, extra=run_fields(run.run)
+            )
+        if run.stop_reason is not None:
+            run.leftovers = True
+            ending: Literal["killed", "lost"] = "killed" if killed else "lost"
+            self._end(run, status_after(run.stop_reason), attempt=ending, error=run.stop_reason)
+            return
+        self._wait_again(run, reason, charged=end.charged and not killed)
+        if charged_attempts(run.run) >= MAX_ATTEMPTS:
+            message = storable(f"all {MAX_ATTEMPTS} attempts were lost, the last one so: {reason}")
+            self._fail(run, RunFailure(code="attempts_exhausted", type="AttemptsExhausted", message=message))
+        else:
+            self._enqueue(run, first=True)
+
+    def _wait_again(self, run: LiveRun, reason: str, *, charged: bool) -> None:
+        """A run whose attempt was lost waits again, in no queue yet."""
+        self._timeouts.attempt_ended(run)
+        run.lose(reason, charged=charged)
+        self._save(run, "requeued")
+        self._save_log_soon(run)
+
+    async def _replica_ended(self, run: LiveRun, replica: str) -> None:
+        """The replica of an attempt that was followed has ended."""
+        self._calls.replica_ended(replica)
+        for each in list(self._live.values()):
+            if each.attempt is not None and each.attempt.replica == replica:
+                await self._lost(each, replica, ReplicaGoneError("its replica has ended"))
+
+    async def _postpone(self, run: LiveRun, failure: RunFailure) -> None:
+        """An attempt failed because the store was away: the run waits for a replica again when that is back."""
+        run.note("WARNING", f"attempt {run.run.attempts} failed by no fault of its own: {failure.message}")
+        self._timeouts.attempt_ended(run)
+        run.postpone(failure.message)
+        with suppress(FencedError, NotOwnedError):
+            await self._save(run, "requeued").done
+        if run.state is RunState.REQUEUED:
+            run.requeue()
+            self._enqueue(run, first=True)
+
+    async def load_failed(self, *, queue: QueueName, failure: RunFailure) -> None:
+        """See `Runs.load_failed`."""
+        if self._calls.is_worked_on(queue) or self._timeouts.follows(queue):
+            return
+        runs = self._queues.waiting(queue)
+        for run in runs:
+            self._fail(run, failure)
+        await asyncio.gather(*(asyncio.shield(self._endings[run]) for run in runs if run in self._endings))
+
+    def _stuck(self, queue: QueueName, reason: str) -> None:
+        """No replica can load: what waits fails."""
+        message = f"no replica of {queue.algorithm} {queue.version} could be started on {queue.device}: {reason}"
+        for run in self._queues.waiting(queue):
+            self._fail(run, RunFailure(code="load_failed", type="LoadFailedError", message=storable(message)))
+
+    # It is to stop
+
+    async def cancel(self, *, run_id: str) -> Run:
+        """See `Runs.cancel`."""
+        if (arrival := self._arrivals.get(run_id)) is not None:
+            with suppress(KeyHeldError):
+                await self._log.stored(arrival.append)
+            await asyncio.shield(arrival.settled)
+        run = self._live.get(run_id)
+        if run is None:
+            return (await self._lookup.stored(run_id)).run
+        if run.state in (RunState.QUEUED, RunState.REQUEUED):
+            failure = CANCELLED.model_copy(update={"message": "the run was cancelled in the queue"})
+            self._end(run, RunStatus.CANCELLED, error=failure)
+        elif run.goes_on and not run.run.cancel_requested:
+            run.update(cancel_requested=True)
+            self._stop(run, CANCELLED)
+            self._cancels[run] = self._save(run, "cancel requested").done
+        if (recording := self._endings.get(run) or self._cancels.get(run)) is not None:
+            try:
+                await asyncio.wait_for(asyncio.shield(recording), self._timings.cancel_s)
+            except TimeoutError as error:
+                message = "The object store does not answer: the cancellation is not on record yet; try again."
+                raise StoreUnavailableError(message) from error
+            except (FencedError, NotOwnedError) as error:
+                raise ServerUnavailableError(_AWAY) from error
+        if run.state is RunState.DISOWNED:
+            raise ServerUnavailableError(_AWAY)
+        return self._lookup.view(run)
+
+    def _time_out(self, run: LiveRun, reason: RunFailure) -> None:
+        """A run is past its deadline."""
+        if run.state is RunState.RUNNING:
+            run.note("WARNING", f"{reason.message}: it is told to stop")
+            self._stop(run, reason)
+
+    def _stop(self, run: LiveRun, reason: RunFailure) -> None:
+        first = run.state is RunState.RUNNING
+        run.stop(reason)
+        if first:
+            self._timeouts.stopping(run)
+
+    # It ends
+
+    async def finish(self, *, call_id: str, attempt: AttemptKey, outcome: Outcome, lines: Lines) -> Receipt:
+        """See `Runs.finish`."""
+        run = self._current(attempt)
+        if run is not None:
+            if (resend_from := run.hear(None, lines)) is not None:
+                return Receipt(counts=True, following=None, resend_from=resend_from)
+            run.leftovers |= outcome.leftovers
+            error, repeatable = outcome.error, run.state is RunState.RUNNING
+            repeatable &= charged_attempts(run.run) < MAX_ATTEMPTS - 1
+            if repeatable and error is not None and error.code == StoreUnavailableError.code:
+                run.leftovers = True
+                self._calls.let_go(call_id, run)
+                await self._postpone(run, error)
+            else:
+                self._deliver(run, outcome)
+        elif outcome.leftovers:
+            await self.report_leftovers(run_id=attempt.run_id)
+        live = self._live.get(attempt.run_id)
+        if live is not None and live in self._endings:
+            await asyncio.shield(self._endings[live])
+        following = self._calls.next(call_id, attempt)
+        return Receipt(
+            counts=await self._counts(attempt.run_id, outcome), following=None if following is None else following.run
+        )
+
+    async def report_leftovers(self, *, run_id: str) -> None:
+        """See `Runs.report_leftovers`."""
+        if (live := self._live.get(run_id)) is not None:
+            live.leftovers = True
+            return
+        with suppress(NotFoundError):
+            stored = await self._lookup.stored(run_id, in_pages=True)
+            if stored.run.status.ended:
+                await self._log.stored(self._log.append(Leftovers(run=stored.run)))
+
+    def _deliver(self, run: LiveRun, outcome: Outcome) -> None:
+        """A run ends as its replica reports."""
+        status, error = outcome.status, outcome.error
+        if status is RunStatus.CANCELLED and run.stop_reason is not None:
+            status, error = status_after(run.stop_reason), run.stop_reason
+        outputs = list(outcome.output_dataset_ids)
+        self._end(run, status, attempt=_ATTEMPT_ENDS[status], error=error, output_dataset_ids=outputs)
+
+    def _fail(self, run: LiveRun, failure: RunFailure) -> None:
+        """A run ends that cannot go on."""
+        self._end(run, RunStatus.FAILED, error=failure)
+
+    def _end(self, run: LiveRun, status: RunStatus, **fields: Any) -> None:
+        """A run has an outcome."""
+        self._queues.remove(run)
+        ended = run.end(status, **fields)
+        self._calls.balance(run.queue)
+        self._timeouts.attempt_ended(run)
+        self._forget_delayed(run)
+        self._endings[run] = self._tasks.start(self._record(run, ended))
+
+    async def _record(self, run: LiveRun, ended: Run) -> None:
+        """Put an outcome on record, and only then announce it."""
+        lines, name = run.log, ""
+        try:
+            if size_bytes(lines) > SMALL_LOG_BYTES:
+                name = f"{ended.id}~{self._log.process}-end"
+                await self._until_stored(run, name, StoredLog(lines=lines))
+            event = Ended(run=ended, lines=[] if name else lines, log=name, leftovers=run.leftovers)
+            await self._log.append(event).done
+        except (FencedError, NotOwnedError):
+            return  # another cluster has it
+        finally:
+            del self._endings[run]
+            self._cancels.pop(run, None)
+        run.record(ended)
+        del self._live[ended.id]
+        logger.info("run %s has ended: %s", ended.id, ended.status, extra=run_fields(ended))
+        self._admission.has_ended(ended)
+        self._ended(ended)
+        if run.stored_logs:
+            with suppress(StoreUnavailableError):  # they go with the run
+                await self._log.in_thread(self._store.delete, *map(log_key, run.stored_logs))
+
+    async def _until_stored(self, run: LiveRun, name: str, log: StoredLog) -> None:
+        """Store a log, however long the store is away.
+
+        Raises:
+            NotOwnedError: another cluster has taken over.
+        """
+        while run.state is RunState.ENDING:
+            try:
+                return await self._log.in_thread(write_log, self._store, name, log)
+            except StoreUnavailableError:
+                await asyncio.sleep(self._timings.store_retry_s)
+        raise NotOwnedError
+
+    async def _counts(self, run_id: str, outcome: Outcome) -> bool:
+        """Whether the outputs of an attempt are those of its run."""
+        if not outcome.output_dataset_ids:
+            return True
+        try:
+            run = (await self._lookup.stored(run_id, in_pages=True)).run
+        except NotFoundError:
+            return False
+        return set(outcome.output_dataset_ids) <= set(run.output_dataset_ids)
+
+    # It is looked at
+
+    async def get(self, *, run_id: str, wait_s: float = 0.0) -> Run:
+        """See `Runs.get`."""
+        return await self._lookup.get(run_id, wait_s)
+
+    async def news(self, *, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
+        """See `Runs.news`."""
+        return await self._lookup.news(run_id, seen, after, wait_s)
+
+    async def log(self, *, run_id: str) -> list[LogLine]:
+        """See `Runs.log`."""
+        return await self._lookup.log(run_id)
+
+    async def list(
+        self, *, limit: int, before: str | None = None, algorithm: str | None = None, status: RunStatus | None = None
+    ) -> RunList:
+        """See `Runs.list`."""
+        return self._lookup.newest(limit, before, algorithm, status)
+
+    def counts(self) -> Counter[tuple[str, RunStatus]]:
+        """How many live runs of each algorithm are in each status."""
+        return Counter((run.run.algorithm, run.run.status) for run in self._live.values())
+
+    def _longest_s(self, algorithm: str) -> float:
+        """For how long the longest of an algorithm's runs that go on is at work; 0 where none does."""
+        runs = [run.run for run in self._live.values() if run.run.algorithm == algorithm and run.goes_on]
+        begun = [run.started_at for run in runs if run.started_at is not None]
+        return (self._clock.now() - min(begun)).total_seconds() if begun else 0.0
+
+    # What is on record of it while it goes on
+
+    def _save(self, run: LiveRun, cause: UpdateCause, log: str = "") -> Append:
+        """Record how far a run is."""
+        if (timer := self._delayed.get(run, {}).pop("started", None)) is not None:
+            timer.cancel()
+        return self._log.append(Updated(cause=cause, run=run.run, log=log))
+
+    def _save_started_soon(self, run: LiveRun) -> None:
+        self._later(run, "started", self._timings.started_after_s, lambda: self._save(run, "started"))
+
+    def _save_log_soon(self, run: LiveRun) -> None:
+        self._later(run, "log", self._timings.log_after_s, lambda: self._tasks.start(self._save_log(run)))
+
+    async def _save_log(self, run: LiveRun) -> None:
+        """Store the log so far; if the store is away, the next time may do it."""
+        if not run.goes_on or not run.log:
+            return
+        name = f"{run.run.id}~{self._log.process}"
+        log = StoredLog(attempt=run.run.attempts, heard=run.heard, lines=run.log)
+        with suppress(StoreUnavailableError, FencedError, NotOwnedError):
+            await self._log.in_thread(write_log, self._store, name, log)
+            if name not in run.stored_logs:
+                run.stored_logs.append(name)
+                if run.goes_on:
+                    await self._save(run, "logged", name).done
+
+    def _later(self, run: LiveRun, what: str, after_s: float, act: Callable[[], object]) -> None:
+        """Do something later, unless it will be by then, or the run has ended."""
+        delayed = self._delayed.setdefault(run, {})
+
+        def begin() -> None:
+            del delayed[what]
+            act()
+
+        if what not in delayed and run.goes_on:
+            delayed[what] = asyncio.get_running_loop().call_later(after_s, begin)
+
+    def _forget_delayed(self, run: LiveRun) -> None:
+        for timer in self._delayed.pop(run, {}).values():
+            timer.cancel()
+
+
+def _require_same(run_id: str, known_sha256: str, sha256: str) -> None:
+    """Raises InvalidRequestError where a key was used before for something else."""
+    if known_sha256 != sha256:
+        raise InvalidRequestError(
+            f"The Idempotency-Key was used before, for another request (run {run_id}): "
+            "send the same request with it, or another key."
+        )
