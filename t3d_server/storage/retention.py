@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from t3d_server.errors import ExpiredError, ObjectNotFoundError
-from t3d_server.ids import first_id, is_id, time_of
+from t3d_server.ids import first_id, is_id, milliseconds_of, time_of
 from t3d_server.storage.base import ObjectStore
 
 PARALLEL_DELETES = 8
@@ -40,10 +40,11 @@ class Retention:
         """What to raise about something that has expired; None if it has not, or is no id."""
         if self.keep_s is None or not is_id(identifier):
             return None
+        # As numbers: what only looks like an id may be of a year that `datetime` cannot hold.
+        if milliseconds_of(identifier) / 1000 + self.keep_s > datetime.now(UTC).timestamp():
+            return None
         made = time_of(identifier)
         end = made + timedelta(seconds=self.keep_s)
-        if end > datetime.now(UTC):
-            return None
         return ExpiredError(
             f"{self.what} {identifier} of {made:%Y-%m-%d %H:%M:%S} UTC has expired on {end:%Y-%m-%d %H:%M:%S} UTC: "
             f"it was kept for {self.keep_s:g} s ({self.setting})"
