@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol
 
-from t3d_server.ids import tag_for
+from t3d_server.ids import tag_for, tag_of
 from t3d_server.models import Attempt, DatasetInfo, Run, RunStatus
 
 
@@ -46,11 +46,15 @@ class RunDatasets:
         self._datasets = datasets
         self._tag = tag_for(run_id)
         self.read = datasets.read
-        self.delete = datasets.delete
 
     def add(self, values: dict[str, Any]) -> DatasetInfo:
         """Store a dataset."""
         return self._datasets.add(values, tag=self._tag)
+
+    def delete(self, dataset_id: str) -> None:
+        """Remove a dataset that this run has stored; any other stays, such as an input that is among the outputs."""
+        if tag_of(dataset_id) == self._tag:
+            self._datasets.delete(dataset_id)
 
 
 def latest(run: Run) -> AttemptKey | None:

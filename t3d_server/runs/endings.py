@@ -52,7 +52,12 @@ class Endings:
         if status is RunStatus.CANCELLED and entry.stop is not None:
             status, error = status_after(entry.stop), entry.stop
         await self.end(
-            entry, status, attempt=_WAYS[status], output_dataset_ids=list(outcome.output_dataset_ids), error=error
+            entry,
+            status,
+            attempt=_WAYS[status],
+            error=error,
+            output_dataset_ids=list(outcome.output_dataset_ids),
+            returned=list(outcome.returned),
         )
 
     def fail(self, entry: Entry, failure: RunFailure) -> asyncio.Future[None]:

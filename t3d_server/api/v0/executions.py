@@ -33,7 +33,7 @@ from t3d_server.errors import (
     StoreUnavailableError,
     T3dError,
 )
-from t3d_server.ids import canonical, version_1
+from t3d_server.ids import canonical, is_id, version_1
 from t3d_server.models import LogLine, Run, RunNews, RunStatus, TolerantRunRequest
 from t3d_server.runs.log import MAX_LINES
 from t3d_server.runs.records import v0_key
@@ -233,7 +233,7 @@ def _record(run: Run, asked: ExecuteRequest, lines: Iterable[LogLine]) -> Execut
         resolved_execution_device="cuda" if run.resolved_device == "gpu" else "cpu",
         additional_parameters=asked.additional_parameters,
         session_token=asked.session_token or "",
-        output_dataset_ids=[version_1(dataset_id) for dataset_id in run.output_dataset_ids],
+        output_dataset_ids=_outputs_of(run),
         status=_STATUS[run.status],
         progress=run.progress,
         time_started=(run.started_at or run.created_at).isoformat(),
@@ -246,6 +246,11 @@ def _inputs_of(run: Run, asked: ExecuteRequest) -> list[str]:
     """The inputs as they were asked for: names as they are, ids in the form of version 1."""
     pairs = zip(asked.input_dataset_ids, run.input_dataset_ids, strict=True)
     return [version_1(dataset_id) if canonical(name) == dataset_id else name for name, dataset_id in pairs]
+
+
+def _outputs_of(run: Run) -> list[str]:
+    """What the algorithm returned: ids in the form of version 1, and text in its place among them."""
+    return [version_1(item) if is_id(item) else item for item in run.returned or run.output_dataset_ids]
 
 
 def _missing(execution_id: str) -> RunNotFoundError:

@@ -64,8 +64,8 @@ def put(server: Server, name: str, content: bytes) -> str:
     return key
 
 
-def execute(server: Server, inputs: list[str], **request: Any) -> str:
-    algorithm_id = checked(call(server, "GET", "/api/v0/algorithm/probe/1")["algorithm_id"])
+def execute(server: Server, inputs: list[str], algorithm: str = "probe", /, **request: Any) -> str:
+    algorithm_id = checked(call(server, "GET", f"/api/v0/algorithm/{algorithm}/1")["algorithm_id"])
     content = {"algorithm_id": algorithm_id, "input_dataset_ids": inputs, **request}
     return checked(call(server, "POST", "/api/v0/execute-algorithm", json=content)["execution_id"])
 
