@@ -53,7 +53,8 @@ def run(
     Returns:
         The results in the order in which the algorithm gave them, each a dictionary of arrays, numbers and text as
         clients get them: with the image types one for each input (N-1 for Image2Alignment), under `image` (Y, X[, C])
-        or (Z, Y, X[, C]), `mask` (Y, X) or (Z, Y, X), `features`, or `transform_matrix` (3, 3).
+        or (Z, Y, X[, C]), `mask` (Y, X) or (Z, Y, X), `features`, or `transform_matrix` (3, 3). Text that `postprocess`
+        returned is in the log alone.
 
     Raises:
         InvalidPackageError, ImportFailedError, LoadFailedError: the folder is no working algorithm.

@@ -63,6 +63,32 @@ def test_log_and_progress_are_heard(gain: Path, caplog: pytest.LogCaptureFixture
     assert caplog.messages == ["gain 2"]
 
 
+def test_text_that_is_returned_is_a_warning_and_no_result(write_algorithm: WriteAlgorithm) -> None:
+    runner = RUNNER + "\n    def postprocess(self, inference_output, args):\n        return ['done']\n"
+    lines: list[tuple[str, str]] = []
+    found = run(
+        write_algorithm("speaking", runner, table=TABLE),
+        IMAGE,
+        on_log=lambda line: lines.append((line.level, line.message)),
+    )
+    assert found == []
+    assert lines[-1] == ("WARNING", "postprocess returned text in place of ids of datasets: 'done'")
+
+
+def test_an_input_may_be_a_result(write_algorithm: WriteAlgorithm) -> None:
+    runner = (
+        RUNNER.replace("return data *", "return data.copy() *")
+        + "\n    def preprocess(self, input_data, args):"
+        + "\n        self.ids = input_data['input_dataset_ids']"
+        + "\n        return super().preprocess(input_data, args)\n"
+        + "\n    def postprocess(self, inference_output, args):"
+        + "\n        return [*self.ids, *super().postprocess(inference_output, args)]\n"
+    )
+    given, made = run(write_algorithm("passing", runner, table=TABLE), IMAGE)
+    np.testing.assert_array_equal(given["image"], IMAGE)
+    np.testing.assert_array_equal(made["image"], IMAGE * 2)
+
+
 def test_edits_count_at_the_next_call(gain: Path) -> None:
     """In a notebook, too: in a running event loop, from another folder, while nothing is written beside the code."""
 

@@ -110,7 +110,8 @@ class BaseRunner(ABC):
             args: the run's args, defaults filled in.
 
         Returns:
-            The ids that `post_data` gave.
+            The ids that `post_data` gave; ids of inputs may be among them. Text that is no id is no dataset: it comes
+            with a warning in the log, and clients of the v0 API get it in its place.
         """
 
     def run(self, input_data: dict[str, Any], args: dict[str, Any]) -> list[str]:

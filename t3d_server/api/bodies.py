@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from t3d_server.errors import InvalidRequestError, Problem
+from t3d_server.ids import canonical
 from t3d_server.models import RunRequest
 from t3d_server.packages.wording import did_you_mean
 
@@ -45,13 +46,15 @@ class Draft:
 
     @classmethod
     def of(cls, content: object) -> Draft:
-        """What a client sent.
+        """What a client sent, ids of datasets in their canonical spelling.
 
         Raises:
             InvalidRequestError: so much is wrong that nothing else is looked at.
         """
         try:
-            return cls(RunRequest.model_validate(content))
+            request = RunRequest.model_validate(content)
+            ids = [canonical(dataset_id) for dataset_id in request.input_dataset_ids]
+            return cls(request.model_copy(update={"input_dataset_ids": ids}))
         except ValidationError as error:
             read = dict(content) if isinstance(content, Mapping) else {"input_dataset_ids": None}
             unread = frozenset(str((*fault["loc"], "input_dataset_ids")[0]) for fault in _faults(error))

@@ -10,7 +10,7 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from t3d_server.api.negotiation import agreed
-from t3d_server.api.requests import FOR_USERS, Operations, spooled
+from t3d_server.api.requests import FOR_USERS, Id, Operations, spooled
 from t3d_server.api.streams import ByteStream, requested_span
 from t3d_server.datasets.formats import HDF5, NPY, READABLE, WRITABLE, readable
 from t3d_server.models import DatasetInfo
@@ -68,7 +68,7 @@ async def upload(
 
 
 @router.get("/{dataset_id}", response_class=Response, responses=_DOWNLOAD)
-async def download(request: Request, dataset_id: str, service: Operations, array: ArrayName = None) -> Response:
+async def download(request: Request, dataset_id: Id, service: Operations, array: ArrayName = None) -> Response:
     """The HDF5 file, or a range of it; or one array as npy, PNG or TIFF."""
     kind, headers = await _headers(request, service, dataset_id, array)
     etag = headers["ETag"]
@@ -90,7 +90,7 @@ async def download(request: Request, dataset_id: str, service: Operations, array
 
 
 @router.head("/{dataset_id}", response_class=Response, responses=_KNOWN)
-async def head(request: Request, dataset_id: str, service: Operations, array: ArrayName = None) -> Response:
+async def head(request: Request, dataset_id: Id, service: Operations, array: ArrayName = None) -> Response:
     """What GET would tell of the file or array, without it: no size where only converting the array tells."""
     kind, headers = await _headers(request, service, dataset_id, array)
     response = Response(status_code=304 if _knows(request, headers["ETag"]) else 200, media_type=kind)
@@ -101,13 +101,13 @@ async def head(request: Request, dataset_id: str, service: Operations, array: Ar
 
 
 @router.get("/{dataset_id}/info")
-async def info(dataset_id: str, service: Operations) -> DatasetInfo:
+async def info(dataset_id: Id, service: Operations) -> DatasetInfo:
     """Keys, shapes, dtypes, axes, spacing and size."""
     return await service.info(dataset_id)
 
 
 @router.delete("/{dataset_id}", status_code=204, response_class=Response)
-async def delete(dataset_id: str, service: Operations) -> None:
+async def delete(dataset_id: Id, service: Operations) -> None:
     """Remove the dataset for good."""
     await service.delete(dataset_id)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime
 
 from t3d_server.api.workers import Workers
-from t3d_server.errors import RunNotFoundError, ServerUnavailableError, StoreUnavailableError
+from t3d_server.errors import ExpiredError, RunNotFoundError, ServerUnavailableError, StoreUnavailableError
 from t3d_server.models import LogLine, Run, RunNews
 from t3d_server.run_log import MAX_LINES
 from t3d_server.run_store.history import RunHistory
@@ -80,18 +81,25 @@ class Feeds:
         while feed.run is None or not feed.run.status.ended:
             pause_s = _INTERVAL_S  # what comes thick and fast is told together
             try:
-                feed.hear(await self._news(run_id, feed))
+                feed.hear(await self.news(run_id, feed.run, feed.latest, _WAIT_S))
             except (ServerUnavailableError, StoreUnavailableError):
                 pause_s = _RETRY_S
             await asyncio.sleep(pause_s)
 
-    async def _news(self, run_id: str, feed: _Feed) -> RunNews:
+    async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
+        """What is new of a run, wherever it is; see `Runs.news`. A log that has expired has no lines.
+
+        Raises:
+            RunNotFoundError, ExpiredError: there is no such run.
+        """
         try:
-            return await self._runs.news(run_id=run_id, seen=feed.run, after=feed.latest, wait_s=_WAIT_S)
+            return await self._runs.news(run_id=run_id, seen=seen, after=after, wait_s=wait_s)
         except RunNotFoundError:
             stored = await self._workers.run(self._history.find, run_id)
-        lines = await self._workers.run(self._history.log, stored)
-        return RunNews(run=stored.run, lines=[line for line in lines if feed.latest is None or line.time > feed.latest])
+        lines: list[LogLine] = []
+        with suppress(ExpiredError):
+            lines = await self._workers.run(self._history.log, stored)
+        return RunNews(run=stored.run, lines=[line for line in lines if after is None or line.time > after])
 
 
 class _Feed:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
 from fastapi.dependencies.utils import request_params_to_args
+from pydantic import AfterValidator
 from pydantic_core import from_json
 
 from t3d_server.api.auth import may_administer, may_use
@@ -18,6 +19,7 @@ from t3d_server.api.bodies import M, fitted, place
 from t3d_server.api.described import JSON
 from t3d_server.api.service import MAX_WAIT_S, Service
 from t3d_server.errors import Faults, InvalidRequestError, PayloadTooLargeError, Problem, UnsupportedMediaTypeError
+from t3d_server.ids import canonical
 from t3d_server.packages.wording import did_you_mean
 
 MAXJSON_BYTES = 16 * 1024**2
@@ -67,6 +69,9 @@ FOR_ADMINS = [Depends(may_administer), Depends(_fitting_query)]
 
 Operations = Annotated[Service, Depends(_service)]
 """The service of the app."""
+
+Id = Annotated[str, AfterValidator(canonical)]
+"""The id of a dataset or run in a path, in any form that clients may have it in."""
 
 WaitS = Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="Longest time to wait for the end, in seconds.")]
 """How long an answer may wait for the end of what it tells of, in seconds."""

@@ -12,7 +12,7 @@ from t3d_server.api.described import JSON, described
 from t3d_server.api.events import END, MEDIA_TYPE, last_seen, told
 from t3d_server.api.listing import MAX_RUNS_PER_PAGE, RunPage, known_cursor
 from t3d_server.api.negotiation import agreed
-from t3d_server.api.requests import FOR_USERS, MAX_RUN_BYTES, Operations, WaitS, json_content, query_faults
+from t3d_server.api.requests import FOR_USERS, MAX_RUN_BYTES, Id, Operations, WaitS, json_content, query_faults
 from t3d_server.api.streams import ByteStream
 from t3d_server.models import LogLine, Run, RunRequest, RunStatus
 
@@ -77,13 +77,13 @@ async def runs(
 
 
 @router.get("/runs/{run_id}")
-async def run(run_id: str, service: Operations, wait_s: WaitS = 0.0) -> Run:
+async def run(run_id: Id, service: Operations, wait_s: WaitS = 0.0) -> Run:
     """A run, once it has ended or `wait_s` is over."""
     return await service.run(run_id, wait_s)
 
 
 @router.get("/runs/{run_id}/log", response_model=list[LogLine], responses=_TEXT)
-async def log(request: Request, run_id: str, service: Operations) -> list[LogLine] | Response:
+async def log(request: Request, run_id: Id, service: Operations) -> list[LogLine] | Response:
     """The log so far: JSON, or text where Accept asks for text/plain."""
     kind = agreed(request, (JSON, "text/plain"))
     lines = await service.log(run_id)
@@ -95,7 +95,7 @@ async def log(request: Request, run_id: str, service: Operations) -> list[LogLin
 
 @router.get("/runs/{run_id}/events", response_class=Response, responses=_EVENTS)
 async def events(
-    run_id: str, service: Operations, last_event_id: Annotated[str | None, Header(description=_LAST)] = None
+    run_id: Id, service: Operations, last_event_id: Annotated[str | None, Header(description=_LAST)] = None
 ) -> Response:
     """What happens to a run, as server-sent events, from the beginning of its log to its end.
 
@@ -113,7 +113,7 @@ async def events(
 
 
 @router.post("/runs/{run_id}/cancel")
-async def cancel(run_id: str, service: Operations) -> Run:
+async def cancel(run_id: Id, service: Operations) -> Run:
     """Cancel a run: a queued one at once, a running one at its next call back or soon by force.
 
     One that has ended, or is cancelled already, stays as it is.

@@ -11,7 +11,7 @@ import typer
 
 from t3d_server.client import Client
 from t3d_server.errors import InvalidArgsError, Problem, RunNotFoundError
-from t3d_server.ids import is_id
+from t3d_server.ids import canonical, is_id
 from t3d_server.models import Device as DeviceName
 from t3d_server.models import Parameter
 from t3d_server.packages.parameters import TYPES, resolve_args
@@ -90,8 +90,8 @@ def whole_id(client: Client, beginning: str) -> str:
     Raises:
         RunNotFoundError: none of them does, or several do.
     """
-    if is_id(beginning):
-        return beginning
+    if is_id(identifier := canonical(beginning)):
+        return identifier
     found = [run.id for run in client.runs(limit=_RECENT_RUNS) if run.id.startswith(beginning.lower())]
     if len(found) == 1:
         return found[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from t3d_server.datasets import formats
 from t3d_server.errors import InvalidRequestError, Problem, T3dError, UnsupportedMediaTypeError
-from t3d_server.ids import is_id
+from t3d_server.ids import canonical, is_id
 
 
 def check_inputs(inputs: Sequence[str], *, ids: bool) -> None:
@@ -34,7 +34,7 @@ def check_inputs(inputs: Sequence[str], *, ids: bool) -> None:
                 faults.append(error.message)
         elif not ids or "/" in item or path.suffix:
             faults.append(f"{item}: no such file")
-        elif not is_id(item):
+        elif not is_id(canonical(item)):
             faults.append(f"{item}: neither a file nor a dataset id")
     if faults:
         raise InvalidRequestError("; ".join(faults))

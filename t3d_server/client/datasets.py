@@ -27,7 +27,7 @@ from t3d_server.datasets import hdf5
 from t3d_server.datasets.formats import HDF5, NPY
 from t3d_server.datasets.values import Array
 from t3d_server.errors import InvalidRequestError, T3dError
-from t3d_server.ids import new_id
+from t3d_server.ids import canonical, new_id
 from t3d_server.models import DatasetInfo
 
 Dataset = DatasetInfo | str
@@ -260,7 +260,7 @@ def discarding(client: Datasets, infos: Sequence[DatasetInfo], *errors: type[Bas
 
 
 def id_of(dataset: Dataset) -> str:
-    """Id of a dataset.
+    """Id of a dataset, in its canonical spelling.
 
     Raises:
         InvalidRequestError: it is neither an info nor an id.
@@ -268,7 +268,7 @@ def id_of(dataset: Dataset) -> str:
     if isinstance(dataset, DatasetInfo):
         return dataset.id
     if isinstance(dataset, str):
-        return dataset
+        return canonical(dataset)
     kind = type(dataset).__name__
     raise InvalidRequestError(f"a dataset is named by its id or info, several by a list or tuple of those, not {kind}")
 

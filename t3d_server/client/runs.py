@@ -14,7 +14,7 @@ from t3d_server.client.datasets import Datasets, discarding
 from t3d_server.client.events import RunEvent, followed
 from t3d_server.client.handle import RunHandle, kept, outputs_of
 from t3d_server.errors import InvalidInputError, InvalidRequestError, NotFoundError, QueueFullError, T3dError
-from t3d_server.ids import is_id, new_id
+from t3d_server.ids import canonical, is_id, new_id
 from t3d_server.models import DatasetInfo, Device, LogLine, Model, Run, RunStatus
 
 Input = Data | DatasetInfo
@@ -238,7 +238,10 @@ def stored_id(data: object) -> str | None:
     """Id of what the server has got already, None of what is to be uploaded."""
     if isinstance(data, DatasetInfo):
         return data.id
-    return data if isinstance(data, str) and is_id(data) else None
+    if not isinstance(data, str):
+        return None
+    identifier = canonical(data)
+    return identifier if is_id(identifier) else None
 
 
 def checked_key(key: str | None) -> str:

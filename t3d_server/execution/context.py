@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from t3d_server.clock import SYSTEM_CLOCK, Clock
 from t3d_server.errors import InvalidDatasetError, Problem, RunCancelled, T3dError
+from t3d_server.ids import canonical
 from t3d_server.models import DatasetInfo, LogLine
 from t3d_server.packages.loader import Package
 from t3d_server.run_log import log_line
@@ -121,6 +122,7 @@ class RunContext:
         self._check()
         if isinstance(dataset_ids, str) or not all(isinstance(item, str) for item in dataset_ids):
             raise TypeError(f"fetch_data takes a list of dataset ids, but got {dataset_ids!r}")
+        dataset_ids = [canonical(item) for item in dataset_ids]  # an arg may have brought an id from the v0 API
         if parallel and len(dataset_ids) > 1:
             with ThreadPoolExecutor(min(PARALLEL_READS, len(dataset_ids))) as pool:
                 return list(pool.map(lambda item: self._read(item, schema), dataset_ids))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from t3d_server.clock import SYSTEM_CLOCK, Clock
 from t3d_server.errors import LoadFailedError, RunCancelled, T3dError
 from t3d_server.execution.context import Datasets, Listener, LoadContext, RunContext
 from t3d_server.execution.output_capture import captured
+from t3d_server.ids import canonical, is_id
 from t3d_server.models import Device, LogLine, Manifest, Run, RunFailure, RunStatus
 from t3d_server.packages.loader import (
     LoadedModule,
@@ -21,8 +22,11 @@ from t3d_server.packages.loader import (
     resolve_type,
     tag_warnings,
 )
-from t3d_server.run_log import shortened, storable
+from t3d_server.run_log import log_line, shortened, storable
 from t3d_server.runs.interface import Outcome
+
+MAX_TEXT_LENGTH = 20_000
+"""Most characters of text that `postprocess` may return: they are kept in the record of the run."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +102,22 @@ def execute(
             result = runner.run({"input_dataset_ids": list(run.input_dataset_ids)}, copy.deepcopy(run.args))
         if context.stopped:  # the author's code caught what was to stop it
             raise RunCancelled
-        output_ids = _checked_ids(result, context.posted)
+        returned = _checked(result, {*context.posted, *run.input_dataset_ids})
+        output_ids = [item for item in returned if is_id(item)]
+        if texts := [item for item in returned if not is_id(item)]:
+            message = f"postprocess returned text in place of ids of datasets: {', '.join(map(repr, texts))}"
+            listener.log(log_line(message, "WARNING", clock.now()))
         context.close()
         context.keep(output_ids)
     except BaseException as error:  # noqa: BLE001  # sys.exit and the like must not take the replica with them
         context.close()
         return _failure(error, algorithm, context)
-    return Outcome(RunStatus.COMPLETED, tuple(output_ids), phase_times_s=context.phase_times_s)
+    return Outcome(
+        RunStatus.COMPLETED,
+        tuple(output_ids),
+        returned=tuple(returned) if texts else (),
+        phase_times_s=context.phase_times_s,
+    )
 
 
 def _failure(error: BaseException, algorithm: LoadedAlgorithm, context: RunContext) -> Outcome:
@@ -122,14 +135,34 @@ def _failure(error: BaseException, algorithm: LoadedAlgorithm, context: RunConte
     return Outcome(RunStatus.FAILED, error=failure, phase_times_s=context.phase_times_s)
 
 
-def _checked_ids(result: Any, posted: list[str]) -> list[str]:
+def _checked(result: Any, known: Collection[str]) -> list[str]:
+    """What `postprocess` returned.
+
+    Args:
+        result: ids of datasets, and text that is no id.
+        known: ids that may be among it.
+
+    Raises:
+        TypeError: it is no list of text.
+        ValueError: another id is among it, or too much text.
+    """
     if not isinstance(result, (list, tuple)) or not all(isinstance(item, str) for item in result):
         found = "None; is a `return` missing?" if result is None else _shorten(result)
         raise TypeError(f"postprocess must return the list of ids that post_data gave, but returned {found}")
-    unknown = [item for item in result if item not in posted]
+    items = [canonical(storable(item)) for item in result]
+    unknown = [item for item in items if is_id(item) and item not in known]
     if unknown:
-        raise ValueError(f"postprocess returned ids that this run did not post: {', '.join(unknown)}")
-    return list(result)
+        raise ValueError(
+            "postprocess returned ids that this run did not post, and that are none of its inputs: "
+            f"{', '.join(unknown)}; return those that post_data gave"
+        )
+    length = sum(len(item) + 1 for item in items if not is_id(item))
+    if length > MAX_TEXT_LENGTH:
+        raise ValueError(
+            f"postprocess returned text of {length} characters, at most {MAX_TEXT_LENGTH} are kept; "
+            "post it by post_data, in a dataset"
+        )
+    return items
 
 
 def _shorten(value: Any) -> str:

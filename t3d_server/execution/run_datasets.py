@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from t3d_server.errors import StoreUnavailableError
-from t3d_server.ids import tag_for
+from t3d_server.ids import tag_for, tag_of
 from t3d_server.models import DatasetInfo
 
 
@@ -48,7 +48,9 @@ class RunDatasets:
             raise
 
     def delete(self, dataset_id: str) -> None:
-        """Remove a dataset."""
+        """Remove a dataset that this run has stored; any other stays, such as an input that is among the outputs."""
+        if tag_of(dataset_id) != self._tag:
+            return
         try:
             self._datasets.delete(dataset_id)
         except StoreUnavailableError:

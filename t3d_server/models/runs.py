@@ -114,7 +114,8 @@ class Run(Model):
         queue_position: runs of the same version on the same device ahead of it, 0 for the next one; None unless it
             waits.
         input_dataset_ids: what it works on.
-        output_dataset_ids: what it made; empty unless COMPLETED.
+        output_dataset_ids: the datasets that are its result; empty unless COMPLETED.
+        returned: what the algorithm returned, in order, if some of it is text and no dataset; else empty.
         args: the args with all defaults filled in.
         timeout_s: longest time an attempt may take, from `started_at`.
         created_at: when it was accepted.
@@ -137,6 +138,7 @@ class Run(Model):
     queue_position: int | None = None
     input_dataset_ids: list[str]
     output_dataset_ids: list[str] = []
+    returned: list[str] = []
     args: dict[str, Any] = {}
     timeout_s: float | None = None
     created_at: datetime

@@ -36,8 +36,9 @@ class Outcome:
 
     Attributes:
         status: COMPLETED, FAILED or CANCELLED.
-        output_dataset_ids: what it made; empty unless COMPLETED.
+        output_dataset_ids: the datasets that are its result; empty unless COMPLETED.
         error: why it has no result.
+        returned: what `postprocess` returned, in order, if some of it is text and no dataset; else empty.
         phase_times_s: how long each finished phase took.
         leftovers: whether datasets that it posted, and that are none of its outputs, may still be stored.
     """
@@ -45,6 +46,7 @@ class Outcome:
     status: RunStatus
     output_dataset_ids: tuple[str, ...] = ()
     error: RunFailure | None = None
+    returned: tuple[str, ...] = ()
     phase_times_s: dict[str, float] | None = None
     leftovers: bool = False
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 
-from t3d_server.errors import RunNotFoundError
+from t3d_server.errors import ExpiredError, RunNotFoundError
 from t3d_server.models import LogLine, Run, RunNews, RunStatus
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.history import RunHistory
@@ -67,7 +67,9 @@ class Lookup:
                 news = RunNews(run=self.view(run), lines=run.lines_after(after))
             else:
                 stored = await self.stored(run_id)
-                lines = [line for line in await self._lines(stored) if after is None or line.time > after]
+                lines: list[LogLine] = []
+                with suppress(ExpiredError):  # logs may be kept for less time than runs
+                    lines = [line for line in await self._lines(stored) if after is None or line.time > after]
                 news = RunNews(run=stored.run, lines=lines)
             left_s = deadline_s - asyncio.get_running_loop().time()
             if news.run != seen or news.lines or news.run.status.ended or left_s <= 0:

@@ -563,8 +563,14 @@ class RunScheduler:
         status, error = outcome.status, outcome.error
         if status is RunStatus.CANCELLED and run.stop_reason is not None:
             status, error = status_after(run.stop_reason), run.stop_reason
-        outputs = list(outcome.output_dataset_ids)
-        self._end(run, status, attempt=_ATTEMPT_ENDS[status], error=error, output_dataset_ids=outputs)
+        self._end(
+            run,
+            status,
+            attempt=_ATTEMPT_ENDS[status],
+            error=error,
+            output_dataset_ids=list(outcome.output_dataset_ids),
+            returned=list(outcome.returned),
+        )
 
     def _fail(self, run: LiveRun, failure: RunFailure) -> None:
         """A run ends that cannot go on."""

@@ -10,7 +10,7 @@ from itertools import islice
 
 from t3d_server.clock import SYSTEM_CLOCK, Clock
 from t3d_server.errors import ExpiredError, ObjectNotFoundError
-from t3d_server.ids import ID_LENGTH, first_id, is_id, time_of
+from t3d_server.ids import ID_LENGTH, first_id, is_id, milliseconds_of, time_of
 from t3d_server.storage.base import ObjectStore
 
 SLACK_S = 600.0
@@ -41,10 +41,11 @@ class Retention:
         """What to raise about something that has expired; None if it has not, or is no id."""
         if self.keep_s is None or not is_id(identifier):
             return None
+        # As numbers: what only looks like an id may be of a year that `datetime` cannot hold.
+        if milliseconds_of(identifier) / 1000 + self.keep_s > self.clock.now().timestamp():
+            return None
         made = time_of(identifier)
         end = made + timedelta(seconds=self.keep_s)
-        if end > self.clock.now():
-            return None
         return ExpiredError(
             f"{self.what} {identifier} of {made:%Y-%m-%d %H:%M:%S} UTC has expired on {end:%Y-%m-%d %H:%M:%S} UTC: "
             f"it was kept for {self.keep_s:g} s ({self.setting})"

@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from t3d_server.algorithm_utils import GenericSchema, Image2ImageRunner, MaskSchema
+from t3d_server.ids import version_1
 from t3d_server.models import RunStatus
 from tests.algorithm_utils.steps import Steps, stored_datasets, with_inference
 
@@ -155,6 +156,18 @@ def test_fetch_data_gives_dictionaries_in_order(bench: Any, parallel: bool) -> N
     whole, chosen = seen
     assert [dataset["data"].tolist() for dataset in whole] == [[n, n] for n in range(20)]
     assert chosen == [{"note": str(n), "absent": None} for n in range(20)]
+
+
+def test_fetch_data_takes_the_ids_that_v0_gives(bench: Any) -> None:
+    """A client of the v0 API may send such an id as the value of a parameter."""
+
+    class Runner(Steps):
+        def preprocess(self, input_data: dict[str, Any], args: dict[str, Any]) -> Any:
+            [dataset] = self.fetch_data([version_1(input_data["input_dataset_ids"][0])], GenericSchema)
+            self.log_message(str(dataset["data"].tolist()))
+
+    assert bench.execute(Runner, [{"data": np.arange(3)}]).error is None
+    assert bench.log_lines == [("INFO", "[0, 1, 2]")]
 
 
 def test_wrong_datasets_name_the_id_and_the_key(bench: Any) -> None:

@@ -11,8 +11,16 @@ import pytest
 
 from t3d_server.algorithm_utils import GenericSchema
 from t3d_server.errors import RunCancelled
+from t3d_server.ids import new_id, version_1
 from t3d_server.models import RunStatus
 from tests.algorithm_utils.steps import Steps, stored_datasets, with_inference
+
+UNKNOWN = "0198c0de-0000-7000-8000-000000000000"
+
+
+def returning(results: Callable[[Any, list[str]], list[str]]) -> type[Steps]:
+    """A runner whose `postprocess` returns this, of itself and the ids of its inputs."""
+    return type("Runner", (Steps,), {"postprocess": lambda self, inputs, args: results(self, inputs)})
 
 
 @pytest.mark.parametrize(
@@ -97,11 +105,16 @@ def test_whatever_a_run_raises_is_its_outcome(bench: Any, action: Callable[[], A
         ),
         ("an id", "but returned str 'an id'"),
         ([np.ones(2)], "but returned list [array([1., 1.])]"),
-        (["0198c0de-0000-7000-8000-000000000000"], "returned ids that this run did not post: 0198c0de"),
+        ([UNKNOWN], f"returned ids that this run did not post, and that are none of its inputs: {UNKNOWN}; return"),
+        (["done", version_1(UNKNOWN)], f"and that are none of its inputs: {UNKNOWN}; return"),
+        (
+            ["x" * 15_000, "y" * 5_000],
+            "returned text of 20002 characters, at most 20000 are kept; post it by post_data",
+        ),
     ],
 )
-def test_wrong_result_of_postprocess_is_told(bench: Any, result: Any, message: str) -> None:
-    """Only ids that the run posted are a result; what it posted is removed."""
+def test_a_wrong_result_of_postprocess_is_an_error_that_explains_it(bench: Any, result: Any, message: str) -> None:
+    """What the run posted is removed."""
 
     def postprocess(self: Any, inference_output: Any, args: dict[str, Any]) -> Any:
         self.post_data([{"data": np.ones(3)}], GenericSchema)
@@ -109,6 +122,58 @@ def test_wrong_result_of_postprocess_is_told(bench: Any, result: Any, message: s
 
     assert message in bench.failure(type("Runner", (Steps,), {"postprocess": postprocess}))
     assert stored_datasets(bench) == 0
+
+
+def test_text_among_what_postprocess_returns_is_kept_beside_the_datasets(bench: Any) -> None:
+    """In its place, and a UUID that is no id of a dataset is text, too."""
+    texts = ["first\udc80", "0f8fad5b-d9cb-469f-a165-70867728950e"]
+
+    def results(self: Any, inputs: list[str]) -> list[str]:
+        return [texts[0], *self.post_data([{"data": np.ones(3)}], GenericSchema), texts[1]]
+
+    outcome = bench.execute(returning(results))
+    assert outcome.status is RunStatus.COMPLETED
+    [dataset_id] = outcome.output_dataset_ids
+    assert outcome.returned == ("first\\udc80", dataset_id, texts[1])
+
+
+def test_text_that_postprocess_returns_is_a_warning_in_the_log(bench: Any) -> None:
+    bench.execute(returning(lambda self, inputs: ["done", "2 cells"]))
+    assert bench.log_lines == [("WARNING", "postprocess returned text in place of ids of datasets: 'done', '2 cells'")]
+
+
+def test_a_run_that_returns_text_alone_has_no_datasets(bench: Any) -> None:
+    def results(self: Any, inputs: list[str]) -> list[str]:
+        self.post_data([{"data": np.ones(3)}], GenericSchema)
+        return ["done"]
+
+    outcome = bench.execute(returning(results))
+    assert (outcome.status, outcome.output_dataset_ids) == (RunStatus.COMPLETED, ())
+    assert stored_datasets(bench) == 0
+
+
+def test_ids_alone_are_not_kept_twice(bench: Any) -> None:
+    outcome = bench.execute(Steps)
+    assert len(outcome.output_dataset_ids) == 1
+    assert outcome.returned == ()
+    assert bench.log_lines == []
+
+
+@pytest.mark.parametrize("form", [str, version_1, str.upper])
+def test_an_input_may_be_an_output(bench: Any, form: Callable[[str], str]) -> None:
+    def results(self: Any, inputs: list[str]) -> list[str]:
+        return [form(inputs[0]), *self.post_data([{"data": np.ones(3)}], GenericSchema)]
+
+    outcome = bench.execute(returning(results), [{"data": np.zeros(1)}])
+    assert outcome.output_dataset_ids[0] == bench.input_ids[0]
+    assert stored_datasets(bench) == 2
+
+
+@pytest.mark.parametrize("also", [new_id(), 5])
+def test_an_input_stays_where_the_run_fails(bench: Any, also: Any) -> None:
+    outcome = bench.execute(returning(lambda self, inputs: [*inputs, also]), [{"data": np.zeros(1)}])
+    assert outcome.status is RunStatus.FAILED
+    assert stored_datasets(bench) == 1
 
 
 def test_posted_datasets_that_are_not_returned_are_removed(bench: Any) -> None:

@@ -239,6 +239,18 @@ def test_debug_shows_where_the_code_failed(t3d: T3d, write_algorithm: Callable[.
     assert "NameError: name 'nowhere' is not defined" in ended.stderr
 
 
+def test_debug_shows_the_text_that_was_returned(t3d: T3d, write_algorithm: Callable[..., Path], tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", IMAGE)
+    runner = f"{RUNNER}\n    def postprocess(self, inference_output, args):\n        return ['done']\n"
+    speaking = write_algorithm("speaking", runner, files={"files/offset.txt": "1"})
+    manifest = speaking / "pyproject.toml"
+    manifest.write_text(manifest.read_text() + TABLE)
+    ended = t3d("debug", speaking, tmp_path / "image.npy", "-o", tmp_path / "out")
+
+    assert "postprocess returned text in place of ids of datasets: 'done'" in ended.stdout + ended.stderr
+    assert [path.name for path in saved(ended)] == ["speaking.png"]
+
+
 @pytest.mark.parametrize(
     ("name", "array"), [("image.png", IMAGE), ("stack.tif", STACK), ("stack.npy", STACK)], ids=["png", "tiff", "npy"]
 )

@@ -8,12 +8,12 @@ import pytest
 
 from t3d_server.cli.inputs import check_inputs, naming
 from t3d_server.errors import AlgorithmError, InvalidRequestError, Problem
-from t3d_server.ids import new_id
+from t3d_server.ids import new_id, version_1
 
 
 def test_inputs_that_are_not_there_are_told_together(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
-    check_inputs([str(tmp_path / "a.png"), new_id()], ids=True)
+    check_inputs([str(tmp_path / "a.png"), new_id(), version_1(new_id())], ids=True)
     (tmp_path / "a.czi").touch()
     with pytest.raises(InvalidRequestError) as told:
         check_inputs(["nothere.png", "01a2-not-an-id", str(tmp_path), str(tmp_path / "a.czi")], ids=True)

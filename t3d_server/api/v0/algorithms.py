@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from t3d_server.api.service import Service
 from t3d_server.api.v0.models import Algorithm, Parameter, ParameterConfig
 from t3d_server.errors import AlgorithmNotFoundError, InvalidPackageError, NotFoundError, VersionNotFoundError
+from t3d_server.ids import version_1
 from t3d_server.models import AlgorithmVersion
 
 
 def algorithm_id(name: str, major: str) -> str:
     """Id of an algorithm: always the same for a name, in any case, and a major version."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"t3d:algorithms/{name.lower()}/{major}"))
+    return version_1(str(uuid.uuid5(uuid.NAMESPACE_URL, f"t3d:algorithms/{name.lower()}/{major}")))
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,14 @@ class Algorithms:
         self._service = service
 
     async def by_id(self, wanted: str) -> Line:
-        """The algorithm of an id, in any case.
+        """The algorithm of an id, in any case, and with any version digit.
 
         Raises:
             AlgorithmNotFoundError: there is none.
         """
+        identifier = version_1(wanted.lower())
         for line in await self._lines():
-            if algorithm_id(line.name, line.major) == wanted.lower():
+            if algorithm_id(line.name, line.major) == identifier:
                 return line
         raise AlgorithmNotFoundError(f"No algorithm has the id {wanted!r:.80}.")
 

@@ -31,6 +31,7 @@ from t3d_server.api.v0.models import (
     Url,
 )
 from t3d_server.datasets.formats import HDF5
+from t3d_server.ids import version_1
 
 router = APIRouter(dependencies=[Depends(may_use)])
 
@@ -69,7 +70,7 @@ ExecutionsPart = Annotated[Executions, Depends(_executions)]
 @router.get("/")
 async def server(service: Operations) -> Server:
     """The server."""
-    has_gpu = "gpu" in await service.coordinator.devices()
+    has_gpu = "gpu" in await service.publishing.devices()
     return Server(
         name="t3d_server",
         tags=["compox"],
@@ -86,7 +87,7 @@ async def server(service: Operations) -> Server:
 async def upload(request: Request, service: Operations) -> FileId:
     """Store the HDF5 file in the body."""
     async with spooled(request, service, service.limits.max_dataset_bytes) as file:
-        return FileId(file_id=(await service.add_upload(file, HDF5)).id)
+        return FileId(file_id=version_1((await service.add_upload(file, HDF5)).id))
 
 
 @router.head("/api/v0/files/{file_id}", include_in_schema=False)

@@ -23,7 +23,6 @@ from t3d_server.api.v0.files import Files
 from t3d_server.api.v0.models import ExecuteRequest, ExecutionRecord, Status
 from t3d_server.errors import (
     DatasetNotFoundError,
-    ExpiredError,
     Faults,
     InvalidDatasetError,
     NotFoundError,
@@ -33,10 +32,11 @@ from t3d_server.errors import (
     StoreUnavailableError,
     T3dError,
 )
-from t3d_server.models import LogLine, Run, RunNews, RunStatus, TolerantRunRequest
-from t3d_server.runs.log import MAX_LINES
-from t3d_server.runs.records import v0_key
+from t3d_server.ids import canonical, is_id, new_id, version_1
+from t3d_server.models import LogLine, Run, RunStatus, TolerantRunRequest
+from t3d_server.run_log import MAX_LINES
 from t3d_server.storage.base import read
+from t3d_server.storage.keys import v0_key
 
 logger = logging.getLogger(__name__)
 
@@ -98,16 +98,16 @@ class Executions:
             device=request.execution_device_override,
             version=version,
         )
-        run = await self._service.coordinator.submit(line.name, wanted, None)
+        run = await self._service.runs.submit(algorithm=line.name, request=wanted, run_id=new_id(), key=None)
         if request.session_token is None:
-            request = request.model_copy(update={"session_token": str(uuid.uuid4())})
+            request = request.model_copy(update={"session_token": version_1(str(uuid.uuid4()))})
         self._keep(run.id, _Watched(request))
         content = request.model_dump_json().encode()
         try:
             await self._service.workers.run(self._service.store.put, v0_key(run.id), content)
         except StoreUnavailableError as error:  # the run was accepted: who is told otherwise would start another one
             logger.warning("what was asked of execution %s is not kept: %s", run.id, error)
-        return run.id
+        return version_1(run.id)
 
     async def record(self, execution_id: str) -> bytes:
         """How an execution is, as JSON of `ExecutionRecord`.
@@ -115,18 +115,18 @@ class Executions:
         Raises:
             RunNotFoundError: there is none.
         """
-        execution_id = execution_id.lower()
-        watched = self._watched.get(execution_id)
+        run_id = canonical(execution_id)
+        watched = self._watched.get(run_id)
         if watched is None:
-            watched = self._keep(execution_id, _Watched())
-        self._watched.move_to_end(execution_id)
+            watched = self._keep(run_id, _Watched())
+        self._watched.move_to_end(run_id)
         async with watched.turn:
             loop = asyncio.get_running_loop()
             if loop.time() >= watched.good_until:
                 try:
-                    await self._refresh(execution_id, watched)
+                    await self._refresh(run_id, watched)
                 except NotFoundError as error:
-                    self._watched.pop(execution_id, None)
+                    self._watched.pop(run_id, None)
                     raise _missing(execution_id) from error
                 watched.good_until = loop.time() + REFRESH_S
         return watched.body
@@ -138,52 +138,35 @@ class Executions:
             RunNotFoundError: there is none.
             NotStoppableError: it has ended.
         """
-        execution_id = execution_id.lower()
+        run_id = canonical(execution_id)
         try:
-            run = await self._service.run(execution_id)
+            run = await self._service.run(run_id)
         except NotFoundError as error:
             raise _missing(execution_id) from error
         if run.status.ended:
             raise NotStoppableError(f"The execution {execution_id} has ended: {_STATUS[run.status]}.")
-        await self._service.cancel(execution_id)
-        if watched := self._watched.get(execution_id):
+        await self._service.cancel(run_id)
+        if watched := self._watched.get(run_id):
             watched.good_until = 0.0
 
-    def _keep(self, execution_id: str, watched: _Watched) -> _Watched:
-        self._watched[execution_id] = watched
+    def _keep(self, run_id: str, watched: _Watched) -> _Watched:
+        self._watched[run_id] = watched
         while len(self._watched) > WATCHED:
             self._watched.popitem(last=False)
         return watched
 
-    async def _refresh(self, execution_id: str, watched: _Watched) -> None:
+    async def _refresh(self, run_id: str, watched: _Watched) -> None:
         if watched.run is not None and watched.run.status.ended:
             return
-        news = await self._news(execution_id, watched)
+        after = watched.lines[-1].time if watched.lines else None
+        news = await self._service.feeds.news(run_id, watched.run, after, 0.0)
         if watched.asked is None:
             watched.asked = await self._service.workers.run(self._asked, news.run)
-        if news.run.status.ended:
-            # The log is stored before the end is told, and is whole there.
-            watched.lines = deque(await self._service.workers.run(self._log, execution_id))
-        elif news.run == watched.run and not news.lines:
+        if news.run == watched.run and not news.lines:
             return
-        else:
-            watched.lines += news.lines
+        watched.lines += news.lines
         watched.run = news.run
         watched.body = _record(news.run, watched.asked, watched.lines).model_dump_json().encode()
-
-    async def _news(self, execution_id: str, watched: _Watched) -> RunNews:
-        after = watched.lines[-1].time if watched.lines else None
-        try:
-            return await self._service.coordinator.news(execution_id, watched.run, after, 0.0)
-        except RunNotFoundError:
-            run = await self._service.workers.run(self._service.records.find, execution_id)
-            return RunNews(run=run, lines=[])
-
-    def _log(self, execution_id: str) -> list[LogLine]:
-        try:
-            return self._service.records.log(execution_id)
-        except ExpiredError:  # logs may be kept for less time than runs
-            return []
 
     def _asked(self, run: Run) -> ExecuteRequest:
         """What was asked for; as the run tells it where that came by another API."""
@@ -195,7 +178,7 @@ class Executions:
                 input_dataset_ids=run.input_dataset_ids,
                 execution_device_override=run.device,
                 additional_parameters=run.args,
-                session_token=str(uuid.uuid5(uuid.NAMESPACE_URL, f"t3d:runs/{run.id}")),
+                session_token=version_1(str(uuid.uuid5(uuid.NAMESPACE_URL, f"t3d:runs/{run.id}"))),
             )
 
     async def _inputs(self, names: list[str]) -> list[str]:
@@ -223,22 +206,33 @@ class Executions:
 
 def _record(run: Run, asked: ExecuteRequest, lines: Iterable[LogLine]) -> ExecutionRecord:
     return ExecutionRecord(
-        execution_id=run.id,
+        execution_id=version_1(run.id),
         algorithm_id=_algorithm_id(run),
         checkpoint_id=asked.checkpoint_id,
         algorithm_minor_version=asked.algorithm_minor_version,
-        input_dataset_ids=asked.input_dataset_ids,
+        input_dataset_ids=_inputs_of(run, asked),
         execution_device_override=asked.execution_device_override,
         resolved_execution_device="cuda" if run.resolved_device == "gpu" else "cpu",
         additional_parameters=asked.additional_parameters,
         session_token=asked.session_token or "",
-        output_dataset_ids=run.output_dataset_ids,
+        output_dataset_ids=_outputs_of(run),
         status=_STATUS[run.status],
         progress=run.progress,
         time_started=(run.started_at or run.created_at).isoformat(),
         time_completed="" if run.ended_at is None else run.ended_at.isoformat(),
         log="".join(f"{line.time.isoformat()} {line.level} {line.message}\n" for line in lines),
     )
+
+
+def _inputs_of(run: Run, asked: ExecuteRequest) -> list[str]:
+    """The inputs as they were asked for: names as they are, ids in the form of version 1."""
+    pairs = zip(asked.input_dataset_ids, run.input_dataset_ids, strict=True)
+    return [version_1(dataset_id) if canonical(name) == dataset_id else name for name, dataset_id in pairs]
+
+
+def _outputs_of(run: Run) -> list[str]:
+    """What the algorithm returned: ids in the form of version 1, and text in its place among them."""
+    return [version_1(item) if is_id(item) else item for item in run.returned or run.output_dataset_ids]
 
 
 def _missing(execution_id: str) -> RunNotFoundError:

@@ -34,7 +34,7 @@ from t3d_server.errors import (
     Problem,
     StoreUnavailableError,
 )
-from t3d_server.ids import first_id, is_id, new_id
+from t3d_server.ids import canonical, first_id, is_id, new_id
 from t3d_server.models import Model
 from t3d_server.runs.tasks import Tasks
 from t3d_server.storage.base import ObjectStat, Presigner, read
@@ -79,7 +79,7 @@ class Files:
                 problems=[Problem("path.object_name", f"found {name!r:.80}, allowed are {allowed}")],
             )
         presigner, name = self._presigner(), _plain(name)
-        if await self._is_dataset(name):
+        if await self._is_dataset(canonical(name)):
             raise ConflictError(f"{name} is the id of a file, and files never change: choose another name.")
         if time.monotonic() - self._tidied >= TIDIED_S:
             self._tidied = time.monotonic()
@@ -104,9 +104,9 @@ class Files:
             DatasetNotFoundError: there is none.
             InvalidDatasetError, PayloadTooLargeError: what was uploaded is no dataset.
         """
+        if await self._is_dataset(identifier := canonical(name)):
+            return identifier
         name = _plain(name)
-        if await self._is_dataset(name):
-            return name
         if not _NAME.fullmatch(name):
             raise _missing(name)
         # Two executions may use it first at the same time, and are to get the same dataset.
@@ -122,10 +122,10 @@ class Files:
         Raises:
             DatasetNotFoundError: there is none.
         """
-        name = _plain(name)
-        if await self._is_dataset(name):
-            await self._service.delete(name)
+        if await self._is_dataset(identifier := canonical(name)):
+            await self._service.delete(identifier)
             return
+        name = _plain(name)
         if not _NAME.fullmatch(name):
             raise _missing(name)
         async with self._turn(name):
@@ -218,7 +218,10 @@ class Files:
 
 
 def _plain(name: str) -> str:
-    """A name as it is, an id in its one spelling: ids compare without case."""
+    """A name as it is; one that looks like a UUID of version 7, in lower case.
+
+    One that looks like version 1 is kept: clients choose such names, and records of them are in the store.
+    """
     return name.lower() if is_id(name.lower()) else name
 
 

@@ -1,4 +1,4 @@
-"""What the v0 API takes and answers: field names and forms are those of its clients."""
+"""What the v0 API takes and answers: field names and forms are those of its clients, ids are UUIDs of version 1."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Server(Model):
 
 
 class FileId(Model):
-    """The file that was stored, which is a dataset of that id."""
+    """The file that was stored, which is the dataset of that id."""
 
     file_id: str
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -46,9 +47,14 @@ def refused(server: Server, method: str, path: str, status: int, code: str, **op
     return body
 
 
+def checked(identifier: str) -> str:
+    """An id, as the clients take it."""
+    assert uuid.UUID(identifier).version == 1
+    return identifier
+
+
 def upload(server: Server, **arrays: Any) -> str:
-    file_id: str = call(server, "POST", "/api/v0/files", data=hdf5(**arrays))["file_id"]
-    return file_id
+    return checked(call(server, "POST", "/api/v0/files", data=hdf5(**arrays))["file_id"])
 
 
 def put(server: Server, name: str, content: bytes) -> str:
@@ -58,11 +64,10 @@ def put(server: Server, name: str, content: bytes) -> str:
     return key
 
 
-def execute(server: Server, inputs: list[str], **request: Any) -> str:
-    algorithm_id = call(server, "GET", "/api/v0/algorithm/probe/1")["algorithm_id"]
+def execute(server: Server, inputs: list[str], algorithm: str = "probe", /, **request: Any) -> str:
+    algorithm_id = checked(call(server, "GET", f"/api/v0/algorithm/{algorithm}/1")["algorithm_id"])
     content = {"algorithm_id": algorithm_id, "input_dataset_ids": inputs, **request}
-    execution_id: str = call(server, "POST", "/api/v0/execute-algorithm", json=content)["execution_id"]
-    return execution_id
+    return checked(call(server, "POST", "/api/v0/execute-algorithm", json=content)["execution_id"])
 
 
 def ended(server: Server, execution_id: str) -> dict[str, Any]:

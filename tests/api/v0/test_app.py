@@ -80,7 +80,7 @@ def test_a_doubled_slash_does_no_harm(server: Server) -> None:
 def test_an_algorithm_is_described(server: Server) -> None:
     found = call(server, "GET", "/api/v0/algorithm/PROBE/1")
     assert set(found) == ALGORITHM
-    assert uuid.UUID(found["algorithm_id"]).version == 5
+    assert uuid.UUID(found["algorithm_id"]).version == 1
     assert (found["algorithm_name"], found["algorithm_version"], found["algorithm_input_queue"]) == ("probe", "1", "")
     assert found["latest_algorithm_minor_version"] in found["algorithm_minor_versions"]
     [amount] = [each for each in found["additional_parameters"] if each["name"] == "amount"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Callable
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 
 from t3d_server.errors import StoreUnavailableError
-from tests.api.v0.client import call, ended, execute, opened, put, refused, upload
+from t3d_server.ids import canonical, version_1
+from t3d_server.runs.records import v0_key
+from tests.api.v0.client import call, checked, ended, execute, opened, put, refused, upload
 
 if TYPE_CHECKING:
     from tests.api.conftest import Server
@@ -34,7 +37,6 @@ def test_an_image_goes_through_an_algorithm(server: Server) -> None:
     assert record["time_started"]
     assert record["time_completed"]
     assert "mode add" in record["log"]
-    assert uuid.UUID(record["session_token"])
     [output] = record["output_dataset_ids"]
     response = server.request("GET", f"/api/v0/files/{output}")
     assert response.headers["Content-Type"] == "application/octet-stream"
@@ -114,6 +116,66 @@ def test_ids_are_taken_in_any_case(server: Server, image: str) -> None:
     assert server.request("GET", f"/api/v0/files/{image.upper()}").status_code == 200
 
 
+def test_all_ids_of_a_record_are_of_version_1(server: Server, image: str) -> None:
+    put(server, "mine.h5", server.request("GET", f"/api/v0/files/{image}").content)
+    record = ended(server, execute(server, [canonical(image), "mine.h5", image.upper()]))
+    assert record["input_dataset_ids"] == [image, "mine.h5", image]
+    assert len(record["output_dataset_ids"]) == 3
+    for identifier in (
+        record["execution_id"], record["algorithm_id"], record["session_token"], *record["output_dataset_ids"],
+    ):  # fmt: skip
+        checked(identifier)
+
+
+@pytest.mark.parametrize("form", [canonical, version_1])
+def test_an_execution_is_found_by_its_id_in_both_forms(server: Server, image: str, form: Callable[[str], str]) -> None:
+    execution_id = execute(server, [image], additional_parameters={"mode": "forever"})
+    assert call(server, "GET", f"/api/v0/executions/{form(execution_id)}")["execution_id"] == execution_id
+    assert call(server, "POST", f"/api/v0/executions/{form(execution_id)}/stop")
+    assert ended(server, form(execution_id))["status"] == "STOPPED"
+
+
+def test_v1_knows_an_execution_and_its_files_by_the_ids_that_v0_gave(server: Server, image: str) -> None:
+    execution_id = execute(server, [image])
+    [output] = ended(server, execution_id)["output_dataset_ids"]
+    run = call(server, "GET", f"/v1/runs/{execution_id}")
+    assert (run["id"], run["input_dataset_ids"]) == (canonical(execution_id), [canonical(image)])
+    assert call(server, "GET", f"/v1/runs/{execution_id}/log")
+    assert call(server, "POST", f"/v1/runs/{execution_id}/cancel")["id"] == canonical(execution_id)
+    assert call(server, "GET", f"/v1/datasets/{output}/info")["id"] == canonical(output)
+    got = server.request("GET", f"/v1/datasets/{output}")
+    assert got.headers["ETag"] == f'"{canonical(output)}"'
+    assert server.request("DELETE", f"/v1/datasets/{output}").status_code == 204
+
+
+def test_v1_takes_inputs_by_the_ids_that_v0_gave(server: Server, image: str) -> None:
+    response = server.request("POST", "/v1/algorithms/probe/runs?wait_s=60", json={"input_dataset_ids": [image]})
+    run = response.json()
+    assert (run["status"], run["input_dataset_ids"]) == ("COMPLETED", [canonical(image)])
+
+
+def test_the_python_client_takes_the_ids_that_v0_gave(server: Server, image: str) -> None:
+    with server.client() as client:
+        client.run("probe", [image])
+        assert client.info(image).id == canonical(image)
+
+
+def test_a_request_that_was_kept_with_ids_of_other_versions_is_still_read(server: Server, image: str) -> None:
+    run = server.request("POST", "/v1/algorithms/probe/runs?wait_s=60", json={"input_dataset_ids": [image]}).json()
+    algorithm_id = uuid.uuid5(uuid.NAMESPACE_URL, "t3d:algorithms/probe/1")
+    kept = {"algorithm_id": str(algorithm_id), "input_dataset_ids": [canonical(image)], "checkpoint_id": "c1"}
+    server.store.put(v0_key(run["id"]), json.dumps(kept).encode())
+    record = ended(server, version_1(run["id"]))
+    assert (record["checkpoint_id"], record["input_dataset_ids"]) == ("c1", [image])
+
+
+def test_an_algorithm_is_found_by_its_id_of_version_5(server: Server, image: str) -> None:
+    """Clients may have kept it."""
+    algorithm_id = str(uuid.uuid5(uuid.NAMESPACE_URL, "t3d:algorithms/probe/1"))
+    request = {"algorithm_id": algorithm_id, "input_dataset_ids": [image]}
+    assert call(server, "POST", "/api/v0/execute-algorithm", json=request)
+
+
 def test_a_failure_is_told_in_the_log(server: Server, image: str) -> None:
     record = ended(server, execute(server, [image], additional_parameters={"mode": "fail"}))
     assert (record["status"], record["progress"]) == ("FAILED", 1.0)
@@ -162,7 +224,8 @@ def test_runs_of_v1_are_executions(server: Server, image: str) -> None:
     record = ended(server, run["id"])
     assert record["status"] == "COMPLETED"
     assert record["algorithm_id"] == call(server, "GET", "/api/v0/algorithm/probe/1")["algorithm_id"]
-    assert uuid.UUID(record["session_token"])
+    for identifier in (record["execution_id"], *record["input_dataset_ids"], record["session_token"]):
+        checked(identifier)
 
 
 def test_all_inputs_that_cannot_be_read_are_told_at_once(server: Server, image: str) -> None:

@@ -20,6 +20,7 @@ from t3d_server.api.service import Limits, Service
 from t3d_server.api.v0 import files
 from t3d_server.api.v0.app import create_v0
 from t3d_server.datasets.store import DatasetStore
+from t3d_server.ids import canonical, version_1
 from t3d_server.packages.registry import Registry
 from t3d_server.runs.records import RunRecords
 from t3d_server.storage.s3 import S3ObjectStore
@@ -40,14 +41,14 @@ def test_head_tells_of_what_get_sends(server: Server, image: str, path: str) -> 
 def test_colours_come_first_on_the_way_in_and_out(server: Server) -> None:
     values = np.arange(90, dtype=np.uint8).reshape(3, 5, 6)
     file_id = upload(server, image=values)
-    assert server.service.datasets.info(file_id).axes == "CYX"
+    assert server.service.datasets.info(canonical(file_id)).axes == "CYX"
     [output] = ended(server, execute(server, [file_id]))["output_dataset_ids"]
     np.testing.assert_array_equal(opened(server.request("GET", f"/api/v0/files/{output}").content)["image"], values + 1)
 
 
 def test_files_are_the_datasets_of_v1(server: Server) -> None:
     file_id = upload(server, image=np.zeros((5, 6), np.uint8), mat=np.eye(3))
-    assert server.service.datasets.info(file_id).arrays.keys() == {"image", "mat"}
+    assert server.service.datasets.info(canonical(file_id)).arrays.keys() == {"image", "mat"}
     assert call(server, "DELETE", f"/api/v0/files/{file_id}") == {"detail": "File deleted successfully"}
     assert server.request("HEAD", f"/v1/datasets/{file_id}").status_code == 404
 
@@ -58,7 +59,7 @@ def test_a_named_file_is_checked_and_becomes_a_dataset_when_it_is_used(server: S
     assert record["status"] == "COMPLETED"
     assert record["input_dataset_ids"] == ["slice-1.h5"]
     again = ended(server, execute(server, ["slice-1.h5"]))
-    runs = [server.service.records.find(each["execution_id"]) for each in (record, again)]
+    runs = [server.service.records.find(canonical(each["execution_id"])) for each in (record, again)]
     assert runs[0].input_dataset_ids == runs[1].input_dataset_ids
     assert call(server, "DELETE", "/api/v1/files/slice-1.h5") == {"detail": "File deleted successfully"}
     refused(server, "DELETE", "/api/v1/files/slice-1.h5", 404, "file_not_found")
@@ -66,6 +67,23 @@ def test_a_named_file_is_checked_and_becomes_a_dataset_when_it_is_used(server: S
     put(server, "broken", b"no HDF5")
     assert "'broken'" in refused(server, "GET", "/api/v0/files/broken", 422, "invalid_hdf5_file")["detail"]
     assert call(server, "DELETE", "/api/v0/files/broken")
+
+
+@pytest.mark.parametrize("form", [canonical, version_1])
+def test_a_file_is_found_and_removed_by_its_id_in_both_forms(server: Server, form: Callable[[str], str]) -> None:
+    file_id = form(upload(server, image=np.zeros((2, 2), np.uint8)))
+    assert server.request("GET", f"/api/v0/files/{file_id}").status_code == 200
+    assert call(server, "DELETE", f"/api/v1/files/{file_id}")
+    refused(server, "GET", f"/api/v0/files/{file_id}", 404, "file_not_found")
+
+
+@pytest.mark.parametrize("name", ["f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6"])
+def test_a_name_that_is_a_uuid_of_version_1_is_kept_as_it_was_chosen(server: Server, name: str) -> None:
+    """It is no id of ours: the year that its digits would stand for is beyond what `datetime` can hold."""
+    put(server, name, hdf5(image=np.zeros((2, 2), np.uint8)))
+    assert ended(server, execute(server, [name]))["input_dataset_ids"] == [name]
+    assert server.store.stat(f"names/v0/{name}.json")
+    assert call(server, "DELETE", f"/api/v1/files/{name}")
 
 
 def test_an_upload_that_comes_while_the_one_before_is_taken_in_is_not_lost(
@@ -152,5 +170,5 @@ def test_clients_reach_the_store_by_presigned_urls(
         assert requests.get(f"{base}/download-url", timeout=60).json()["code"] == "file_not_found"
 
         file_id = datasets.add({"points": np.zeros(4)}).id
-        for name, status in (("a/b.h5", 422), (file_id, 409), (file_id.upper(), 409)):
+        for name, status in (("a/b.h5", 422), (file_id, 409), (file_id.upper(), 409), (version_1(file_id), 409)):
             assert requests.get(f"{url}/api/v1/files/{name}/upload-url", timeout=60).status_code == status
