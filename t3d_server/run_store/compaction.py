@@ -6,8 +6,9 @@ import logging
 from datetime import timedelta
 
 from t3d_server.clock import Clock
-from t3d_server.run_store.event_log import EventLog, seq_of, snapshot_key
+from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Paged
+from t3d_server.run_store.objects import seq_of, snapshot_key
 from t3d_server.run_store.pages import page_key, write_page
 from t3d_server.run_store.state import StaleError, State, StoredRun
 from t3d_server.run_store.timings import Timings

@@ -84,7 +84,6 @@ class RunScheduler:
         timings: Timings | None = None,
     ) -> None:
         self._history = history
-        self._store = history.store
         self._catalog = catalog
         self._slots = slots
         self._ended = ended
@@ -95,12 +94,7 @@ class RunScheduler:
         self._endings: dict[LiveRun, asyncio.Task[None]] = {}
         self._cancels: dict[LiveRun, asyncio.Future[None]] = {}
         self._log = EventLog(
-            history.store,
-            cluster,
-            clock=clock,
-            executor=executor,
-            timings=timings,
-            fenced=self._disown,
+            history.store, cluster, clock=clock, executor=executor, timings=timings, fenced=self._disown
         )
         self._queues = Queues()
         self._lookup = Lookup(self._live, self._queues, self._log, history, timings)
@@ -212,6 +206,8 @@ class RunScheduler:
         except NotFoundError as error:
             failure = RunFailure(code=error.code, type=type(error).__name__, message=error.message)
         log = await self._lookup.stored_log(stored)
+        if self._log.state.open.get(stored.run.id) is not stored:
+            return  # it was withdrawn, or another cluster has it
         run = LiveRun(stored.run, manifest, self._clock, recovered=True)
         run.restore_log(log.lines, log.heard if log.attempt == stored.run.attempts else 0)
         run.stored_logs = [stored.log] if stored.log else []
@@ -513,12 +509,14 @@ class RunScheduler:
         finally:
             del self._endings[run]
             self._cancels.pop(run, None)
+        if run.state is not RunState.ENDING:
+            return  # disowned in this moment: the next cluster tells of it
         run.record(ended)
         del self._live[ended.id]
         logger.info("run %s has ended: %s", ended.id, ended.status, extra=run_fields(ended))
         self._admission.has_ended(ended)
         self._ended(ended)
-        await self._recorder.remove_logs(run)
+        self._tasks.start(self._recorder.remove_logs(run))
 
     async def _counts(self, run_id: str, outcome: Outcome) -> bool:
         """Whether the outputs of an attempt are those of its run."""
