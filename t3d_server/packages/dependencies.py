@@ -1,19 +1,13 @@
-"""The packages that an algorithm needs beside its folder: which are installed, and which its manifest names."""
+"""Whether the requirements of a manifest are installed."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Collection, Iterator
-from functools import cache
-from importlib.machinery import PathFinder
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
-from pathlib import PurePath
+from importlib.metadata import PackageNotFoundError, version
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
-_SERVER = "t3d-server"
+from t3d_server.packages.distributions import distributions_of
 
 
 def check_dependencies(dependencies: Collection[str], *, where: str) -> Iterator[str]:
@@ -41,78 +35,3 @@ def check_dependencies(dependencies: Collection[str], *, where: str) -> Iterator
         else:
             if not requirement.specifier.contains(found, prereleases=True):
                 yield f"{key}: {text} is asked for, but {requirement.name} {found} is installed {where}"
-
-
-def is_installed(module: str) -> bool:
-    """Whether a module can be imported by this top-level name, its import aside."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ValueError:  # one that is loaded, and made by hand
-        return True
-
-
-def is_named(module: str, dependencies: Collection[str]) -> bool:
-    """Whether a requirement has the name of a module."""
-    return any(canonicalize_name(Requirement(text).name) == canonicalize_name(module) for text in dependencies)
-
-
-def undeclared(module: str, dependencies: Collection[str]) -> list[str]:
-    """The distributions of which one ought to be a dependency.
-
-    Args:
-        module: top-level name of an installed module that code imports.
-        dependencies: requirements (PEP 508) of its manifest.
-
-    Returns:
-        Those that provide the module; none where a requirement or the server brings one of them, or where nothing is
-        known of where the module comes from.
-    """
-    brought = frozenset[str]().union(*map(_brought_by, (_SERVER, *dependencies)))
-    if canonicalize_name(module) in brought:
-        return []
-    providers = distributions_of(module)
-    return [] if brought & {canonicalize_name(name) for name in providers} else providers
-
-
-def distributions_of(module: str) -> list[str]:
-    """The names of the installed distributions that provide a module of this top-level name."""
-    return list(dict.fromkeys(_distributions().get(module, [])))
-
-
-def installed_package(module: str) -> str:
-    """The installed package that is imported by a top-level name, with its version; "" if there is none."""
-    places = [place for place in sys.path if PurePath(place).name in ("site-packages", "dist-packages")]
-    spec = PathFinder.find_spec(module, places)
-    if spec is None or spec.origin is None:
-        return ""
-    return ", ".join(f"{each} {version(each)}" for each in distributions_of(module)) or module
-
-
-# Reading what each one holds takes a while. What is installed later is only not warned of.
-@cache
-def _distributions() -> dict[str, list[str]]:
-    return dict(packages_distributions())
-
-
-@cache
-def _brought_by(text: str) -> frozenset[str]:
-    """Canonical names of what a requirement installs, as far as it is installed here: itself, and what that needs."""
-    brought: set[tuple[str, str]] = set()
-    waiting = [Requirement(text)]
-    while waiting:
-        requirement = waiting.pop()
-        name = canonicalize_name(requirement.name)
-        for extra in {"", *requirement.extras}:
-            if (name, extra) not in brought:
-                brought.add((name, extra))
-                waiting += (
-                    item for item in _needs(name) if item.marker is None or item.marker.evaluate({"extra": extra})
-                )
-    return frozenset(name for name, _ in brought)
-
-
-def _needs(name: str) -> list[Requirement]:
-    try:
-        return list(map(Requirement, requires(name) or []))
-    except PackageNotFoundError:
-        return []

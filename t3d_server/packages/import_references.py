@@ -7,10 +7,10 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import PurePosixPath
 
-from t3d_server.packages.dependencies import is_installed, is_named, undeclared
+from t3d_server.packages.distributions import is_installed, is_named, undeclared
 from t3d_server.packages.modules import module_names
 from t3d_server.packages.static_check import parse
-from t3d_server.packages.wording import did_you_mean
+from t3d_server.packages.wording import did_you_mean, not_found
 
 # With a standard library, the server and its old name, which is filled in (`isolation`).
 _ALWAYS_THERE = sys.stdlib_module_names | {"t3d_server", "algorithms"}
@@ -58,18 +58,6 @@ def check_imports(files: Mapping[str, bytes], dependencies: Collection[str], *, 
                 yield f"{place}: import {top}: {' or '.join(providers)} is missing in [project] dependencies"
         elif not (elsewhere or is_named(top, dependencies)):  # those that are named are told already
             yield f"{place}: {not_found(top, own, where)}"
-
-
-def not_found(module: str, own: Collection[str], where: str) -> str:
-    """What to say of a module that neither the folder nor the Python environment has.
-
-    Args:
-        module: its top-level name.
-        own: names of the folder's modules.
-        where: how the message calls the Python environment.
-    """
-    hint = did_you_mean(module, own) or "; what provides it has to be in [project] dependencies, and installed"
-    return f"the folder has no {module}.py, and no package {module!r} is installed {where}{hint}"
 
 
 def _imports(node: ast.AST) -> Iterator[Import]:

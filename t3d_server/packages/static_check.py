@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from warnings import catch_warnings, simplefilter
 
 from t3d_server.errors import Problem
-from t3d_server.packages.dependencies import installed_package
+from t3d_server.packages.distributions import installed_package
 from t3d_server.packages.modules import RESERVED, module_names
 from t3d_server.packages.returns import check_returns
 
