@@ -14,6 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 _SERVER = "t3d-server"
+# Reading what each one holds takes a while. What is installed later is only not warned of.
+_distributions = cache(packages_distributions)
 
 
 def is_installed(module: str) -> bool:
@@ -59,12 +61,6 @@ def installed_package(module: str) -> str:
     if spec is None or spec.origin is None:
         return ""
     return ", ".join(f"{each} {version(each)}" for each in distributions_of(module)) or module
-
-
-# Reading what each one holds takes a while. What is installed later is only not warned of.
-@cache
-def _distributions() -> dict[str, list[str]]:
-    return dict(packages_distributions())
 
 
 @cache

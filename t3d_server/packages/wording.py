@@ -32,13 +32,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def not_found(module: str, own: Collection[str], where: str) -> str:
-    """The message of a module that neither the folder nor the Python environment has.
-
-    Args:
-        module: its top-level name.
-        own: names of the folder's modules.
-        where: how the message calls the Python environment.
-    """
+    """The fault of importing a module that neither the folder, with its `own` ones, nor the Python environment has."""
     hint = did_you_mean(module, own) or "; what provides it has to be in [project] dependencies, and installed"
     return f"the folder has no {module}.py, and no package {module!r} is installed {where}{hint}"
 
