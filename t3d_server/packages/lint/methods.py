@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from t3d_server import algorithm_utils
 from t3d_server.errors import Problem
-from t3d_server.packages.lint.nodes import bound_names, rebinds, server_imports
+from t3d_server.packages.lint.nodes import bound_names, positional, rebinds, server_imports
 from t3d_server.packages.lint.sources import Folder, Source
 from t3d_server.packages.wording import did_you_mean
 
@@ -57,9 +57,9 @@ def _known_bases(runner: ast.ClassDef, source: Source) -> list[type]:
 
 def _calls(runner: ast.ClassDef) -> Iterator[tuple[int, str]]:
     for method in runner.body:
-        if not isinstance(method, ast.FunctionDef) or method.decorator_list or not method.args.args:
+        if not isinstance(method, ast.FunctionDef) or method.decorator_list or not positional(method):
             continue
-        own = method.args.args[0].arg
+        own = positional(method)[0].arg
         for node in [] if rebinds(method, own) else ast.walk(method):
             match node:
                 case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=called)) if name == own:

@@ -30,6 +30,7 @@ def test_a_method_that_is_not_there_is_reported() -> None:
         BASE + CALL + "Runner.log = print",
         BASE + CALL.replace("self.log", "if hasattr(self, 'log'): self.log"),
         BASE + CALL.replace("self.log", "self = data; self.log"),
+        BASE + CALL.replace("self, data", "self, /, data").replace("self.log", "data.log"),
         BASE + CALL.replace("class", "from net import Mixin\nclass").replace("Runner)", "Runner, Mixin)"),
         BASE + "from net import more\n@more\n" + CALL,
         "from net import Image2ImageRunner\n" + CALL,
