@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from t3d_server.datasets import formats, hdf5, inspection
+from t3d_server.datasets import conversion, formats, hdf5, inspection
 from t3d_server.datasets.conventions import layout_of
 from t3d_server.errors import DatasetNotFoundError, InvalidRequestError, ObjectNotFoundError
 from t3d_server.ids import first_id, is_id, new_id, tag_of, tagged_id, time_of
-from t3d_server.models import DatasetInfo
+from t3d_server.models import ArrayInfo, DatasetInfo
 from t3d_server.storage.base import ObjectStore
 from t3d_server.storage.files import StoredFile
 from t3d_server.storage.retention import Retention, remove_expired, remove_expired_unordered
@@ -68,9 +69,9 @@ class DatasetStore:
         spacing: Sequence[float] | None = None,
         spacing_unit: str | None = None,
     ) -> DatasetInfo:
-        """Store an uploaded file as a new dataset; options and errors are those of `formats.convert`."""
+        """Store an uploaded file as a new dataset; options and errors are those of `conversion.convert`."""
         with self._temporary() as path:
-            formats.convert(
+            conversion.convert(
                 source,
                 content_type,
                 path,
@@ -131,8 +132,9 @@ class DatasetStore:
             InvalidRequestError: it has no such array.
         """
         self.size(dataset_id)
-        header, length = self._npy_parts(dataset_id, name)
-        return len(header) + length if media_type == formats.NPY else None
+        array = self._array_info(dataset_id, name)
+        header = _header(array, media_type)
+        return None if header is None else len(header) + _bytes_of(array)
 
     def open_array(self, dataset_id: str, name: str, media_type: str) -> tuple[int, Iterator[bytes]]:
         """Stream one array in a format for other programs.
@@ -150,9 +152,10 @@ class DatasetStore:
             InvalidRequestError: it has no such array.
             UnsupportedMediaTypeError: the format cannot hold this array.
         """
-        header, length = self._npy_parts(dataset_id, name)
+        array = self._array_info(dataset_id, name)
+        header, length = _header(array, media_type), _bytes_of(array)
         contents = self._contents(dataset_id)
-        if media_type == formats.NPY and name in contents.offsets:
+        if header is not None and name in contents.offsets:
             return len(header) + length, _chain(header, self.open(dataset_id, contents.offsets[name], length))
         return self._encoded(dataset_id, name, media_type, contents)
 
@@ -264,12 +267,12 @@ class DatasetStore:
         # The limit is for what comes in; what is stored stays readable when it is lowered.
         return inspection.inspect(file, max_bytes=sys.maxsize)
 
-    def _npy_parts(self, dataset_id: str, name: str) -> tuple[bytes, int]:
+    def _array_info(self, dataset_id: str, name: str) -> ArrayInfo:
         arrays = self._contents(dataset_id).arrays
         if name not in arrays:
             there = ", ".join(arrays) or "none"
             raise InvalidRequestError(f"dataset {dataset_id} has no array {name!r:.300}; its arrays: {there}")
-        return formats.npy_parts(arrays[name].shape, np.dtype(arrays[name].dtype))
+        return arrays[name]
 
     def _encoded(
         self, dataset_id: str, name: str, media_type: str, contents: inspection.Contents
@@ -279,7 +282,7 @@ class DatasetStore:
             file = path.with_suffix(".encoded").open("w+b")  # outlives its name; the iterator below closes it
         axes, spacing = layout_of(name, array.ndim, contents.axes, contents.spacing)
         try:
-            formats.encode_array(
+            conversion.encode_array(
                 array,
                 media_type,
                 file,
@@ -310,6 +313,16 @@ def _info(dataset_id: str, size_bytes: int, contents: inspection.Contents) -> Da
         spacing=contents.spacing,
         spacing_unit=contents.spacing_unit,
     )
+
+
+def _header(array: ArrayInfo, media_type: str) -> bytes | None:
+    """What precedes the bytes of an array in a format that has nothing else; None for other formats."""
+    header = formats.by_content_type(media_type).header
+    return None if header is None else header(array.shape, np.dtype(array.dtype))
+
+
+def _bytes_of(array: ArrayInfo) -> int:
+    return math.prod(array.shape) * np.dtype(array.dtype).itemsize
 
 
 def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
