@@ -22,12 +22,9 @@ from t3d_server.ids import first_id, is_id, new_id, tag_of, tagged_id, time_of
 from t3d_server.models import ArrayInfo, DatasetInfo
 from t3d_server.storage.base import ObjectStore
 from t3d_server.storage.files import StoredFile
+from t3d_server.storage.keys import DATASET_SUFFIX, DATASETS, NAMES, UPLOADS, dataset_key
 from t3d_server.storage.retention import Retention, remove_expired, remove_expired_unordered
 
-UPLOADS, NAMES = "uploads/v0/", "names/v0/"
-"""What clients of the v0 API have put into the store themselves, and the datasets of its names."""
-
-_FOLDER, _SUFFIX = "datasets/", ".h5"
 _CACHED_INFOS = 512
 _BLOCK_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024**2
@@ -113,7 +110,7 @@ class DatasetStore:
             DatasetNotFoundError, ExpiredError: there is no such dataset.
         """
         with self._named(dataset_id):
-            return self._store.stat(_key(dataset_id)).size_bytes
+            return self._store.stat(dataset_key(dataset_id)).size_bytes
 
     def open(self, dataset_id: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Stream the file, or `length` bytes of it from `offset`.
@@ -122,7 +119,7 @@ class DatasetStore:
             DatasetNotFoundError, ExpiredError: there is no such dataset; told before the first chunk.
         """
         with self._named(dataset_id):
-            return self._store.get(_key(dataset_id), offset=offset, length=length)
+            return self._store.get(dataset_key(dataset_id), offset=offset, length=length)
 
     def array_size(self, dataset_id: str, name: str, media_type: str) -> int | None:
         """Size in bytes of one array in a format for other programs, None where only writing it tells.
@@ -182,7 +179,7 @@ class DatasetStore:
             DatasetNotFoundError, ExpiredError: there is no such dataset.
         """
         self.size(dataset_id)
-        self._store.delete(_key(dataset_id))
+        self._store.delete(dataset_key(dataset_id))
 
     def remove_tagged(self, tags: Collection[str], since: datetime, *, but: Collection[str]) -> None:
         """Remove the datasets that belong to these tags, which costs a listing of all that were stored since then.
@@ -192,8 +189,8 @@ class DatasetStore:
             since: before the first of them was stored.
             but: ids of datasets that stay.
         """
-        for stat in self._store.list(_FOLDER, start_after=_FOLDER + first_id(since)):
-            dataset_id = stat.key.removeprefix(_FOLDER).removesuffix(_SUFFIX)
+        for stat in self._store.list(DATASETS, start_after=DATASETS + first_id(since)):
+            dataset_id = stat.key.removeprefix(DATASETS).removesuffix(DATASET_SUFFIX)
             if tag_of(dataset_id) in tags and dataset_id not in but:
                 self._store.delete(stat.key)
 
@@ -215,7 +212,7 @@ class DatasetStore:
 
     def remove_expired(self, spared: Collection[str], limit: int) -> int:
         """Remove some of the datasets that have expired, at most `limit`, but for these; returns how many."""
-        return remove_expired(self._store, _FOLDER, _SUFFIX, self._retention, spared=spared, limit=limit)
+        return remove_expired(self._store, DATASETS, DATASET_SUFFIX, self._retention, spared=spared, limit=limit)
 
     def remove_expired_uploads(self, limit: int) -> int:
         """Remove some of the uploads of the v0 API that are that old, and names of datasets that have expired.
@@ -258,12 +255,12 @@ class DatasetStore:
         contents = inspection.inspect(path, max_bytes=self._max_bytes)
         dataset_id = new_id() if tag is None else tagged_id(tag)
         with path.open("rb") as file:
-            self._store.put(_key(dataset_id), file)
+            self._store.put(dataset_key(dataset_id), file)
         return _info(dataset_id, path.stat().st_size, contents)
 
     def _inspect_stored(self, dataset_id: str) -> inspection.Contents:
         size = self.size(dataset_id)
-        file = io.BufferedReader(StoredFile(self._store, _key(dataset_id), size), _BLOCK_BYTES)
+        file = io.BufferedReader(StoredFile(self._store, dataset_key(dataset_id), size), _BLOCK_BYTES)
         # The limit is for what comes in; what is stored stays readable when it is lowered.
         return inspection.inspect(file, max_bytes=sys.maxsize)
 
@@ -296,10 +293,6 @@ class DatasetStore:
             file.close()
             raise
         return size_bytes, _drain(file)
-
-
-def _key(dataset_id: str) -> str:
-    return f"{_FOLDER}{dataset_id}{_SUFFIX}"
 
 
 def _info(dataset_id: str, size_bytes: int, contents: inspection.Contents) -> DatasetInfo:

@@ -21,6 +21,7 @@ from t3d_server.packages.minify import minify
 from t3d_server.packages.references import check_references
 from t3d_server.packages.static_check import check_code
 from t3d_server.storage.base import ObjectStore, exists
+from t3d_server.storage.keys import asset_key, module_key
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,12 @@ def store_package(store: ObjectStore, built: BuiltPackage) -> AlgorithmVersion:
     Returns:
         The record to publish; it is not stored by this.
     """
-    module_key = f"modules/{built.module_sha256}.zip"
-    if not exists(store, module_key):
-        store.put(module_key, built.module)
+    if not exists(store, module_key(built.module_sha256)):
+        store.put(module_key(built.module_sha256), built.module)
     for path, sha256 in built.asset_sha256.items():
-        if not exists(store, f"assets/{sha256}"):
+        if not exists(store, asset_key(sha256)):
             with built.assets[path].open("rb") as file:
-                store.put(f"assets/{sha256}", file)
+                store.put(asset_key(sha256), file)
     return AlgorithmVersion(
         manifest=built.manifest,
         source_sha256=built.source_sha256,

@@ -1,0 +1,88 @@
+"""The keys of the object store: their prefixes, and functions that build them.
+
+    datasets/<id>.h5
+    runs/open/<id>.json                                         accepted, not ended
+    runs/done/<reversed time>-<id>.json                         ended
+    runs/index/<reversed time>-<id>~<algorithm>~<status>        empty; listing and filtering read no records
+    runs/of/<algorithm>/<the same>                              likewise, for one algorithm
+    runs/logs/<id>.jsonl
+    runs/keys/<sha256 of an Idempotency-Key>.json               the run it stands for, hash of the request
+    executions/v0/<run id>.json                                 what the v0 API was asked for
+    names/v0/<name>.json                                        datasets of the names that clients of the v0 API chose
+    uploads/v0/<name>~<id>                                      what they uploaded, one for each presigned URL
+    coordinator/<cluster id>.json                               lease of a cluster
+    coordinator/<cluster id>.claim                              which cluster has taken over its runs
+    algorithms/<name>/<version>.json                            manifest, module hash, asset hashes
+    algorithms/<name>/<version>.removed                         hash of the source of a version that was removed
+    algorithms/<name>/current.json
+    modules/<sha256>.zip    assets/<sha256>    blobs/<sha256>
+
+`docs/architecture.md` has the same list.
+"""
+
+from __future__ import annotations
+
+DATASETS = "datasets/"
+DATASET_SUFFIX = ".h5"
+RUN_EVENTS = "runs/log/"
+RUN_SNAPSHOTS = "runs/snapshots/"
+RUN_PAGES = "runs/pages/"
+RUN_LOGS = "runs/logs/"
+EXECUTIONS = "executions/v0/"
+NAMES = "names/v0/"
+UPLOADS = "uploads/v0/"
+CLUSTERS = "coordinator/"
+ALGORITHMS = "algorithms/"
+MODULES = "modules/"
+ASSETS = "assets/"
+BLOBS = "blobs/"
+
+
+def dataset_key(dataset_id: str) -> str:
+    """The HDF5 file of a dataset."""
+    return f"{DATASETS}{dataset_id}{DATASET_SUFFIX}"
+
+
+def execution_key(run_id: str) -> str:
+    """The request of the v0 API that began a run."""
+    return f"{EXECUTIONS}{run_id}.json"
+
+
+def name_key(name: str) -> str:
+    """The dataset that has a name in the v0 API."""
+    return f"{NAMES}{name}.json"
+
+
+def upload_key(name: str, upload_id: str) -> str:
+    """A file that a client of the v0 API puts under a name; with an empty id the prefix of all of this name."""
+    return f"{UPLOADS}{name}~{upload_id}"
+
+
+def version_key(algorithm: str, number: str) -> str:
+    """The record of a published version."""
+    return f"{ALGORITHMS}{algorithm}/{number}.json"
+
+
+def tombstone_key(algorithm: str, number: str) -> str:
+    """The hash of the source of a version that was removed."""
+    return f"{ALGORITHMS}{algorithm}/{number}.removed"
+
+
+def current_key(algorithm: str) -> str:
+    """The number of the current version."""
+    return f"{ALGORITHMS}{algorithm}/current.json"
+
+
+def module_key(sha256: str) -> str:
+    """A module archive."""
+    return f"{MODULES}{sha256}.zip"
+
+
+def asset_key(sha256: str) -> str:
+    """An asset of published versions."""
+    return f"{ASSETS}{sha256}"
+
+
+def blob_key(sha256: str) -> str:
+    """A file that was uploaded to be published."""
+    return f"{BLOBS}{sha256}"
