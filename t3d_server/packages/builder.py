@@ -19,6 +19,7 @@ from t3d_server.packages.lint.sources import Folder, parse
 from t3d_server.packages.manifest import parse_manifest
 from t3d_server.packages.minify import minify
 from t3d_server.storage.base import ObjectStore, exists
+from t3d_server.storage.keys import asset_key, module_key
 
 _COMPILED = "only .py files can be imported; this is an asset. Install compiled code as a dependency"
 
@@ -113,13 +114,12 @@ def store_package(store: ObjectStore, built: BuiltPackage) -> AlgorithmVersion:
     Returns:
         The record to publish; it is not stored by this.
     """
-    module_key = f"modules/{built.module_sha256}.zip"
-    if not exists(store, module_key):
-        store.put(module_key, built.module)
+    if not exists(store, module_key(built.module_sha256)):
+        store.put(module_key(built.module_sha256), built.module)
     for path, sha256 in built.asset_sha256.items():
-        if not exists(store, f"assets/{sha256}"):
+        if not exists(store, asset_key(sha256)):
             with built.assets[path].open("rb") as file:
-                store.put(f"assets/{sha256}", file)
+                store.put(asset_key(sha256), file)
     return AlgorithmVersion(
         manifest=built.manifest,
         source_sha256=built.source_sha256,

@@ -24,11 +24,11 @@ from t3d_server.clock import Clock
 from t3d_server.errors import ObjectExistsError, ObjectNotFoundError, StoreUnavailableError
 from t3d_server.ids import new_id
 from t3d_server.run_store.events import Event, Header, Joined, Left, decode, encode, header_of
-from t3d_server.run_store.objects import newest_snapshot, segment_key, seq_of
+from t3d_server.run_store.snapshots import newest_snapshot, seq_of
 from t3d_server.run_store.state import FencedError, State
 from t3d_server.run_store.timings import Timings
 from t3d_server.storage.base import ObjectStore, read
-from t3d_server.storage.keys import RUN_EVENTS, RUN_SNAPSHOTS
+from t3d_server.storage.keys import RUN_EVENTS, RUN_SNAPSHOTS, segment_key
 
 logger = logging.getLogger(__name__)
 
