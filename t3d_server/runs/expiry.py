@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from t3d_server.clock import Clock
-from t3d_server.errors import StoreUnavailableError
+from t3d_server.errors import ObjectNotFoundError, StoreUnavailableError
 from t3d_server.ids import tag_for, time_of
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Expired, Paged, PageInfo, Swept
@@ -156,7 +156,10 @@ class Expiry:
     async def _drop_logs(self, page: PageInfo) -> None:
         """Write a page again without its logs."""
         reader, store = self._history.pages, self._history.store
-        runs = await self._log.in_thread(lambda: reader.read(page, reader.index(page)))
+        try:
+            runs = await self._log.in_thread(lambda: reader.read(page, reader.index(page)))
+        except ObjectNotFoundError:  # another cluster has done it
+            return
         without = [stored.model_copy(update={"lines": [], "log": ""}) for stored in runs]
         again = await self._log.in_thread(write_page, store, without)
         replaced = page.name
