@@ -132,9 +132,10 @@ class Lookup:
             RunNotFoundError, ExpiredError: there is none.
         """
         state = self._log.state
-        if state.find(run_id) is None and len(state.members) > 1:
+        may_be_in_page = any(page.first <= run_id <= page.last for page in state.pages.values())
+        if state.find(run_id) is None and (len(state.members) > 1 or not may_be_in_page):
             with suppress(FencedError):
-                await self._log.catch_up()  # another cluster may have just accepted it
+                await self._log.catch_up()  # another cluster may have just accepted it, and even joined just before
         stored = await self.accepted_before(run_id) if in_pages else self._log.state.find(run_id)
         if stored is None:
             raise RunNotFoundError(f"run {run_id!r} neither is open nor has ended lately")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Collection
+from unittest import mock
 
 from tests.simulation.clients import BEGIN_S, Clients
 from tests.simulation.clocks import virtual_ids
@@ -38,6 +40,8 @@ def simulate(seed: int, *, clusters: int = 0, without: Collection[str] = (), tra
             _run(world)
     finally:
         gc.enable()
+        with mock.patch.object(sys, "unraisablehook", lambda _: None):  # coroutines of killed processes
+            gc.collect()
     return world
 
 
