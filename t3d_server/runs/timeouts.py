@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 
 from t3d_server.clock import Clock
 from t3d_server.models import RunFailure, RunStatus
-from t3d_server.run_log import run_fields
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.interface import AttemptKey, QueueName
 from t3d_server.runs.live_run import LiveRun

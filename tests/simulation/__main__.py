@@ -82,21 +82,24 @@ def main() -> int:
                 if options.reduce:
                     kept = _reduced(seed, options.clusters, without, first[0].kind)
                     needed = {*CLASSES, "expiry", "removal"} - kept
-                    print(f"   {first[0].kind} needs: {', '.join(sorted(needed & set(world.drawn.drawn())))}", flush=True)
+                    print(
+                        f"   {first[0].kind} needs: {', '.join(sorted(needed & set(world.drawn.drawn())))}", flush=True
+                    )
     took_s, cpu_s = time.monotonic() - began_s, time.process_time() - began_cpu_s
     print("---")
     for kind, found in sorted(kinds.items()):
         print(f"{kind}: {len(found)} seeds, as {found[:8]}; {examples[kind]}")
     print(dict(counts))
     bad = len({seed for found in kinds.values() for seed in found})
-    print(f"{len(seeds)} seeds in {took_s:.0f} s ({cpu_s / len(seeds):.2f} s of CPU each): {bad} with violations, {len(kinds)} kinds")
+    times = f"{took_s:.0f} s ({cpu_s / len(seeds):.2f} s of CPU each)"
+    print(f"{len(seeds)} seeds in {times}: {bad} with violations, {len(kinds)} kinds")
     return 1 if bad else 0
 
 
 if __name__ == "__main__":
     if os.environ.get("PYTHONHASHSEED") != "0":
         os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
     status = main()
     sys.stdout.flush()
     os._exit(status)  # threads of processes that were killed may wait for ever

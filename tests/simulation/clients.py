@@ -102,7 +102,7 @@ class Clients:
         return await request(self._world, cluster, operation)
 
     async def _any_cluster(self) -> Cluster:
-        while not (living := self._world.living()):
+        while not (living := self._world.living()):  # noqa: ASYNC110  # no event tells
             await asyncio.sleep(0.5)
         return self._rng.choice(living)
 
@@ -159,8 +159,12 @@ class Clients:
             try:
                 accepted: Run = await self._request(
                     cluster,
-                    lambda service: service.submit(  # noqa: B023  # awaited before the next one
-                        run.algorithm, draft, wait_s, idempotency_key=run.key, run_id=run_id  # noqa: B023
+                    lambda service: service.submit(  # awaited before the next one
+                        run.algorithm,
+                        draft,
+                        wait_s,  # noqa: B023
+                        idempotency_key=run.key,
+                        run_id=run_id,  # noqa: B023
                     ),
                 )
                 return accepted

@@ -95,7 +95,7 @@ class _Connection:
                 loop.later(WAY_S, self._events.put_nowait, event)
         except asyncio.CancelledError:
             loop.later(WAY_S, self._events.put_nowait, None)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             loop.later(WAY_S, self._events.put_nowait, error)
 
     def _since(self) -> datetime | None:

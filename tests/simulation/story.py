@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import warnings
 from collections.abc import Collection
 from unittest import mock
 
@@ -36,11 +37,12 @@ def simulate(seed: int, *, clusters: int = 0, without: Collection[str] = (), tra
     gc.disable()
     world = World(seed, clusters=clusters, without=without, traced=traced)
     try:
-        with virtual_ids(world.loop, world.rngs["ids"]), world.findings.of_logs():
+        with warnings.catch_warnings(), virtual_ids(world.loop, world.rngs["ids"]), world.findings.of_logs():
+            warnings.simplefilter("ignore", RuntimeWarning)  # what killed processes were about to await
             _run(world)
     finally:
         gc.enable()
-        with mock.patch.object(sys, "unraisablehook", lambda _: None):  # coroutines of killed processes
+        with mock.patch.object(sys, "unraisablehook"):  # coroutines of killed processes
             gc.collect()
     return world
 
@@ -78,5 +80,3 @@ def _run(world: World) -> None:
     for cluster in world.clusters:
         cluster.kill()
     loop.end()
-
-
