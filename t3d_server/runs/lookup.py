@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 
-from t3d_server.errors import ExpiredError, RunNotFoundError
+from t3d_server.errors import ExpiredError, RunNotFoundError, ServerUnavailableError
 from t3d_server.models import LogLine, Run, RunNews, RunStatus
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.history import RunHistory
@@ -18,6 +18,8 @@ from t3d_server.run_store.timings import Timings
 from t3d_server.runs.interface import RunList
 from t3d_server.runs.live_run import LiveRun, RunState
 from t3d_server.runs.queues import Queues
+
+TAKEN_OVER = "another cluster takes over the runs of this one; try again in a moment"
 
 
 class Lookup:
@@ -130,12 +132,15 @@ class Lookup:
 
         Raises:
             RunNotFoundError, ExpiredError: there is none.
+            ServerUnavailableError: whether there is one is not known.
         """
         state = self._log.state
         may_be_in_page = any(page.first <= run_id <= page.last for page in state.pages.values())
         if state.find(run_id) is None and (len(state.members) > 1 or not may_be_in_page):
-            with suppress(FencedError):
+            try:
                 await self._log.catch_up()  # another cluster may have just accepted it, and even joined just before
+            except FencedError as error:  # what is known here is old
+                raise ServerUnavailableError(TAKEN_OVER) from error
         stored = await self.accepted_before(run_id) if in_pages else self._log.state.find(run_id)
         if stored is None:
             raise RunNotFoundError(f"run {run_id!r} neither is open nor has ended lately")
