@@ -66,7 +66,6 @@ class Takeover:
         if now_s - self._looked_s > self._timings.confirmed_s:
             self._seen.clear()  # this cluster was away itself
         self._looked_s = now_s
-        gone = False
         for cluster, member in log.state.members.copy().items():
             if cluster == log.cluster:
                 continue
@@ -76,6 +75,4 @@ class Takeover:
             if member.left or (segment == member.segment and now_s - since_s >= self._timings.dead_s):
                 logger.warning("the runs of cluster %s are taken over", cluster)
                 await log.append(Claimed(cluster=cluster)).done
-                gone = True
-        if gone:
-            await self._adopt()
+        await self._adopt()  # also what an earlier look has claimed, and could not go on with
