@@ -19,7 +19,7 @@ from t3d_server.run_store.pages import write_page
 from t3d_server.run_store.state import FencedError, StaleError
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.replica_calls import Replicas
-from t3d_server.storage.keys import EXECUTIONS, RUN_LOGS, page_key
+from t3d_server.storage.keys import EXECUTIONS, RUN_LOGS, RUN_PAGES, page_key
 from t3d_server.storage.retention import remove_expired
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Expiry:
         open_ids = set(state.open)
         inputs = {dataset_id for stored in state.open.values() for dataset_id in stored.run.input_dataset_ids}
         removed = {"runs": await self._remove_runs()}
-        removed |= await self._log.in_thread(self._remove_objects, open_ids, inputs)
+        removed |= await self._log.in_thread(self._remove_objects, open_ids, inputs, set(state.pages))
         for what, count in removed.items():
             if count:
                 logger.info("%d %s have expired and were removed", count, what)
@@ -169,12 +169,16 @@ class Expiry:
             replaced = again.name
         await self._log.in_thread(store.delete, page_key(replaced))
 
-    def _remove_objects(self, open_ids: Collection[str], inputs: Collection[str]) -> dict[str, int]:
+    def _remove_objects(
+        self, open_ids: Collection[str], inputs: Collection[str], pages: Collection[str]
+    ) -> dict[str, int]:
         history = self._history
         store, runs, logs = history.store, history.retention, history.log_retention
         removed = {
             "datasets": self._datasets.remove_expired(inputs, LIMIT),
             "logs": remove_expired(store, RUN_LOGS, ".jsonl", logs or runs, spared=open_ids, limit=LIMIT),
+            # Such as a crash left, or a store that did not answer: the directory does not know them.
+            "pages": remove_expired(store, RUN_PAGES, ".jsonl", runs, spared=pages, limit=LIMIT),
             "executions": remove_expired(store, EXECUTIONS, ".json", runs, spared=open_ids, limit=LIMIT),
         }
         if self._clock.seconds() - self._listed_s >= self._timings.listing_s:
