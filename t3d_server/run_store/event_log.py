@@ -205,7 +205,9 @@ class EventLog:
     async def _write(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._wake.wait(), self._timings.heartbeat_s)
+                # Not `wait_for`: up to Python 3.11 that passes over a cancellation in the moment in which it is woken.
+                async with asyncio.timeout(self._timings.heartbeat_s):
+                    await self._wake.wait()
             except TimeoutError:
                 if self._accepts:
                     self.append(None)
