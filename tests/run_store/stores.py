@@ -54,7 +54,7 @@ class FaultyStore(MemoryObjectStore):
 
 
 class GatedStore(MemoryObjectStore):
-    """A store in which puts of segments wait for the test while the gate is closed.
+    """A store in which puts of segments wait while the gate is closed for them.
 
     Attributes:
         waiting: how many puts wait now.
@@ -62,20 +62,24 @@ class GatedStore(MemoryObjectStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self._open = threading.Event()
-        self._open.set()
+        self._gate = threading.Event()
+        self._part: bytes | None = None
         self.waiting = 0
 
-    def close(self) -> None:
-        self._open.clear()
+    def close(self, part: str = "") -> None:
+        """Have puts of segments wait in which this text is, such as the id of a process."""
+        self._gate.clear()
+        self._part = part.encode()
 
     def open(self) -> None:
-        self._open.set()
+        """Let all go on."""
+        self._part = None
+        self._gate.set()
 
     def put(self, key: str, data: Any, *, if_absent: bool = False) -> None:
-        if key.startswith(RUN_EVENTS):
+        if key.startswith(RUN_EVENTS) and self._part is not None and self._part in data:
             self.waiting += 1
-            self._open.wait(30)
+            self._gate.wait(20)
             self.waiting -= 1
         super().put(key, data, if_absent=if_absent)
 
