@@ -16,7 +16,7 @@ from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest, Param
 from t3d_server.run_log import log_line
 from t3d_server.run_store.events import Event, decode
 from t3d_server.run_store.history import RunHistory
-from t3d_server.run_store.objects import newest_snapshot, segment_key
+from t3d_server.run_store.snapshots import newest_snapshot
 from t3d_server.run_store.state import State, StoredRun
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.acceptance import RunLimits
@@ -24,7 +24,7 @@ from t3d_server.runs.interface import AttemptKey, Lines, Outcome, QueueName, Rec
 from t3d_server.runs.live_run import latest_attempt
 from t3d_server.runs.scheduler import RunScheduler
 from t3d_server.storage.base import ObjectStore, read
-from t3d_server.storage.keys import RUN_EVENTS
+from t3d_server.storage.keys import RUN_EVENTS, segment_key
 from t3d_server.storage.memory import MemoryObjectStore
 
 LIMITS = RunLimits(max_run_s=60, cancel_grace_s=60, max_queued=100, max_queued_per_algorithm=100)
