@@ -205,8 +205,7 @@ class EventLog:
     async def _write(self) -> None:
         while True:
             try:
-                # Not `wait_for`: up to Python 3.11 that passes over a cancellation in the moment in which it is woken.
-                async with asyncio.timeout(self._timings.heartbeat_s):
+                async with asyncio.timeout(self._timings.heartbeat_s):  # Python 3.11's `wait_for` may lose a cancel()
                     await self._wake.wait()
             except TimeoutError:
                 if self._accepts:
