@@ -130,13 +130,16 @@ class EventLog:
         Raises:
             StoreUnavailableError: the store does not answer.
         """
+        left = self.append(Left())
+        self._accepts = False  # nothing comes after it
         try:
             with suppress(FencedError):
-                await self.stored(self.append(Left()))
+                await self.stored(left)
         finally:
-            self._lose_place()
             if self._writing is not None:
                 self._writing.cancel()
+                await asyncio.wait([self._writing])
+            self._lose_place()
 
     def append(self, event: Event | None) -> Append:
         """Have an event written; None writes a heartbeat."""
@@ -222,6 +225,13 @@ class EventLog:
     async def _commit(self) -> None:
         """Write what waits as one segment."""
         batch = self._next_batch()
+        try:
+            await self._commit_batch(batch)
+        except (FencedError, asyncio.CancelledError):
+            self._waiting.extendleft(append for append in reversed(batch) if not append.done.done())
+            raise
+
+    async def _commit_batch(self, batch: list[Append]) -> None:
         header = Header(cluster=self.cluster, process=self.process, batch=new_id(), time=self._clock.now())
         segment = encode(header, [append.line for append in batch if append.event is not None])
         contended = False
@@ -239,9 +249,6 @@ class EventLog:
                     if not append.delayed.done():
                         append.delayed.set_result(None)
                 await asyncio.sleep(self._timings.store_retry_s)
-            except FencedError:
-                self._waiting.extendleft(reversed(batch))
-                raise
         took_s = self._clock.seconds() - began_s
         self._confirmed_s = began_s
         self._take_in(header, segment, batch)
