@@ -42,6 +42,7 @@ from t3d_server.runs.timeouts import CANCELLED, Timeouts, status_after
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
+ELSEWHERE = "the run is that of another cluster on this bucket: cancel it there, or try again once that is gone"
 _ATTEMPT_ENDS: dict[RunStatus, Literal["completed", "failed", "cancelled"]] = {
     RunStatus.COMPLETED: "completed",
     RunStatus.FAILED: "failed",
@@ -404,7 +405,10 @@ class RunScheduler:
         await self._submissions.arrived(run_id)
         run = self._live.get(run_id)
         if run is None:
-            return (await self._lookup.stored(run_id)).run
+            stored = await self._lookup.stored(run_id)
+            if not stored.run.status.ended:
+                raise ServerUnavailableError(ELSEWHERE)
+            return stored.run
         if run.state in (RunState.QUEUED, RunState.REQUEUED):
             failure = CANCELLED.model_copy(update={"message": "the run was cancelled in the queue"})
             self._end(run, RunStatus.CANCELLED, error=failure)
