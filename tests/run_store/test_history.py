@@ -1,82 +1,97 @@
-"""Records of runs in a store."""
+"""Ended runs as routers read them, while the coordinator writes pages and snapshots, or is away."""
 
 from __future__ import annotations
 
 import pytest
 
-from t3d_server.errors import RunNotFoundError
-from t3d_server.ids import new_id
-from t3d_server.models import LogLine, Run, RunStatus, utc_now
-from t3d_server.runs.records import EndedRun, Record, RunRecords
-from t3d_server.storage.memory import MemoryObjectStore
+from t3d_server.errors import ExpiredError, RunNotFoundError
+from t3d_server.models import RunStatus
+from t3d_server.run_store.history import RunHistory
+from tests.run_store.stores import CountingStore
+from tests.runs.bench import Bench, in_loop, lines_of, timings
+
+PAGED = timings(page_runs=1)
 
 
-def make_run(algorithm: str = "blur", status: RunStatus = RunStatus.COMPLETED) -> Run:
-    return Run(
-        id=new_id(),
-        algorithm=algorithm,
-        version="1.0.0",
-        resolved_device="cpu",
-        status=status,
-        input_dataset_ids=[],
-        created_at=utc_now(),
-    )
+@in_loop
+async def test_a_run_is_found_with_its_log_once_a_snapshot_has_its_page() -> None:
+    bench = Bench(timings=PAGED)
+    run = await bench.submit()
+    call_id, given, _ = await bench.given()
+    await bench.finish(call_id, given, lines=lines_of("hello"))
+    reader = RunHistory(bench.store)
+    with pytest.raises(RunNotFoundError):
+        reader.find(run.id)
+    await bench.compact()
+    found = reader.find(run.id)
+    assert (found.run.status, found.run.attempts) == (RunStatus.COMPLETED, 1)
+    assert [line.message for line in reader.log(found)][-1] == "hello"
 
 
-@pytest.fixture
-def records() -> RunRecords:
-    return RunRecords(MemoryObjectStore())
+@in_loop
+async def test_a_run_is_found_without_a_look_at_the_snapshots_where_its_page_is_known() -> None:
+    store = CountingStore()
+    bench = Bench(store, timings=PAGED)
+    runs = [await bench.submit() for _ in range(3)]
+    await bench.work()
+    await bench.compact()
+    reader = RunHistory(store)
+    reader.find(runs[0].id)
+    store.requests.clear()
+    reader.find(runs[0].id)
+    assert store.requests == {("get", "runs/pages/"): 1}
 
 
-def test_ended_runs_are_listed_newest_first_from_the_index(records: RunRecords) -> None:
-    runs = [
-        make_run(),
-        make_run("denoise"),
-        make_run(status=RunStatus.FAILED),
-        make_run("a~b".replace("~", "-")),
-    ]
-    for index, run in enumerate(runs):
-        # Ids of one millisecond are in no order that matters; these are an hour apart.
-        hour = f"{int(run.id[:8], 16) + index * 55:08x}"
-        runs[index] = run.model_copy(update={"id": hour + run.id[8:]})
-        records.end(runs[index], [])
-        records.file(runs[index])
-    newest_first = [run.id for run in reversed(runs)]
-    assert [run.id for run in records.ended_runs()] == newest_first
-    assert list(records.ended_runs(start_after=runs[2].id)) == [
-        EndedRun(run.id, run.algorithm, run.status) for run in (runs[1], runs[0])
-    ]
-    assert [run.id for run in records.ended_runs("denoise")] == [runs[1].id]
-    assert list(records.ended_runs("denoise", start_after=runs[1].id)) == []
+@in_loop
+async def test_each_run_is_listed_by_the_coordinator_or_by_the_history_at_any_time() -> None:
+    store = CountingStore()
+    bench = Bench(store, timings=PAGED)
+    reader = RunHistory(store)
+    ids: list[str] = []
+    for _ in range(4):
+        ids.append((await bench.submit()).id)
+        for step in (bench.work, bench.runs._compactor.step, bench.compact):
+            await step()
+            known = await bench.runs.list(limit=100)
+            ended, more = reader.newest(limit=100, snapshot_seq=known.snapshot_seq)
+            assert sorted({run.id for run in [*known.runs, *ended]}) == ids
+            assert not more
 
 
-def test_ending_a_run_moves_it_from_open_to_done_with_its_log(records: RunRecords) -> None:
-    run = make_run(status=RunStatus.PENDING)
-    records.save(Record.of(run, owner="one"))
-    assert records.find(run.id) == run
-    ended = run.model_copy(update={"status": RunStatus.COMPLETED})
-    line = LogLine(time=utc_now(), level="INFO", message="two\nlines")
-    for _ in range(2):
-        records.end(ended, [line])
-        records.file(ended)
-    assert records.find(run.id) == ended
-    assert list(records.open_runs()) == []
-    assert records.log(run.id) == [line]
+@in_loop
+async def test_the_history_is_there_without_the_coordinator_and_after_a_restart() -> None:
+    bench = Bench(timings=PAGED)
+    runs = [await bench.submit() for _ in range(3)]
+    await bench.work()
+    await bench.compact()
+    listed, _ = RunHistory(bench.store).newest(limit=2)
+    assert [run.id for run in listed] == [run.id for run in runs[:0:-1]]
+    after = await Bench(bench.store).start()
+    assert await after.ids() == []
+    assert after.history.find(runs[0].id).run.status is RunStatus.COMPLETED
 
 
-def test_the_log_is_that_of_the_outcome_that_counts(records: RunRecords) -> None:
-    """Neither one that a crash left without an outcome, nor that of a cluster which comes second."""
-    run = make_run()
-    crashed, first, second = (LogLine(time=utc_now(), level="INFO", message=text) for text in ("a", "b", "c"))
-    records._put_log(run.id, [crashed])
-    assert records.end(run, [first]) is None
-    assert records.end(run.model_copy(update={"status": RunStatus.FAILED}), [second]) == run
-    assert records.log(run.id) == [first]
+@in_loop
+async def test_runs_and_logs_that_have_expired_are_told_from_those_that_never_were() -> None:
+    bench = Bench(timings=PAGED)
+    run = await bench.submit()
+    await bench.work()
+    await bench.compact()
+    reader = RunHistory(bench.store, keep_s=3600, keep_logs_s=60, clock=bench.clock)
+    stored = reader.find(run.id)
+    bench.clock.ahead_s += 100
+    with pytest.raises(ExpiredError, match="T3D_KEEP_LOGS_S"):
+        reader.log(stored)
+    assert reader.newest(limit=9)[0] == [stored.run]
+    bench.clock.ahead_s += 3600
+    with pytest.raises(ExpiredError, match="T3D_KEEP_RUNS_S"):
+        reader.find(run.id)
+    assert reader.newest(limit=9)[0] == []
 
 
 @pytest.mark.parametrize(
     "run_id", ["", "nothing", "../../etc/passwd", "0199aaaa-0000-7000-8000-000000000000", "\x00", "ä" * 500]
 )
-def test_unknown_and_odd_ids_are_not_found(records: RunRecords, run_id: str) -> None:
+def test_unknown_and_odd_ids_are_not_found(run_id: str) -> None:
     with pytest.raises(RunNotFoundError):
-        records.find(run_id)
+        RunHistory(CountingStore()).find(run_id)

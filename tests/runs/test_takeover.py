@@ -163,6 +163,7 @@ async def test_a_cluster_that_slept_answers_nothing_that_is_not_on_record_and_go
         done += await two.work()
     assert set(done) == {run.id, queued.id}
     assert two.stored(run.id).run.output_dataset_ids == [OUTPUT]
+    await one.look()
     assert (await waiting).status is RunStatus.COMPLETED
 
 
@@ -199,6 +200,7 @@ async def test_an_outcome_is_not_announced_by_a_cluster_that_was_taken_over() ->
     await one.finish(call_id, given, OTHER)
     assert one.ended == []
     await two.work()
+    await one.look()
     assert (await waiting).output_dataset_ids == [OUTPUT]
 
 
