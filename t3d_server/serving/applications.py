@@ -75,17 +75,23 @@ class Applications:
         if name in self._deployed and set(wanted) <= set(self._deployed[name]):
             return
         async with self._lock:
-            if "gpu" in wanted:
-                await self._learn_gpu_memory(manifest)
-            served = self._served(version, (await asyncio.to_thread(serve.status)).applications.get(name))
-            if served is None or not set(wanted) <= set(served):
-                served, root = wanted, self._root(version, wanted)
-                application = self._build(version, wanted, root)
-                await asyncio.to_thread(serve._run, application, name=name, route_prefix=None, _blocking=False)
-                # Until then, a new handle is told that it was deleted, which a former one of that name was.
-                await self._until(lambda applications: root in getattr(applications.get(name), "deployments", ()))
-                self._forget(name)
-            self._deployed[name] = served
+            await self._ensure_deployed(version, name, wanted)
+
+    async def deploy_again(self, version: AlgorithmVersion) -> None:
+        """Deploy an application anew that `is_deleted`, on the same devices; calls that wait for it are answered then.
+
+        Args:
+            version: the version that it serves.
+        """
+        name = application_name(version.manifest.name, version.manifest.version)
+        async with self._lock:
+            if name in self._deployed:  # else `remove` has come first
+                await self._ensure_deployed(version, name, self._deployed[name])
+
+    async def is_deleted(self, application: str) -> bool:
+        """Whether somebody has deleted an application that was deployed here, other than by `remove`."""
+        present = (await asyncio.to_thread(serve.status)).applications.get(application)
+        return application in self._deployed and _is_absent(present)
 
     async def require_gpu_memory(self, manifest: Manifest) -> None:
         """See that a GPU has the memory that a version asks for.
@@ -144,9 +150,9 @@ class Applications:
     async def remove(self, application: str) -> None:
         """Stop serving an application that has no run left; returns when its replicas are gone."""
         async with self._lock:
+            self._deployed.pop(application, None)  # first: it is not to be deployed again
             await asyncio.to_thread(serve.delete, application, _blocking=False)
             self._forget(application)
-            self._deployed.pop(application, None)
         gone = asyncio.ensure_future(self._until(lambda applications: application not in applications))
         # Serve itself waits for as long as a run may take: for code that hangs, and for a place to start.
         while not (await asyncio.wait({gone}, timeout=SHUTDOWN_S))[0]:
@@ -190,6 +196,20 @@ class Applications:
             self._handles[key] = DeploymentHandle(device, application)
         return self._handles[key]
 
+    async def _ensure_deployed(self, version: AlgorithmVersion, name: str, wanted: list[Device]) -> None:
+        """Deploy an application, unless Serve has it from the same content; with the lock held."""
+        if "gpu" in wanted:
+            await self._learn_gpu_memory(version.manifest)
+        served = self._served(version, (await asyncio.to_thread(serve.status)).applications.get(name))
+        if served is None or not set(wanted) <= set(served):
+            served, root = wanted, self._root(version, wanted)
+            application = self._build(version, wanted, root)
+            await asyncio.to_thread(serve._run, application, name=name, route_prefix=None, _blocking=False)
+            # Until then, a new handle still sees that a former application of that name was deleted.
+            await self._until(lambda applications: root in getattr(applications.get(name), "deployments", ()))
+            self._forget(name)
+        self._deployed[name] = served
+
     async def _until(self, holds: Callable[[dict[str, Any]], bool]) -> None:
         """Wait for a state of the applications, by name; Serve has no event to wait for."""
         while not holds((await asyncio.to_thread(serve.status)).applications):  # noqa: ASYNC110
@@ -212,7 +232,7 @@ class Applications:
 
     def _served(self, version: AlgorithmVersion, present: Any) -> list[Device] | None:
         """The devices of an application, if it was made from this very version; else None."""
-        if present is None or present.status is ApplicationStatus.DELETING:
+        if _is_absent(present):
             return None
         devices = [device for device in version.manifest.supported_devices if device in present.deployments]
         return devices if self._root(version, devices) in present.deployments else None
@@ -247,6 +267,11 @@ class Applications:
             {device: str(self._options(version, device)) for device in devices},
         ]
         return ROOT_PREFIX + hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _is_absent(present: Any) -> bool:
+    """Whether Serve has no application for this status: it has none at all, or is about to delete it."""
+    return present is None or present.status is ApplicationStatus.DELETING
 
 
 def _kill_replicas(application: str) -> None:

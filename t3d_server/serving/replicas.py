@@ -14,6 +14,7 @@ from ray.serve.exceptions import RayServeException
 from t3d_server.models import AlgorithmVersion, Device
 from t3d_server.runs.interface import QueueName
 from t3d_server.runs.replica_calls import ReplicaGoneError
+from t3d_server.runs.tasks import Tasks
 from t3d_server.serving.applications import Applications
 from t3d_server.serving.deaths import cause, was_wanted
 from t3d_server.serving.resources import application_name
@@ -22,6 +23,7 @@ logger = logging.getLogger("ray.serve")
 
 SERVE_NAMESPACE = "serve"
 """In which the actors of replicas have their names."""
+DELETED = "waits for its application: it was deleted from Ray Serve, and is deployed again"
 
 
 class Versions(Protocol):
@@ -44,6 +46,8 @@ class ServeReplicas:
         self._versions = versions
         self._applications = applications
         self._devices = devices
+        self._tasks = Tasks()
+        self._deploying: set[QueueName] = set()
 
     async def work(self, queue: QueueName, call_id: str) -> None:
         """See `Replicas.work`."""
@@ -58,11 +62,23 @@ class ServeReplicas:
             raise ReplicaGoneError(f"Ray Serve has no replica: {cause(str(error))}") from error
 
     async def obstacle(self, queue: QueueName) -> str | None:
-        """See `Replicas.obstacle`."""
-        return await self._applications.obstacle(application_name(queue.algorithm, queue.version), queue.device)
+        """See `Replicas.obstacle`.
+
+        It is asked while a call waits for a replica, and so it is here that an application is found to be deleted. Such
+        an application is deployed again: the call goes on, since its handle finds the new replicas.
+        """
+        application = application_name(queue.algorithm, queue.version)
+        if await self._applications.is_deleted(application):
+            if queue not in self._deploying:
+                self._deploying.add(queue)
+                self._tasks.start(self._deploy_again(queue))
+            return None
+        return await self._applications.obstacle(application, queue.device)
 
     async def shortage(self, queue: QueueName) -> str | None:
         """See `Replicas.shortage`."""
+        if queue in self._deploying:
+            return DELETED
         return await self._applications.shortage(self._versions.find(queue.algorithm, queue.version), queue.device)
 
     async def is_gone(self, replica: str) -> bool:
@@ -74,6 +90,15 @@ class ServeReplicas:
         actor = await asyncio.to_thread(_find, replica)
         if actor is not None:
             await asyncio.to_thread(ray.kill, actor, no_restart=True)
+
+    async def _deploy_again(self, queue: QueueName) -> None:
+        logger.warning("the application of %s %s was deleted from Ray Serve: it is deployed again", *queue[:2])
+        try:
+            await self._applications.deploy_again(self._versions.find(queue.algorithm, queue.version))
+        except Exception:  # it is found to be deleted again at the next look
+            logger.exception("%s %s cannot be deployed again", *queue[:2])
+        finally:
+            self._deploying.discard(queue)
 
     async def _work(self, queue: QueueName, call_id: str) -> None:
         await self._applications.deploy(self._versions.find(queue.algorithm, queue.version), self._devices())
