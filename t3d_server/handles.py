@@ -20,7 +20,7 @@ from t3d_server.algorithm_utils.axes import resolve_axes
 from t3d_server.client.bodies import SupportsArray, is_several, labelled, naming, values_of, warn_of_colour
 from t3d_server.client.datasets import Dataset, id_of, ids_of
 from t3d_server.client.handle import outputs_of
-from t3d_server.client.runs import RunOptions, checked_key, stored_id
+from t3d_server.client.runs import RunOptions, checked_args, checked_key, stored_id
 from t3d_server.datasets.values import normalise
 from t3d_server.errors import InvalidDatasetError, ServerUnavailableError
 from t3d_server.models import AlgorithmInfo, DatasetInfo, Device, LogLine, Run
@@ -209,7 +209,7 @@ class T3D:
 
         given = _each(_id_or_values, inputs, "inputs")
         return self._call(
-            made, "compute", name, given, dict(args or {}), device=device, version=version, timeout_s=timeout_s
+            made, "compute", name, given, checked_args(args), device=device, version=version, timeout_s=timeout_s
         )
 
     def submit(
@@ -246,7 +246,7 @@ class T3D:
         options = {"device": device, "version": version, "timeout_s": timeout_s}
         # With its key the same request is the same run; data, which is stored anew, would make it another request.
         repeatable = all(isinstance(each, str) for each in given)
-        return self._call(_same, "submit", name, given, dict(args or {}), key, repeatable=repeatable, **options)
+        return self._call(_same, "submit", name, given, checked_args(args), key, repeatable=repeatable, **options)
 
     def get_run(self, run_id: str, wait_s: float = 0.0) -> Reply[Run]:
         """A run: its status, progress, latest message, error and outputs.
