@@ -295,7 +295,10 @@ class Service:
             faults.raise_if_any()
         # The id is made here: a call that is repeated, because the coordinator died in it, makes no second run.
         run = await self.runs.submit(
-            algorithm=algorithm, request=draft.request, run_id=run_id or new_id(), key=idempotency_key
+            algorithm=algorithm,
+            request=draft.request,
+            run_id=new_id() if run_id is None else run_id,
+            key=idempotency_key,
         )
         return await self.run(run.id, wait_s) if wait_s > 0 else run
 

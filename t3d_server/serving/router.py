@@ -148,7 +148,7 @@ class Router:
         new = iter(uploaded)
         ids = [item if isinstance(item, str) else next(new).id for item in inputs]
         try:
-            draft = Draft.of({"input_dataset_ids": ids, "args": args or {}, **options})
+            draft = Draft.of({"input_dataset_ids": ids, "args": {} if args is None else args, **options})
             return await self._service.submit(algorithm, draft, idempotency_key=idempotency_key, run_id=run_id)
         except (InvalidInputError, NotFoundError, QueueFullError):
             with suppress(T3dError):
