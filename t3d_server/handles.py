@@ -244,10 +244,10 @@ class T3D:
         """
         key, plain = checked_key(idempotency_key), _plain(args)
         given = _each(_id_or_values, inputs, "inputs")
-        options = {"device": device, "version": version, "timeout_s": timeout_s}
+        options: dict[str, Any] = {"device": device, "version": version, "timeout_s": timeout_s}
         # With its key the same request is the same run; data, which is stored anew, would make it another request.
         repeatable = all(isinstance(each, str) for each in given)
-        return self._call(_same, "submit", name, given, plain, key, repeatable=repeatable, **options)
+        return self._call(_same, "submit", name, given, plain, idempotency_key=key, repeatable=repeatable, **options)
 
     def get_run(self, run_id: str, wait_s: float = 0.0) -> Reply[Run]:
         """A run: its status, progress, latest message, error and outputs.

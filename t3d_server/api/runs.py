@@ -52,7 +52,7 @@ async def submit(
     ] = None,
 ) -> Run:
     """Run an algorithm on datasets. Once this has answered, the run will reach an end."""
-    run = await service.submit(name, draft, wait_s, idempotency_key=idempotency_key)
+    run = await service.submit(name, draft, wait_s=wait_s, idempotency_key=idempotency_key)
     response.headers["Location"] = f"/v1/runs/{run.id}"
     return run
 

@@ -262,8 +262,8 @@ class Service:
         self,
         algorithm: str,
         draft: Draft,
-        wait_s: float = 0.0,
         *,
+        wait_s: float = 0.0,
         idempotency_key: str | None = None,
         run_id: str | None = None,
     ) -> Run:

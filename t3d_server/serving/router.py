@@ -121,6 +121,7 @@ class Router:
         algorithm: str,
         inputs: Sequence[Mapping[str, Any] | str],
         args: dict[str, Any] | None = None,
+        *,
         idempotency_key: str | None = None,
         **options: Unpack[RunOptions],
     ) -> Run:
@@ -133,16 +134,24 @@ class Router:
             idempotency_key: the same ids, args and options again with the same key give the same run.
             options: see `RunOptions`.
         """
-        return await self._submit(new_id(), algorithm, inputs, args, idempotency_key, options)
+        return await self._submit(
+            algorithm=algorithm,
+            inputs=inputs,
+            args=args,
+            options=options,
+            run_id=new_id(),
+            idempotency_key=idempotency_key,
+        )
 
     async def _submit(
         self,
-        run_id: str,
+        *,
         algorithm: str,
         inputs: Sequence[Mapping[str, Any] | str],
         args: dict[str, Any] | None,
-        idempotency_key: str | None,
         options: RunOptions,
+        run_id: str,
+        idempotency_key: str | None = None,
     ) -> Run:
         uploaded = await self.upload([item for item in inputs if not isinstance(item, str)])
         new = iter(uploaded)
@@ -168,7 +177,7 @@ class Router:
         """
         run_id = new_id()
         try:
-            run = await self._submit(run_id, algorithm, inputs, args, None, options)
+            run = await self._submit(algorithm=algorithm, inputs=inputs, args=args, options=options, run_id=run_id)
             while not run.status.ended:
                 run = await self._service.run(run_id, wait_s=MAX_WAIT_S)
         except (asyncio.CancelledError, TaskCancelledError):  # the latter where Ray cancels calls of this one first
