@@ -16,70 +16,26 @@ import math
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from t3d_server.clock import Clock
 from t3d_server.errors import ObjectExistsError, ObjectNotFoundError, StoreUnavailableError
 from t3d_server.ids import new_id
 from t3d_server.run_store.events import Event, Header, Joined, Left, decode, encode, header_of
+from t3d_server.run_store.snapshots import newest_snapshot, seq_of
 from t3d_server.run_store.state import FencedError, State
 from t3d_server.run_store.timings import Timings
 from t3d_server.storage.base import ObjectStore, read
-from t3d_server.storage.keys import RUN_EVENTS, RUN_SNAPSHOTS
+from t3d_server.storage.keys import RUN_EVENTS, RUN_SNAPSHOTS, segment_key
 
 logger = logging.getLogger(__name__)
 
 MAX_SEGMENT_BYTES = 4 * 1024**2
+PARALLEL_READS = 16
 
 T = TypeVar("T")
-
-
-def segment_key(seq: int) -> str:
-    """Where a segment is."""
-    return f"{RUN_EVENTS}{seq:012d}.jsonl"
-
-
-def snapshot_key(seq: int) -> str:
-    """Where the snapshot as of a segment is."""
-    return f"{RUN_SNAPSHOTS}{seq:012d}.json"
-
-
-def seq_of(key: str) -> int:
-    """Number in the key of a segment or a snapshot."""
-    return int(key.rpartition("/")[2].partition(".")[0])
-
-
-def newest_snapshot(store: ObjectStore) -> tuple[str, bytes] | None:
-    """Key and content of the newest snapshot; None if there is none."""
-    while keys := [stat.key for stat in store.list(RUN_SNAPSHOTS)]:
-        try:
-            return keys[-1], read(store, keys[-1])
-        except ObjectNotFoundError:  # a newer one has come, and this one has gone
-            continue
-    return None
-
-
-def load(store: ObjectStore) -> tuple[State, int]:
-    """The state as the store has it, and the number of the snapshot that it begins with."""
-    while True:
-        newest = newest_snapshot(store)
-        state = State.load(newest[1]) if newest is not None else State()
-        began = state.seq
-        try:
-            for seq, segment in later_segments(store, state.seq):
-                if seq != state.seq + 1:
-                    break
-                state.apply(*decode(segment))
-            else:
-                return state, began
-        except ObjectNotFoundError:
-            continue  # a newer snapshot has come, and these segments have gone
-
-
-def later_segments(store: ObjectStore, seq: int) -> list[tuple[int, bytes]]:
-    """The segments after one that are there, in order."""
-    return [(seq_of(stat.key), read(store, stat.key)) for stat in store.list(RUN_EVENTS, start_after=segment_key(seq))]
 
 
 @dataclass(eq=False)
@@ -97,7 +53,7 @@ class Append:
     event: Event | None
     line: str
     done: asyncio.Future[None]
-    delayed: asyncio.Event = field(default_factory=asyncio.Event)
+    delayed: asyncio.Future[None]
     sent: bool = False
 
 
@@ -151,7 +107,7 @@ class EventLog:
             StoreUnavailableError: the store does not answer; to be called again.
         """
         if self._writing is None:
-            self.state, self.snapshot_seq = await self.in_thread(load, self._store)
+            await self._load()
             self._writing = asyncio.get_running_loop().create_task(self._write())
         if not self._accepts:
             await self.join()
@@ -175,7 +131,8 @@ class EventLog:
             StoreUnavailableError: the store does not answer.
         """
         try:
-            await self.stored(self.append(Left()))
+            with suppress(FencedError):
+                await self.stored(self.append(Left()))
         finally:
             self._lose_place()
             if self._writing is not None:
@@ -184,7 +141,8 @@ class EventLog:
     def append(self, event: Event | None) -> Append:
         """Have an event written; None writes a heartbeat."""
         line = "" if event is None else event.model_dump_json()
-        append = Append(event, line, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        append = Append(event, line, loop.create_future(), loop.create_future())
         append.done.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody has to wait for it
         if self._accepts:
             self._waiting.append(append)
@@ -200,12 +158,7 @@ class EventLog:
             StoreUnavailableError: the store does not answer. The event will be stored when it does.
             FencedError, NotOwnedError, KeyHeldError, StaleError: the event does not count.
         """
-        delayed = asyncio.ensure_future(append.delayed.wait())
-        waited: list[asyncio.Future[Any]] = [append.done, delayed]
-        try:
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            delayed.cancel()
+        await asyncio.wait([append.done, append.delayed], return_when=asyncio.FIRST_COMPLETED)
         if not append.done.done() or append.done.cancelled():
             raise StoreUnavailableError("The object store does not answer; try again in a moment.")
         append.done.result()
@@ -252,7 +205,8 @@ class EventLog:
     async def _write(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._wake.wait(), self._timings.heartbeat_s)
+                async with asyncio.timeout(self._timings.heartbeat_s):  # Python 3.11's `wait_for` may lose a cancel()
+                    await self._wake.wait()
             except TimeoutError:
                 if self._accepts:
                     self.append(None)
@@ -274,14 +228,16 @@ class EventLog:
         while True:
             began_s = self._clock.seconds()
             try:
-                if await self.in_thread(self._put, self.state.seq + 1, header.batch, segment):
+                won = await self.in_thread(self._put, self.state.seq + 1, header.batch, segment)
+                if won and (self._is_member or await self.in_thread(self._is_end, self.state.seq + 1)):
                     break
                 contended = True
-                await self._follow()
+                await (self._load() if won else self._follow())
             except StoreUnavailableError as error:
                 logger.warning("the log of runs cannot be written yet: %s", error)
                 for append in [*batch, *self._waiting]:
-                    append.delayed.set()
+                    if not append.delayed.done():
+                        append.delayed.set_result(None)
                 await asyncio.sleep(self._timings.store_retry_s)
             except FencedError:
                 self._waiting.extendleft(reversed(batch))
@@ -314,18 +270,62 @@ class EventLog:
                 return False
         return True
 
+    def _is_end(self, seq: int) -> bool:
+        """Whether a segment that was just stored is at the end of the log; else it is removed.
+
+        No number is removed that may be a member's next one. Who is about to join may have been away for so long that
+        its number was taken, and removed after a snapshot had it.
+        """
+        if all(seq_of(stat.key) < seq for stat in self._store.list(RUN_SNAPSHOTS)):
+            return True
+        self._store.delete(segment_key(seq))
+        return False
+
+    async def _load(self) -> None:
+        """Read the state: the newest snapshot, and the segments after it."""
+        tried = ""
+        while True:
+            key, content = await self.in_thread(newest_snapshot, self._store) or ("none", None)
+            self.state = State() if content is None else await self.in_thread(State.load, content)
+            self.snapshot_seq, self.unsnapped_bytes = self.state.seq, 0
+            try:
+                return await self._read_on()
+            except (FencedError, ObjectNotFoundError) as error:
+                if key == tried:
+                    message = f"The log of runs lacks {segment_key(self.state.seq + 1)}: restore the bucket."
+                    raise StoreUnavailableError(message) from error
+                tried = key  # a newer snapshot has come meanwhile, and segments have gone
+
     async def _follow(self) -> None:
         """Take in what others have written.
 
         Raises:
             FencedError: another process has taken this one's place.
         """
-        for seq, segment in await self.in_thread(later_segments, self._store, self.state.seq):
-            if seq != self.state.seq + 1:  # so far behind is only who was fenced: no other's next number is removed
-                raise FencedError
-            header = header_of(segment)
-            self._take_in(header, segment, [])
+        try:
+            await self._read_on()
+        except ObjectNotFoundError as error:
+            raise FencedError from error
         self._require_place()
+
+    async def _read_on(self) -> None:
+        """Read the segments after the latest one that is known.
+
+        Raises:
+            FencedError, ObjectNotFoundError: they were removed. So far behind is only who was fenced: what may be the
+                next number of any other process is not removed.
+        """
+        stats = await self.in_thread(
+            lambda: list(self._store.list(RUN_EVENTS, start_after=segment_key(self.state.seq)))
+        )
+        keys = [stat.key for stat in stats]
+        for at in range(0, len(keys), PARALLEL_READS):
+            some = keys[at : at + PARALLEL_READS]
+            segments = await asyncio.gather(*(self.in_thread(read, self._store, key) for key in some))
+            for key, segment in zip(some, segments, strict=True):
+                if seq_of(key) != self.state.seq + 1:
+                    raise FencedError
+                self._take_in(header_of(segment), segment, [])
 
     def _take_in(self, header: Header, segment: bytes, batch: list[Append]) -> None:
         events = [append.event for append in batch if append.event is not None] if batch else decode(segment)[1]

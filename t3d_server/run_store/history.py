@@ -10,11 +10,11 @@ from t3d_server.clock import SYSTEM_CLOCK, Clock
 from t3d_server.errors import ObjectNotFoundError, RunNotFoundError
 from t3d_server.ids import is_id
 from t3d_server.models import LogLine, Run, RunStatus
-from t3d_server.run_store.event_log import newest_snapshot, seq_of
 from t3d_server.run_store.events import PageInfo
 from t3d_server.run_store.logs import read_log
 from t3d_server.run_store.pages import PageReader
-from t3d_server.run_store.state import State, StoredRun
+from t3d_server.run_store.snapshots import newest_snapshot, seq_of
+from t3d_server.run_store.state import StoredRun, directory
 from t3d_server.storage.base import ObjectStore
 from t3d_server.storage.keys import RUN_SNAPSHOTS
 from t3d_server.storage.retention import Retention
@@ -56,9 +56,10 @@ class RunHistory:
         if (expired := self.retention.expired(run_id)) is not None:
             raise expired
         if is_id(run_id):
-            for directory in (self._directory, self._refreshed()):
+            for refresh in (False, True):
                 with suppress(ObjectNotFoundError):  # the page was removed
-                    if (stored := self.pages.find(directory, run_id)) is not None:
+                    pages = self._refreshed() if refresh else self._directory
+                    if (stored := self.pages.find(pages, run_id)) is not None:
                         return stored
         raise RunNotFoundError(f"there is no run {run_id!r}; `t3d runs` lists those there are")
 
@@ -94,25 +95,24 @@ class RunHistory:
             The runs, and whether there may be older ones.
         """
         current = self._snapshot and seq_of(self._snapshot) >= snapshot_seq
-        directory = self._directory if current else self._refreshed()
+        pages = self._directory if current else self._refreshed()
         try:
-            return self._newest(directory, limit, before, algorithm, status)
+            return self._newest(pages, limit, before, algorithm, status)
         except ObjectNotFoundError:  # a page has expired
             return self._newest(self._refreshed(), limit, before, algorithm, status)
 
     def _newest(
         self,
-        directory: Collection[PageInfo],
+        pages: Collection[PageInfo],
         limit: int,
         before: str | None,
         algorithm: str | None,
         status: RunStatus | None,
     ) -> tuple[list[Run], bool]:
-        found, more = self.pages.newest(directory, limit=limit, before=before, algorithm=algorithm, status=status)
-        pages = {page.name: page for page, _ in found}
+        found, more = self.pages.newest(pages, limit=limit, before=before, algorithm=algorithm, status=status)
         runs = [
             stored.run
-            for name, page in pages.items()
+            for name, page in {page.name: page for page, _ in found}.items()
             for stored in self.pages.read(page, [row for each, row in found if each.name == name])
             if self.retention.expired(stored.run.id) is None
         ]
@@ -124,6 +124,6 @@ class RunHistory:
             keys = [stat.key for stat in self.store.list(RUN_SNAPSHOTS)]
             if keys and keys[-1] != self._snapshot and (newest := newest_snapshot(self.store)) is not None:
                 key, content = newest
-                self._directory = list(State.load(content).pages.values())
+                self._directory = directory(content)
                 self._snapshot = key
             return self._directory

@@ -188,31 +188,35 @@ class State:
         )
 
     def dump(self) -> bytes:
-        """A snapshot: the same bytes whoever makes it."""
-        snapshot = _Snapshot.model_construct(
+        """A snapshot: the same bytes whoever makes it. Its first line has all but the runs."""
+        summary = _Summary(
             seq=self.seq,
-            open=list(self.open.values()),
-            ended=list(self.ended.values()),
+            open=len(self.open),
             pages=list(self.pages.values()),
             members=self.members,
             fences=self.fences,
             sweeps=self.sweeps,
         )
-        return snapshot.model_dump_json().encode()
+        # One by one, so that other threads go on meanwhile.
+        lines = [summary.model_dump_json()]
+        lines += [stored.model_dump_json() for stored in (*self.open.values(), *self.ended.values())]
+        return "\n".join(lines).encode()
 
     @classmethod
     def load(cls, snapshot: bytes) -> State:
         """The state as it was dumped."""
-        content = _Snapshot.model_validate_json(snapshot)
+        first, *lines = snapshot.split(b"\n")
+        summary = _Summary.model_validate_json(first)
+        runs = [StoredRun.model_validate_json(line) for line in lines]
         return cls(
-            seq=content.seq,
-            open={stored.run.id: stored for stored in content.open},
-            ended={stored.run.id: stored for stored in content.ended},
-            pages={page.name: page for page in content.pages},
-            members=content.members,
-            fences=content.fences,
-            sweeps=content.sweeps,
-            _keys={each.key: each.run.id for each in [*content.open, *content.ended] if each.key},
+            seq=summary.seq,
+            open={stored.run.id: stored for stored in runs[: summary.open]},
+            ended={stored.run.id: stored for stored in runs[summary.open :]},
+            pages={page.name: page for page in summary.pages},
+            members=summary.members,
+            fences=summary.fences,
+            sweeps=summary.sweeps,
+            _keys={stored.key: stored.run.id for stored in runs if stored.key},
         )
 
     def _apply(self, header: Header, event: Event) -> Exception | None:  # one case an event
@@ -321,13 +325,21 @@ class State:
         )
 
 
-class _Snapshot(Model):
-    """A state as it is stored."""
+class _Summary(Model):
+    """All of a state but the runs, as it is stored.
+
+    Attributes:
+        open: how many of the runs that follow are open; the others have ended.
+    """
 
     seq: int
-    open: list[StoredRun]
-    ended: list[StoredRun]
+    open: int
     pages: list[PageInfo]
     members: dict[str, Member]
     fences: list[Fence]
     sweeps: dict[str, Sweep]
+
+
+def directory(snapshot: bytes) -> list[PageInfo]:
+    """The directory of pages alone, of a snapshot."""
+    return _Summary.model_validate_json(snapshot.partition(b"\n")[0]).pages

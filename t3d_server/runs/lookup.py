@@ -76,7 +76,8 @@ class Lookup:
                 return news
             # Its place in the queue changes by what becomes of others; runs of other clusters are looked at again.
             with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), min(left_s, self._timings.position_s))
+                async with asyncio.timeout(min(left_s, self._timings.position_s)):
+                    await changed.wait()
 
     async def log(self, run_id: str) -> list[LogLine]:
         """See `Runs.log`."""

@@ -12,29 +12,29 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
 from t3d_server.clock import SYSTEM_CLOCK, Clock
-from t3d_server.errors import InvalidRequestError, NotFoundError, ServerUnavailableError, StoreUnavailableError
+from t3d_server.errors import NotFoundError, ServerUnavailableError, StoreUnavailableError
 from t3d_server.models import Device, LogLine, Manifest, Run, RunFailure, RunNews, RunRequest, RunStatus
 from t3d_server.run_log import run_fields, storable
 from t3d_server.run_store.compaction import Compactor
-from t3d_server.run_store.event_log import Append, EventLog
-from t3d_server.run_store.events import Accepted, Ended, Leftovers, UpdateCause, Updated, Withdrawn
+from t3d_server.run_store.event_log import EventLog
+from t3d_server.run_store.events import Leftovers
 from t3d_server.run_store.history import RunHistory
-from t3d_server.run_store.logs import SMALL_LOG_BYTES, StoredLog, log_key, size_bytes, write_log
-from t3d_server.run_store.state import FencedError, KeyHeldError, NotOwnedError, StoredRun
+from t3d_server.run_store.state import FencedError, NotOwnedError, StoredRun
 from t3d_server.run_store.timings import Timings
-from t3d_server.runs.acceptance import RunLimits, request_sha256
-from t3d_server.runs.admission import Admission, Catalog, key_hash
+from t3d_server.runs.acceptance import RunLimits
+from t3d_server.runs.admission import Admission, Catalog
 from t3d_server.runs.expiry import Datasets, Expiry
 from t3d_server.runs.interface import AttemptKey, Lines, Outcome, QueueName, Receipt, ReportAnswer, RunList
 from t3d_server.runs.live_run import STARTED_AGAIN, LiveRun, RunState, charged_attempts
 from t3d_server.runs.lookup import Lookup
 from t3d_server.runs.queues import Queues
+from t3d_server.runs.recording import Recorder
 from t3d_server.runs.replica_calls import ReplicaCalls, ReplicaGoneError, Replicas
+from t3d_server.runs.submission import TAKEN_OVER, Submissions
 from t3d_server.runs.takeover import Takeover
 from t3d_server.runs.tasks import Tasks
 from t3d_server.runs.timeouts import CANCELLED, Timeouts, status_after
@@ -47,26 +47,6 @@ _ATTEMPT_ENDS: dict[RunStatus, Literal["completed", "failed", "cancelled"]] = {
     RunStatus.FAILED: "failed",
     RunStatus.CANCELLED: "cancelled",
 }
-_AWAY = "another cluster takes over the runs of this one; try again in a moment"
-
-
-@dataclass(eq=False)
-class _Arrival:
-    """A run that is being recorded.
-
-    Attributes:
-        run: the run.
-        request_sha256: hash of what was asked for.
-        append: its event.
-        refused: its client got an error, because the store did not answer.
-        settled: done once it waits for a replica, or is known not to be on record.
-    """
-
-    run: LiveRun
-    request_sha256: str
-    append: Append
-    refused: bool = False
-    settled: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class RunScheduler:
@@ -104,7 +84,6 @@ class RunScheduler:
         timings: Timings | None = None,
     ) -> None:
         self._history = history
-        self._store = history.store
         self._catalog = catalog
         self._slots = slots
         self._ended = ended
@@ -112,17 +91,10 @@ class RunScheduler:
         self._timings = timings = timings or Timings()
         self._tasks = Tasks()
         self._live: dict[str, LiveRun] = {}
-        self._arrivals: dict[str, _Arrival] = {}
         self._endings: dict[LiveRun, asyncio.Task[None]] = {}
         self._cancels: dict[LiveRun, asyncio.Future[None]] = {}
-        self._delayed: dict[LiveRun, dict[str, asyncio.TimerHandle]] = {}
         self._log = EventLog(
-            history.store,
-            cluster,
-            clock=clock,
-            executor=executor,
-            timings=timings,
-            fenced=self._disown,
+            history.store, cluster, clock=clock, executor=executor, timings=timings, fenced=self._disown
         )
         self._queues = Queues()
         self._lookup = Lookup(self._live, self._queues, self._log, history, timings)
@@ -144,6 +116,8 @@ class RunScheduler:
             replica_ended=self._replica_ended,
         )
         self._admission = Admission(catalog, devices, limits, self._queues, self._longest_s, clock)
+        self._submissions = Submissions(self._admission, self._log, self._lookup, self._live, self._admit)
+        self._recorder = Recorder(self._log, history.store, timings)
         self._takeover = Takeover(self._log, clock, timings, self._adopt)
         self._compactor = Compactor(self._log, history.store, clock=clock, timings=timings)
         self._expiry = Expiry(self._log, history, datasets, replicas, clock=clock, timings=timings)
@@ -181,7 +155,7 @@ class RunScheduler:
         for run in list(self._live.values()):
             if run.state is RunState.RUNNING:
                 self._wait_again(run, "the server was stopped", charged=False)
-        await asyncio.gather(*self._endings.values(), *map(self._save_log, list(self._live.values())))
+        await asyncio.gather(*self._endings.values(), *map(self._recorder.save_log, list(self._live.values())))
         try:
             await self._log.leave()
         finally:
@@ -203,8 +177,7 @@ class RunScheduler:
         def is_of_it(run: LiveRun) -> bool:
             return (run.run.algorithm, run.run.version) == (algorithm, version)
 
-        arriving = [arrival.settled for arrival in self._arrivals.values() if is_of_it(arrival.run)]
-        await asyncio.gather(*map(asyncio.shield, arriving))
+        await self._submissions.all_arrived(algorithm, version)
         for run in filter(is_of_it, list(self._live.values())):
             if cancel and run.goes_on:
                 await self.cancel(run_id=run.run.id)
@@ -218,7 +191,7 @@ class RunScheduler:
     async def _adopt(self) -> None:
         """Go on with the runs that are on record as this cluster's, and that it does not know yet."""
         mine = [stored for stored in self._log.state.open.values() if stored.owner == self._log.cluster]
-        new = [stored for stored in mine if stored.run.id not in self._live and stored.run.id not in self._arrivals]
+        new = [stored for stored in mine if stored.run.id not in self._live and stored.run.id not in self._submissions]
         if new:
             await self._catalog.refresh()
         for stored in new:
@@ -233,6 +206,8 @@ class RunScheduler:
         except NotFoundError as error:
             failure = RunFailure(code=error.code, type=type(error).__name__, message=error.message)
         log = await self._lookup.stored_log(stored)
+        if self._log.state.open.get(stored.run.id) is not stored:
+            return  # it was withdrawn, or another cluster has it
         run = LiveRun(stored.run, manifest, self._clock, recovered=True)
         run.restore_log(log.lines, log.heard if log.attempt == stored.run.attempts else 0)
         run.stored_logs = [stored.log] if stored.log else []
@@ -256,7 +231,7 @@ class RunScheduler:
         self._queues.clear()
         for run in runs:
             self._timeouts.attempt_ended(run)
-            self._forget_delayed(run)
+            self._recorder.forget(run)
             run.disown()
             self._calls.balance(run.queue)
 
@@ -274,70 +249,13 @@ class RunScheduler:
 
     async def submit(self, *, algorithm: str, request: RunRequest, run_id: str, key: str | None) -> Run:
         """See `Runs.submit`."""
-        hashed, sha256 = key_hash(key), request_sha256(algorithm, request)
-        if (known := await self._submitted(run_id, hashed, sha256)) is not None:
-            return known
-        run = self._admission.check(algorithm, request, run_id)
-        accepted = Accepted(run=run.run, key=hashed, request_sha256=sha256, lines=run.log)
-        arrival = _Arrival(run, sha256, self._log.append(accepted))
-        names = [run_id, hashed] if hashed else [run_id]
-        self._arrivals |= dict.fromkeys(names, arrival)
-        self._tasks.start(self._settle(arrival, names))
-        try:
-            await self._log.stored(arrival.append)
-        except StoreUnavailableError:
-            # With a key, submitting again gives the run; without one nobody can know of it.
-            arrival.refused = not self._log.retract(arrival.append) and key is None
-            raise
-        except KeyHeldError as held:
-            return await self._held(held.run_id, sha256)
-        except FencedError as error:
-            raise ServerUnavailableError(_AWAY) from error
-        await asyncio.shield(arrival.settled)
-        return self._lookup.view(run)
+        return await self._submissions.submit(algorithm=algorithm, request=request, run_id=run_id, key=key)
 
-    async def _submitted(self, run_id: str, key: str, sha256: str) -> Run | None:
-        """The run that was submitted before under this id or with this key."""
-        arrival = self._arrivals.get(run_id) or self._arrivals.get(key)
-        if arrival is not None:
-            _require_same(arrival.run.run.id, arrival.request_sha256, sha256)
-            with suppress(KeyHeldError):
-                await self._log.stored(arrival.append)
-            await asyncio.shield(arrival.settled)
-        stored = await self._lookup.holder(key) if key else None
-        if stored is not None:
-            _require_same(stored.run.id, stored.request_sha256, sha256)
-        else:
-            stored = await self._lookup.accepted_before(run_id)
-        if stored is None:
-            return None
-        live = self._live.get(stored.run.id)
-        return stored.run if live is None else self._lookup.view(live)
-
-    async def _held(self, run_id: str, sha256: str) -> Run:
-        """The run that was accepted with the same key by another cluster, in this moment."""
-        stored = self._log.state.find(run_id)
-        if stored is None:
-            raise ServerUnavailableError("the run was just submitted to another cluster; try again in a moment")
-        _require_same(run_id, stored.request_sha256, sha256)
-        return stored.run
-
-    async def _settle(self, arrival: _Arrival, names: list[str]) -> None:
-        """Have a run wait for its turn once it is on record, or withdraw it if its client got an error instead."""
-        run, done = arrival.run, arrival.append.done
-        with self._admission.arriving(run):
-            await asyncio.wait([done])
-        recorded = not done.cancelled() and done.exception() is None
-        if recorded and arrival.refused:
-            await asyncio.wait([self._log.append(Withdrawn(run_id=run.run.id)).done])
-        elif recorded:
-            self._live[run.run.id] = run
-            logger.info("run %s is accepted", run.run.id, extra=run_fields(run.run))
-            self._enqueue(run)
-        for name in names:
-            if self._arrivals.get(name) is arrival:
-                del self._arrivals[name]
-        arrival.settled.set_result(None)
+    def _admit(self, run: LiveRun) -> None:
+        """A run is on record: it waits for its turn."""
+        self._live[run.run.id] = run
+        logger.info("run %s is accepted", run.run.id, extra=run_fields(run.run))
+        self._enqueue(run)
 
     def _enqueue(self, run: LiveRun, *, first: bool = False) -> None:
         self._queues.put(run, slots=self._slots(run.manifest, run.run.resolved_device), first=first)
@@ -360,7 +278,7 @@ class RunScheduler:
     def _begun(self, run: LiveRun, replica: str) -> None:
         """A replica has taken a run."""
         run.begin(run.run.attempts + 1, replica)
-        self._save_started_soon(run)
+        self._recorder.save_started_soon(run)
         self._timeouts.attempt_began(run)
 
     async def report(self, *, attempt: AttemptKey, progress: float | None, lines: Lines) -> ReportAnswer:
@@ -370,7 +288,7 @@ class RunScheduler:
             return ReportAnswer(go_on=False)
         resend_from = run.hear(progress, lines)
         if lines.lines and resend_from is None:
-            self._save_log_soon(run)
+            self._recorder.save_log_soon(run)
         return ReportAnswer(go_on=run.state is RunState.RUNNING, resend_from=resend_from)
 
     def _current(self, attempt: AttemptKey) -> LiveRun | None:
@@ -382,7 +300,7 @@ class RunScheduler:
             self._queues.remove(run)
             self._calls.balance(run.queue)
             run.begin(attempt.number, attempt.replica)
-            self._save_started_soon(run)
+            self._recorder.save_started_soon(run)
             self._follow(run)
         return run if run.attempt == attempt else None
 
@@ -403,7 +321,7 @@ class RunScheduler:
             run.shortage = shortage
             if shortage is not None:
                 run.note("WARNING", shortage)
-                self._save_log_soon(run)
+                self._recorder.save_log_soon(run)
         if new and shortage is not None:
             logger.warning("%d runs of %s %s on %s: each %s", len(new), *queue, shortage)
 
@@ -443,8 +361,8 @@ class RunScheduler:
         """A run whose attempt was lost waits again, in no queue yet."""
         self._timeouts.attempt_ended(run)
         run.lose(reason, charged=charged)
-        self._save(run, "requeued")
-        self._save_log_soon(run)
+        self._recorder.save(run, "requeued")
+        self._recorder.save_log_soon(run)
 
     async def _replica_ended(self, run: LiveRun, replica: str) -> None:
         """The replica of an attempt that was followed has ended."""
@@ -459,7 +377,7 @@ class RunScheduler:
         self._timeouts.attempt_ended(run)
         run.postpone(failure.message)
         with suppress(FencedError, NotOwnedError):
-            await self._save(run, "requeued").done
+            await self._recorder.save(run, "requeued").done
         if run.state is RunState.REQUEUED:
             run.requeue()
             self._enqueue(run, first=True)
@@ -483,10 +401,7 @@ class RunScheduler:
 
     async def cancel(self, *, run_id: str) -> Run:
         """See `Runs.cancel`."""
-        if (arrival := self._arrivals.get(run_id)) is not None:
-            with suppress(KeyHeldError):
-                await self._log.stored(arrival.append)
-            await asyncio.shield(arrival.settled)
+        await self._submissions.arrived(run_id)
         run = self._live.get(run_id)
         if run is None:
             return (await self._lookup.stored(run_id)).run
@@ -496,7 +411,7 @@ class RunScheduler:
         elif run.goes_on and not run.run.cancel_requested:
             run.update(cancel_requested=True)
             self._stop(run, CANCELLED)
-            self._cancels[run] = self._save(run, "cancel requested").done
+            self._cancels[run] = self._recorder.save(run, "cancel requested").done
         if (recording := self._endings.get(run) or self._cancels.get(run)) is not None:
             try:
                 await asyncio.wait_for(asyncio.shield(recording), self._timings.cancel_s)
@@ -504,9 +419,9 @@ class RunScheduler:
                 message = "The object store does not answer: the cancellation is not on record yet; try again."
                 raise StoreUnavailableError(message) from error
             except (FencedError, NotOwnedError) as error:
-                raise ServerUnavailableError(_AWAY) from error
+                raise ServerUnavailableError(TAKEN_OVER) from error
         if run.state is RunState.DISOWNED:
-            raise ServerUnavailableError(_AWAY)
+            raise ServerUnavailableError(TAKEN_OVER)
         return self._lookup.view(run)
 
     def _time_out(self, run: LiveRun, reason: RunFailure) -> None:
@@ -582,44 +497,26 @@ class RunScheduler:
         ended = run.end(status, **fields)
         self._calls.balance(run.queue)
         self._timeouts.attempt_ended(run)
-        self._forget_delayed(run)
+        self._recorder.forget(run)
         self._endings[run] = self._tasks.start(self._record(run, ended))
 
     async def _record(self, run: LiveRun, ended: Run) -> None:
         """Put an outcome on record, and only then announce it."""
-        lines, name = run.log, ""
         try:
-            if size_bytes(lines) > SMALL_LOG_BYTES:
-                name = f"{ended.id}~{self._log.process}-end"
-                await self._until_stored(run, name, StoredLog(lines=lines))
-            event = Ended(run=ended, lines=[] if name else lines, log=name, leftovers=run.leftovers)
-            await self._log.append(event).done
+            await self._recorder.save_end(run, ended)
         except (FencedError, NotOwnedError):
             return  # another cluster has it
         finally:
             del self._endings[run]
             self._cancels.pop(run, None)
+        if run.state is not RunState.ENDING:
+            return  # disowned in this moment: the next cluster tells of it
         run.record(ended)
         del self._live[ended.id]
         logger.info("run %s has ended: %s", ended.id, ended.status, extra=run_fields(ended))
         self._admission.has_ended(ended)
         self._ended(ended)
-        if run.stored_logs:
-            with suppress(StoreUnavailableError):  # they go with the run
-                await self._log.in_thread(self._store.delete, *map(log_key, run.stored_logs))
-
-    async def _until_stored(self, run: LiveRun, name: str, log: StoredLog) -> None:
-        """Store a log, however long the store is away.
-
-        Raises:
-            NotOwnedError: another cluster has taken over.
-        """
-        while run.state is RunState.ENDING:
-            try:
-                return await self._log.in_thread(write_log, self._store, name, log)
-            except StoreUnavailableError:
-                await asyncio.sleep(self._timings.store_retry_s)
-        raise NotOwnedError
+        self._tasks.start(self._recorder.remove_logs(run))
 
     async def _counts(self, run_id: str, outcome: Outcome) -> bool:
         """Whether the outputs of an attempt are those of its run."""
@@ -660,54 +557,3 @@ class RunScheduler:
         runs = [run.run for run in self._live.values() if run.run.algorithm == algorithm and run.goes_on]
         begun = [run.started_at for run in runs if run.started_at is not None]
         return (self._clock.now() - min(begun)).total_seconds() if begun else 0.0
-
-    # What is on record of it while it goes on
-
-    def _save(self, run: LiveRun, cause: UpdateCause, log: str = "") -> Append:
-        """Record how far a run is."""
-        if (timer := self._delayed.get(run, {}).pop("started", None)) is not None:
-            timer.cancel()
-        return self._log.append(Updated(cause=cause, run=run.run, log=log))
-
-    def _save_started_soon(self, run: LiveRun) -> None:
-        self._later(run, "started", self._timings.started_after_s, lambda: self._save(run, "started"))
-
-    def _save_log_soon(self, run: LiveRun) -> None:
-        self._later(run, "log", self._timings.log_after_s, lambda: self._tasks.start(self._save_log(run)))
-
-    async def _save_log(self, run: LiveRun) -> None:
-        """Store the log so far; if the store is away, the next time may do it."""
-        if not run.goes_on or not run.log:
-            return
-        name = f"{run.run.id}~{self._log.process}"
-        log = StoredLog(attempt=run.run.attempts, heard=run.heard, lines=run.log)
-        with suppress(StoreUnavailableError, FencedError, NotOwnedError):
-            await self._log.in_thread(write_log, self._store, name, log)
-            if name not in run.stored_logs:
-                run.stored_logs.append(name)
-                if run.goes_on:
-                    await self._save(run, "logged", name).done
-
-    def _later(self, run: LiveRun, what: str, after_s: float, act: Callable[[], object]) -> None:
-        """Do something later, unless it will be by then, or the run has ended."""
-        delayed = self._delayed.setdefault(run, {})
-
-        def begin() -> None:
-            del delayed[what]
-            act()
-
-        if what not in delayed and run.goes_on:
-            delayed[what] = asyncio.get_running_loop().call_later(after_s, begin)
-
-    def _forget_delayed(self, run: LiveRun) -> None:
-        for timer in self._delayed.pop(run, {}).values():
-            timer.cancel()
-
-
-def _require_same(run_id: str, known_sha256: str, sha256: str) -> None:
-    """Raises InvalidRequestError where a key was used before for something else."""
-    if known_sha256 != sha256:
-        raise InvalidRequestError(
-            f"The Idempotency-Key was used before, for another request (run {run_id}): "
-            "send the same request with it, or another key."
-        )

@@ -9,7 +9,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 
-from t3d_server.cli import algorithms, arguments, running, runs
+from t3d_server.cli import algorithms, arguments, runs, submitting
 from t3d_server.cli.app import main
 from t3d_server.errors import AlgorithmNotFoundError, InvalidRequestError
 from t3d_server.ids import new_id
@@ -23,7 +23,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
     client.runs.return_value = [MagicMock(id=new_id())]
     client.algorithm.return_value.versions = ["1.0.0", "1.0.1"]
     client.version.side_effect = AlgorithmNotFoundError("None of the algorithms is 'blur/'.")
-    for module in (algorithms, running, runs):
+    for module in (algorithms, runs, submitting):
         monkeypatch.setattr(module, "Client", lambda: client)
     return client
 
