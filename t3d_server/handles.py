@@ -27,6 +27,7 @@ from t3d_server.datasets.values import normalise
 from t3d_server.errors import InvalidDatasetError, ServerUnavailableError
 from t3d_server.models import AlgorithmInfo, DatasetInfo, Device, LogLine, Run
 from t3d_server.serving.coordinator_client import unwrapped
+from t3d_server.serving.ray_internals import BY_REFERENCE
 from t3d_server.serving.router import APPLICATION_NAME
 
 Values = SupportsArray | Mapping[str, Any]
@@ -137,7 +138,7 @@ class T3D:
             handle: Any = serve.get_app_handle(APPLICATION_NAME)
         except RayServeException as error:
             raise ServerUnavailableError(f"No t3d server runs in this Ray cluster. {advice}") from error
-        self._handle = handle.options(_by_reference=True)  # by value, messages have at most 4 MB
+        self._handle = handle.options(**BY_REFERENCE)
 
     @overload
     def upload(self, data: Values) -> Reply[DatasetInfo]: ...

@@ -8,15 +8,12 @@ deploying the same again is left out, since every `serve.run` restarts replicas.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
 
-import ray
 from ray import serve
-from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
 import t3d_server
@@ -24,14 +21,18 @@ from t3d_server.errors import LoadFailedError
 from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest
 from t3d_server.serving.deaths import cause, was_by_node
 from t3d_server.serving.placement import ask_gpu_memory_bytes, deployment_options, gpu_share, node_that_lacks
+from t3d_server.serving.ray_internals import (
+    NO_ROOM,
+    STARTUP_FAILED,
+    kill_replicas,
+    new_handle,
+    start_deleting,
+    start_deploying,
+)
 from t3d_server.serving.replica import AlgorithmReplica
 from t3d_server.serving.resources import Connect, PlacementDefaults, application_name
 
 ROOT_PREFIX = "bound-"
-STARTUP_FAILED = "REPLICA_STARTUP_FAILED"
-"""What Serve tells of a deployment of which several replicas in a row have not come to work."""
-NO_ROOM = "to be scheduled"
-"""What it tells of one whose replica has found no node for half a minute."""
 POLL_S = 0.1
 REASON_TIMEOUT_S = 10.0
 SHUTDOWN_S = 5.0
@@ -151,12 +152,12 @@ class Applications:
         """Stop serving an application that has no run left; returns when its replicas are gone."""
         async with self._lock:
             self._deployed.pop(application, None)  # first: it is not to be deployed again
-            await asyncio.to_thread(serve.delete, application, _blocking=False)
+            await asyncio.to_thread(start_deleting, application)
             self._forget(application)
         gone = asyncio.ensure_future(self._until(lambda applications: application not in applications))
         # Serve itself waits for as long as a run may take: for code that hangs, and for a place to start.
         while not (await asyncio.wait({gone}, timeout=SHUTDOWN_S))[0]:
-            await asyncio.to_thread(_kill_replicas, application)
+            await asyncio.to_thread(kill_replicas, application)
         gone.result()
 
     async def obstacle(self, application: str, device: Device) -> str | None:
@@ -191,9 +192,7 @@ class Applications:
         """Handle of the deployment that serves an application on a device."""
         key = (application, device)
         if key not in self._handles:
-            # `serve.get_deployment_handle` gives the same handle for ever, and one whose application was removed turns
-            # calls away, also for some time after one of that name is there again.
-            self._handles[key] = DeploymentHandle(device, application)
+            self._handles[key] = new_handle(device, application)
         return self._handles[key]
 
     async def _ensure_deployed(self, version: AlgorithmVersion, name: str, wanted: list[Device]) -> None:
@@ -204,7 +203,7 @@ class Applications:
         if served is None or not set(wanted) <= set(served):
             served, root = wanted, self._root(version, wanted)
             application = self._build(version, wanted, root)
-            await asyncio.to_thread(serve._run, application, name=name, route_prefix=None, _blocking=False)
+            await asyncio.to_thread(start_deploying, application, name)
             # Until then, a new handle still sees that a former application of that name was deleted.
             await self._until(lambda applications: root in getattr(applications.get(name), "deployments", ()))
             self._forget(name)
@@ -272,11 +271,3 @@ class Applications:
 def _is_absent(present: Any) -> bool:
     """Whether Serve has no application for this status: it has none at all, or is about to delete it."""
     return present is None or present.status is ApplicationStatus.DELETING
-
-
-def _kill_replicas(application: str) -> None:
-    """End the processes of an application's replicas, whatever they do."""
-    for actor in ray.util.list_named_actors(all_namespaces=True):
-        if actor["name"].startswith(f"SERVE_REPLICA::{application}#"):
-            with contextlib.suppress(ValueError):  # it has just ended
-                ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))

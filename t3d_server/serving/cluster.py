@@ -67,12 +67,12 @@ def start_cluster(
     os.environ["RAY_DISABLE_FAILURE_SIGNAL_HANDLER"] = "1"
     import ray
     from ray import serve
-    from ray._private import ray_constants
 
     del os.environ["RAY_DISABLE_FAILURE_SIGNAL_HANDLER"]
 
     from t3d_server.serving.coordinator_actor import start_coordinator
     from t3d_server.serving.logs import SERVE_CONFIG
+    from t3d_server.serving.ray_internals import ON_LOOPBACK, set_dashboard_port
     from t3d_server.serving.router import APPLICATION_NAME, router_application
 
     with suppress(FileNotFoundError):  # an earlier Ray wrote it with the umask of the user
@@ -80,9 +80,7 @@ def start_cluster(
     with _faults_told(log):
         on_step("starting Ray")
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        # The dashboard itself tries one port after the other from this one on, if it is given none: a port that was
-        # found free before might be taken by then.
-        ray_constants.DEFAULT_DASHBOARD_PORT = dashboard_port
+        set_dashboard_port(dashboard_port)  # a port that was found free before might be taken by then
         cleanup.callback(ray.shutdown)  # of a start that fails half-way too
         context = ray.init(
             address="local",  # whatever RAY_ADDRESS names
@@ -92,7 +90,7 @@ def start_cluster(
             include_dashboard=True,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",
+            **ON_LOOPBACK,
         )
         on_step("starting the server")
         serve.start(http_options={"host": host, "port": port}, logging_config=SERVE_CONFIG)

@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
 from t3d_server.errors import AlgorithmNotFoundError, StoreUnavailableError, T3dError, VersionNotFoundError
 from t3d_server.ids import new_id
@@ -30,9 +29,9 @@ from t3d_server.serving.building import Builder
 from t3d_server.serving.catalog import Catalog
 from t3d_server.serving.logs import log_to_stderr, log_with_serve
 from t3d_server.serving.metrics import RunMetrics
-from t3d_server.serving.pickling import forgive_unregistered
-from t3d_server.serving.placement import ON_HEAD, cluster_devices, most_replicas
+from t3d_server.serving.placement import cluster_devices, most_replicas
 from t3d_server.serving.publishing import Publisher
+from t3d_server.serving.ray_internals import ON_HEAD, allow_unregistering_twice, serve_instance
 from t3d_server.serving.replicas import ServeReplicas
 from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect, application_name
 
@@ -55,7 +54,7 @@ class CoordinatorActor:
     async def __init__(self, connect: Connect, cluster_id: str) -> None:  # type: ignore[misc]  # Ray awaits it
         log_to_stderr()
         log_with_serve()
-        forgive_unregistered()
+        allow_unregistering_twice()
         resources = connect()
         defaults = resources.placement
         self._devices: list[Device] = ["cpu"]
@@ -105,7 +104,7 @@ class CoordinatorActor:
 
     async def _started(self) -> None:
         # Where there is none, deploying an algorithm would start a Serve with options of its own.
-        while (instance := await asyncio.to_thread(_serve_instance)) is None:  # noqa: ASYNC110  # no event tells
+        while (instance := await asyncio.to_thread(serve_instance)) is None:  # noqa: ASYNC110  # no event tells
             await asyncio.sleep(START_RETRY_S)
         self._serve = instance
         self._devices = await asyncio.to_thread(cluster_devices)
@@ -126,7 +125,7 @@ class CoordinatorActor:
 
     async def follow_serve(self) -> None:
         """Begin anew if Ray Serve was shut down: handles, and what is known of applications, were of that one."""
-        if self._serve is not None and self._serve != await asyncio.to_thread(_serve_instance):
+        if self._serve is not None and self._serve != await asyncio.to_thread(serve_instance):
             os._exit(1)  # Ray starts it again; what called it calls again
 
     async def _refresh_all(self) -> None:
@@ -203,15 +202,6 @@ class CoordinatorActor:
         """Devices that the cluster has."""
         await self.ready()
         return self._devices
-
-
-def _serve_instance() -> str | None:
-    """Id of the Ray Serve that runs on this cluster: `serve shutdown` ends one, `serve deploy` starts another."""
-    try:
-        controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
-    except ValueError:
-        return None
-    return str(controller._actor_id.hex())
 
 
 def start_coordinator(connect: Connect) -> Any:

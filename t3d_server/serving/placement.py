@@ -10,12 +10,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from t3d_server.models import Device, Manifest
 from t3d_server.serving.logs import SERVE_CONFIG
+from t3d_server.serving.ray_internals import LOAD_REPORTS
 from t3d_server.serving.resources import PlacementDefaults
 
 logger = logging.getLogger("ray.serve")
-
-ON_HEAD = {"node:__internal_head__": 0.001}
-"""What an actor of the head node reserves: HAProxy, which is there, finds it on loopback, and so is Ray's own state."""
 
 GPU_ANSWER_S = 60.0
 LEAST_SHARE = 0.0001
@@ -23,10 +21,6 @@ MARGIN_S = 60.0
 """Between the time that a run may take, and the end of a replica that must go."""
 HEALTH_CHECK_S = 2.0
 """Serve notices by these checks that a replica has died, and starts another one."""
-
-LOAD_TOLD_S = 1.0
-"""Serve is told of the load so often, and averages over some of these; by default it would learn of it after 10 s.
-The option is deprecated in favour of environment variables that Ray 2.60 does not read yet."""
 
 PATIENCE_S = 600
 """A health check waits this long: C code that holds the GIL cannot answer, and is not ill."""
@@ -91,8 +85,7 @@ def deployment_options(
             "max_replicas": most_replicas(manifest, defaults),
             "target_ongoing_requests": manifest.runs_per_replica,
             "upscale_delay_s": 1.0,
-            "metrics_interval_s": LOAD_TOLD_S,
-            "look_back_period_s": 2 * LOAD_TOLD_S,
+            **LOAD_REPORTS,
             "downscale_delay_s": defaults.idle_s,
             "downscale_to_zero_delay_s": defaults.idle_s,
         },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import ray
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
@@ -17,12 +17,11 @@ from t3d_server.runs.replica_calls import ReplicaGoneError
 from t3d_server.runs.tasks import Tasks
 from t3d_server.serving.applications import Applications
 from t3d_server.serving.deaths import cause, was_wanted
+from t3d_server.serving.ray_internals import find_replica
 from t3d_server.serving.resources import application_name
 
 logger = logging.getLogger("ray.serve")
 
-SERVE_NAMESPACE = "serve"
-"""In which the actors of replicas have their names."""
 DELETED = "waits for its application: it was deleted from Ray Serve, and is deployed again"
 
 
@@ -83,11 +82,11 @@ class ServeReplicas:
 
     async def is_gone(self, replica: str) -> bool:
         """See `Replicas.is_gone`; the name of an actor ends with it."""
-        return await asyncio.to_thread(_find, replica) is None
+        return await asyncio.to_thread(find_replica, replica) is None
 
     async def kill(self, replica: str) -> None:
         """See `Replicas.kill`."""
-        actor = await asyncio.to_thread(_find, replica)
+        actor = await asyncio.to_thread(find_replica, replica)
         if actor is not None:
             await asyncio.to_thread(ray.kill, actor, no_restart=True)
 
@@ -109,11 +108,3 @@ class ServeReplicas:
         except asyncio.CancelledError:
             response.cancel()
             raise
-
-
-def _find(replica: str) -> Any:
-    """The replica's actor; None if it has ended."""
-    try:
-        return ray.get_actor(replica, namespace=SERVE_NAMESPACE)
-    except ValueError:
-        return None

@@ -23,7 +23,7 @@ from t3d_server.packages.registry import Registry
 from t3d_server.serving.coordinator_actor import start_coordinator
 from t3d_server.serving.coordinator_client import RemotePublishing, RemoteRuns
 from t3d_server.serving.logs import SERVE_CONFIG, log_with_serve
-from t3d_server.serving.placement import ON_HEAD
+from t3d_server.serving.ray_internals import ON_HEAD
 from t3d_server.serving.resources import Connect
 
 APPLICATION_NAME = "t3d"
