@@ -36,9 +36,9 @@ ROOT_PREFIX = "bound-"
 POLL_S = 0.1
 REASON_TIMEOUT_S = 10.0
 SHUTDOWN_S = 5.0
-"""What the replicas of a removed application may take to end; they work on nothing any more."""
+"""Time for the replicas of a removed application to end; they have no run any more."""
 SERVE_START_UP_S = 120.0
-"""What a replica may take beside `load_assets`: its process, the imports, the download of its files."""
+"""Time for the start of a replica, without `load_assets`: its process, the imports, the download of its files."""
 
 
 class Root:
@@ -53,7 +53,7 @@ class Applications:
 
     Args:
         connect: makes the resources of a replica's process.
-        defaults: resources of replicas, where the manifest does not say.
+        defaults: resources of replicas whose manifest does not set them.
     """
 
     def __init__(self, connect: Connect, defaults: PlacementDefaults) -> None:
@@ -95,10 +95,10 @@ class Applications:
         return application in self._deployed and _is_absent(present)
 
     async def require_gpu_memory(self, manifest: Manifest) -> None:
-        """See that a GPU has the memory that a version asks for.
+        """Check that a GPU has the memory that a version requires.
 
         Raises:
-            LoadFailedError: it has less.
+            LoadFailedError: the GPU has less.
         """
         await self._learn_gpu_memory(manifest)
         asked, there = manifest.gpu_memory_bytes, self._gpu_memory_bytes
@@ -135,7 +135,7 @@ class Applications:
                 if answer.exception() is None:
                     described: tuple[Manifest, list[LogLine]] = answer.result()
                     return described
-                # Serve turns calls away as soon as it has given up, and says why a little later.
+                # Serve rejects calls as soon as it has given up; the reason is in its status a little later.
                 await asyncio.wait({failure}, timeout=REASON_TIMEOUT_S)
             if failure.done():
                 reason = failure.result()
@@ -161,7 +161,7 @@ class Applications:
         gone.result()
 
     async def obstacle(self, application: str, device: Device) -> str | None:
-        """Why replicas cannot load: what Serve says when several have ended in a row while they did; else None.
+        """Why replicas cannot load: Serve's message when several in a row have ended while they loaded; else None.
 
         One that works and then dies makes an application UNHEALTHY too, until the next one works: that may wait for
         room. So may one after another that were to start on a node which has died.
@@ -219,13 +219,13 @@ class Applications:
             del self._handles[key]
 
     async def _failure(self, application: str, device: Device) -> str:
-        """Waits until Serve gives the application up; returns what it says."""
-        while (obstacle := await self.obstacle(application, device)) is None:  # noqa: ASYNC110  # no event tells
+        """Wait until Serve gives the application up; returns the reason."""
+        while (obstacle := await self.obstacle(application, device)) is None:  # noqa: ASYNC110  # there is no event
             await asyncio.sleep(1.0)
         return obstacle
 
     async def _learn_gpu_memory(self, manifest: Manifest) -> None:
-        """Ask for the memory of a GPU, once it is of importance, until somebody tells."""
+        """Ask for the memory of a GPU, if the version depends on it and it is not known yet."""
         if manifest.gpu_memory_bytes is not None and self._gpu_memory_bytes is None:
             self._gpu_memory_bytes = await asyncio.to_thread(ask_gpu_memory_bytes)
 
@@ -258,11 +258,13 @@ class Applications:
 
     def _root(self, version: AlgorithmVersion, devices: list[Device]) -> str:
         """Name of the root deployment."""
-        # What loading tells is in the record that is read at the next start, and not in what was deployed first.
-        told = {"proven": True, "warnings": True, "published_at": True}
+        # Not what is known only after loading: the record has it at the next start, but not at the first deployment.
+        known_later = {"proven": True, "warnings": True, "published_at": True}
         spec = [
             t3d_server.__version__,
-            version.model_dump(mode="json", exclude={**told, "manifest": {"algorithm_type", "inputs", "outputs"}}),
+            version.model_dump(
+                mode="json", exclude={**known_later, "manifest": {"algorithm_type", "inputs", "outputs"}}
+            ),
             {device: str(self._options(version, device)) for device in devices},
         ]
         return ROOT_PREFIX + hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]

@@ -83,7 +83,7 @@ def start_deleting(name: str) -> None:
 def new_handle(deployment: str, application: str) -> Any:
     """A handle of a deployment that shares nothing with earlier ones.
 
-    `serve.get_deployment_handle` keeps its handles: those of an application that was deleted turn calls away, also for
+    `serve.get_deployment_handle` keeps its handles: those of an application that was deleted reject calls, also for
     some time after one of that name is there again. Check the arguments of `DeploymentHandle`.
     """
     return DeploymentHandle(deployment, application)

@@ -38,7 +38,7 @@ class ServeReplicas:
     Args:
         versions: the published versions.
         applications: where they are served.
-        devices: tells which devices the cluster has.
+        devices: returns the devices that the cluster has.
     """
 
     def __init__(self, versions: Versions, applications: Applications, devices: Callable[[], list[Device]]) -> None:
@@ -57,7 +57,7 @@ class ServeReplicas:
             logger.warning("a replica of %s %s on %s: %s", *queue, text)
             message = f"its replica {'cannot be reached' if unavailable else 'has ended'}: {cause(text)}"
             raise ReplicaGoneError(message, charged=not was_wanted(text), certain=not unavailable) from error
-        except RayServeException as error:  # it turns calls away while it removes an application, or itself
+        except RayServeException as error:  # it rejects calls while it removes an application, or shuts down
             raise ReplicaGoneError(f"Ray Serve has no replica: {cause(str(error))}") from error
 
     async def obstacle(self, queue: QueueName) -> str | None:

@@ -32,13 +32,13 @@ ENVIRONMENT = {
     # For the router alone: set for the whole cluster it breaks synchronous handle calls of other applications.
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": IMPORT_PATH,
-    # Else the log would show nothing before a thousand lines of it have come together.
+    # By default, Serve writes the log only after a thousand lines.
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
 }
 
 
 class RunOptions(TypedDict, total=False):
-    """What may be said of a run beside its args; see `RunRequest`."""
+    """Options of a run beside its args; see `RunRequest`."""
 
     device: Device | None
     version: str | None
@@ -100,11 +100,11 @@ class Router:
         return infos
 
     async def fetch_data(self, dataset_ids: list[str], keys: Sequence[str] = ()) -> list[dict[str, Any]]:
-        """The datasets with these ids, in order; of each what `keys` names, everything where it is empty."""
+        """The datasets with these ids, in order; only the values of `keys`, or all values if `keys` is empty."""
         return [await self._service.read(dataset_id, keys) for dataset_id in dataset_ids]
 
     async def dataset_info(self, dataset_id: str) -> DatasetInfo:
-        """What is known of a dataset without reading its arrays."""
+        """The keys, shapes and small values of a dataset, without its arrays."""
         return await self._service.info(dataset_id)
 
     async def delete_data(self, dataset_ids: list[str]) -> None:
@@ -171,9 +171,9 @@ class Router:
         args: dict[str, Any] | None = None,
         **options: Unpack[RunOptions],
     ) -> Run:
-        """Submit a run and wait for its end; `status`, `error` and `output_dataset_ids` tell how it went.
+        """Submit a run and wait for its end; `status`, `error` and `output_dataset_ids` have its outcome.
 
-        It takes what `submit` takes, but for the key. Who cancels the call cancels the run.
+        It takes what `submit` takes, without the key. Cancelling the call cancels the run.
         """
         run_id = new_id()
         try:
@@ -193,7 +193,7 @@ class Router:
         args: dict[str, Any] | None = None,
         **options: Unpack[RunOptions],
     ) -> tuple[Run, list[dict[str, Any]]]:
-        """As `run`; gives the ended run and, if it is COMPLETED, the datasets that it made."""
+        """As `run`; returns the ended run and, if it is COMPLETED, its output datasets."""
         run = await self.run(algorithm, inputs, args, **options)
         return run, await self.fetch_data(run.output_dataset_ids)
 
