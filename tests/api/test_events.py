@@ -78,7 +78,7 @@ def test_following_goes_on_when_the_connection_breaks_off(server: Server, monkey
             if (count := count + 1) == 2:
                 return
 
-    monkeypatch.setattr(routes, "told", short)
+    monkeypatch.setattr(routes, "stream_events", short)
     with server.client() as client:
         handle = client.handle(submit(server, mode="fail"))
         lines = [line.message for event in handle.events() for line in event.lines]
