@@ -19,7 +19,7 @@ from ray.serve.exceptions import DeploymentUnavailableError, RayServeException, 
 from t3d_server.algorithm_utils.axes import resolve_axes
 from t3d_server.client.bodies import SupportsArray, is_several, labelled, naming, values_of, warn_of_colour
 from t3d_server.client.datasets import Dataset, id_of, ids_of
-from t3d_server.client.handle import outputs_of
+from t3d_server.client.run_handle import outputs_of
 from t3d_server.client.runs import RunOptions, checked_key, stored_id
 from t3d_server.datasets.values import normalise
 from t3d_server.errors import InvalidDatasetError, ServerUnavailableError

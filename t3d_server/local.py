@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from t3d_server.datasets import slices
-from t3d_server.datasets.formats import guess_content_type
+from t3d_server.datasets.formats import by_suffix
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.errors import AlgorithmError
 from t3d_server.execution.context import Listener
@@ -132,5 +132,5 @@ def _add(datasets: DatasetStore, item: Path | Mapping[str, Any]) -> str:
         stack = slices.find(item)
         return datasets.add({"image": np.stack(list(stack)), "axes": stack.axes}).id
     if isinstance(item, Path):
-        return datasets.add_upload(item, guess_content_type(item)).id
+        return datasets.add_upload(item, by_suffix(item).media_type).id
     return datasets.add(item).id

@@ -1,4 +1,4 @@
-"""One picture of inputs beside results, for people who would rather see than read."""
+"""Draws one picture file of many views: inputs beside results, as tiles with captions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What arrays look like: uint8 pictures of images, masks, features and matrices, for people."""
+"""Turns one array into uint8 pixels to look at: images, masks, features and matrices."""
 
 from __future__ import annotations
 

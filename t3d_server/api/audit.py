@@ -6,6 +6,8 @@ import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from t3d_server.api.fastapi_internals import route_name
+
 logger = logging.getLogger(__name__)
 
 _READING = ("GET", "HEAD", "OPTIONS")
@@ -38,13 +40,13 @@ class Audited:
         try:
             await self._app(scope, receive, send_noted)
         finally:
-            if route := scope.get("route"):  # else there is nothing that it could have changed
+            if action := route_name(scope):  # else there is nothing that it could have changed
                 caller = scope.get("state", {}).get("caller")
-                told = {
-                    "action": route.name,
+                fields = {
+                    "action": action,
                     "subject": subject,
                     "role": caller and caller.role,
                     "token": caller and caller.token,
                     "status": status,
                 }
-                logger.info("%s %s", route.name, subject, extra=told)
+                logger.info("%s %s", action, subject, extra=fields)

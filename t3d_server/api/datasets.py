@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from t3d_server.api.negotiation import agreed
 from t3d_server.api.requests import FOR_USERS, Id, Operations, spooled
 from t3d_server.api.streams import ByteStream, requested_span
-from t3d_server.datasets.formats import HDF5, NPY, READABLE, WRITABLE, readable
+from t3d_server.datasets.formats import HDF5, READABLE, WRITABLE, by_content_type
 from t3d_server.models import DatasetInfo
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=FOR_USERS)
@@ -57,7 +57,7 @@ async def upload(
     spacing_unit: Annotated[str | None, Query(description="Unit of `spacing`; um by default.")] = None,
 ) -> DatasetInfo:
     """Store the file in the body as a new dataset; Content-Type tells its format, HDF5 by default."""
-    content_type = readable(request.headers.get("content-type", HDF5))
+    content_type = by_content_type(request.headers.get("content-type", HDF5)).media_type
     distances = None if spacing is None else [float(part) for part in spacing.split(",")]
     async with spooled(request, service, service.limits.max_dataset_bytes) as file:
         info = await service.add_upload(
@@ -118,7 +118,7 @@ async def _headers(
     """Media type and headers of a file or an array, once it is known to be there."""
     headers = {"Cache-Control": _FOR_EVER, "X-Content-Type-Options": "nosniff"}
     if array is None:
-        agreed(request, (HDF5, "application/octet-stream"))  # the same, to clients that do not know the other
+        agreed(request, (HDF5, *by_content_type(HDF5).aliases))
         headers["Content-Length"] = str(await service.size_bytes(dataset_id))
         headers |= {"Accept-Ranges": "bytes", "Content-Disposition": f'attachment; filename="{dataset_id}.h5"'}
         return HDF5, headers | {"ETag": f'"{dataset_id}"'}
@@ -128,7 +128,8 @@ async def _headers(
         headers["Content-Length"] = str(size_bytes)
     variant = hashlib.sha256(f"{kind} {array}".encode("utf-8", "backslashreplace")).hexdigest()[:16]
     # Weak where a later release of a library may write the same pixels in other bytes.
-    etag = f'"{dataset_id}-{variant}"' if kind == NPY else f'W/"{dataset_id}-{variant}"'
+    weak = "W/" if by_content_type(kind).header is None else ""
+    etag = f'{weak}"{dataset_id}-{variant}"'
     return kind, headers | {"ETag": etag, "Vary": "Accept"}
 
 

@@ -6,8 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
-from fastapi.sse import format_sse_event
-
+from t3d_server.api.fastapi_internals import sse_comment, sse_event
 from t3d_server.api.feeds import Feeds
 from t3d_server.errors import InvalidRequestError, Problem
 
@@ -48,13 +47,13 @@ async def told(feeds: Feeds, run_id: str, after: datetime | None) -> AsyncGenera
     async with aclosing(feeds.follow(run_id, after)) as following:
         async for news in following:
             if news is None:
-                yield format_sse_event(comment="still there")
+                yield sse_comment("still there")
                 continue
             for line in news.lines:
                 seen = _id(line.time)
-                yield format_sse_event(event="log", data_str=line.model_dump_json(), id=seen)
+                yield sse_event("log", line.model_dump_json(), seen)
             seen = END if news.run.status.ended else seen
-            yield format_sse_event(event="run", data_str=news.run.model_dump_json(), id=seen)
+            yield sse_event("run", news.run.model_dump_json(), seen)
 
 
 def _id(time: datetime | None) -> str | None:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
-from fastapi.dependencies.utils import request_params_to_args
 from pydantic import AfterValidator
 from pydantic_core import from_json
 
 from t3d_server.api.auth import may_administer, may_use
 from t3d_server.api.bodies import M, fitted, place
 from t3d_server.api.described import JSON
+from t3d_server.api.fastapi_internals import body_types, query_errors, query_names
 from t3d_server.api.service import MAX_WAIT_S, Service
 from t3d_server.errors import Faults, InvalidRequestError, PayloadTooLargeError, Problem, UnsupportedMediaTypeError
 from t3d_server.ids import canonical
@@ -35,8 +35,7 @@ async def _service(request: Request) -> Service:
 
 def query_faults(request: Request) -> Faults:
     """What is wrong with the query: values, and names that the route does not take, which would be of no effect."""
-    fields = request.scope["route"].dependant.query_params
-    known = [field.alias for field in fields]
+    known = query_names(request)
     taken = f"unknown; this route takes {', '.join(known) or 'none'}"
     problems = [
         Problem(f"{name:.80}", f"{taken}{did_you_mean(name[:80], known)}")
@@ -45,9 +44,7 @@ def query_faults(request: Request) -> Faults:
     ]
     sent = Counter(name for name, _ in request.query_params.multi_items())
     problems += [Problem(name, f"is there {sent[name]} times; send it once") for name in known if sent[name] > 1]
-    # FastAPI checks the values again, too late to be told with the rest.
-    _, wrong = request_params_to_args(fields, request.query_params)
-    problems += [Problem(place(each["loc"][1:]), each["msg"]) for each in wrong]
+    problems += [Problem(place(each["loc"][1:]), each["msg"]) for each in query_errors(request)]
     faults = Faults()
     if problems:
         faults.add("query", InvalidRequestError("The query does not fit the API.", problems=problems))
@@ -55,9 +52,8 @@ def query_faults(request: Request) -> Faults:
 
 
 async def _fitting_query(request: Request) -> None:
-    """Refuses a query that does not fit; where a body is described as JSON, who reads it does, and tells of both."""
-    described_body = (request.scope["route"].openapi_extra or {}).get("requestBody", {}).get("content", {})
-    if JSON not in described_body:
+    """Refuses a query that does not fit; where a body is described as JSON, who reads it does, and reports both."""
+    if JSON not in body_types(request):
         query_faults(request).raise_if_any()
 
 

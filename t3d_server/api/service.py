@@ -47,6 +47,7 @@ from t3d_server.run_store.history import RunHistory
 from t3d_server.runs.acceptance import accept
 from t3d_server.runs.interface import Runs
 from t3d_server.storage.base import ObjectStore, exists
+from t3d_server.storage.keys import blob_key
 
 logger = logging.getLogger(__name__)
 
@@ -357,4 +358,4 @@ class Service:
 def _blob_key(sha256: str) -> str:
     if not _SHA256.fullmatch(sha256):
         raise InvalidRequestError(f"{sha256!r:.80} is no SHA-256 in lower-case hexadecimal digits.")
-    return f"blobs/{sha256}"
+    return blob_key(sha256)

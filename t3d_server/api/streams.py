@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 _RANGE = re.compile(r"bytes=\s*(\d{0,20})-(\d{0,20})\s*")
 
@@ -63,7 +63,7 @@ class ByteStream(StreamingResponse):
         super().__init__(source, status_code, headers, media_type)
         self._source = source
 
-    async def stream_response(self, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, and close the source also where the client has gone."""
         async with aclosing(self._source):
-            await super().stream_response(send)
+            await super().__call__(scope, receive, send)

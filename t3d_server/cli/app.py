@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from t3d_server import __version__
-from t3d_server.cli import algorithms, authoring, running, runs, server
+from t3d_server.cli import algorithms, authoring, runs, server, submitting
 from t3d_server.cli.output import console, print_error
 from t3d_server.errors import ServerUnavailableError, T3dError
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (server, authoring, algorithms, running, runs):
+for commands in (server, authoring, algorithms, submitting, runs):
     commands.register(app)
 
 

@@ -29,7 +29,7 @@ def check_inputs(inputs: Sequence[str], *, ids: bool) -> None:
             continue
         if path.exists():
             try:
-                formats.guess_content_type(path)
+                formats.by_suffix(path)
             except UnsupportedMediaTypeError as error:
                 faults.append(error.message)
         elif not ids or "/" in item or path.suffix:

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from t3d_server.algorithm_utils.axes import resolve_axes
-from t3d_server.datasets import formats, hdf5
+from t3d_server.datasets import conversion, formats, hdf5
 from t3d_server.datasets.conventions import layout_of
+from t3d_server.datasets.formats.base import Format
 from t3d_server.errors import InvalidRequestError, Problem, UnsupportedMediaTypeError
 from t3d_server.views import view_labels
 
-_SUFFIXES = {formats.TIFF: ".tif", formats.PNG: ".png", formats.NPY: ".npy"}
 _LARGEST_IN_JSON = 16
 _ONE_FOR_EACH = ("Image2Image", "Image2Segmentation", "Image2Embedding")
 """Types whose results belong to the inputs one by one; with others an equal number says nothing."""
@@ -76,7 +76,8 @@ def check_output(inputs: Sequence[str], name: str, folder: Path, *, force: bool)
         raise InvalidRequestError(f"{folder} is a file; -o names a folder")
     if folder.exists() and not force:
         stems = "|".join(map(re.escape, _stems_of(inputs)))
-        result = re.compile(rf"({stems})-{re.escape(name)}(\.h5|\.json|-[^-]+(\.tif|\.png|\.npy|-picture\.png))")
+        written = "|".join(re.escape(row.suffixes[0]) for row in formats.FORMATS if row.write)
+        result = re.compile(rf"({stems})-{re.escape(name)}(\.h5|\.json|-[^-]+({written}|-picture\.png))")
         _require_free(sorted(path for path in folder.iterdir() if result.fullmatch(path.name)))
 
 
@@ -116,7 +117,7 @@ def _kind_of(item: str) -> str:
     path = Path(item)
     if path.is_dir():
         return formats.TIFF
-    return formats.guess_content_type(path) if path.exists() else formats.PNG
+    return formats.by_suffix(path).media_type if path.exists() else formats.PNG
 
 
 def save_dataset(values: Mapping[str, Any], folder: Path, stem: str, content_type: str) -> dict[Path, str]:
@@ -136,7 +137,8 @@ def save_dataset(values: Mapping[str, Any], folder: Path, stem: str, content_typ
     Returns:
         The files, and what each is where that has to be said, else "".
     """
-    if content_type in (formats.HDF5, formats.NPZ):
+    source = formats.by_content_type(content_type)
+    if source.holds_dataset:
         path = folder / f"{stem}.h5"
         hdf5.write(path, values)
         return {path: ""}
@@ -150,7 +152,7 @@ def save_dataset(values: Mapping[str, Any], folder: Path, stem: str, content_typ
             small[key] = value.tolist()
         else:
             base = folder / f"{stem}-{key}"
-            path, tells = _save_array(key, value, values, base, content_type)
+            path, tells = _save_array(key, value, values, base, source)
             files[path] = ""
             told |= tells
             if key == "mask" and value.ndim in (2, 3):
@@ -172,29 +174,28 @@ def _for_json(value: Any) -> Any:
 
 
 def _save_array(
-    key: str, array: np.ndarray[Any, Any], values: Mapping[str, Any], base: Path, content_type: str
+    key: str, array: np.ndarray[Any, Any], values: Mapping[str, Any], base: Path, source: Format
 ) -> tuple[Path, set[str]]:
     """Write an array; gives the file, and which other keys of the dataset a reader of that file knows without them."""
     axes, spacing = layout_of(key, array.ndim, values.get("axes"), values.get("spacing"))
     unit = values.get("spacing_unit")
-    kinds = [formats.NPY]
-    if key in ("image", "mask") and content_type != formats.NPY:
-        kinds.insert(0, formats.TIFF)
-        if key == "mask":
-            array = _narrowed(array)
-        elif content_type != formats.TIFF:
-            kinds.insert(0, formats.PNG)
-    for kind in kinds:
-        path = base.with_name(base.name + _SUFFIXES[kind])
+    targets = source.written_as()
+    if key == "mask":
+        targets = [target for target in targets if target.keeps_layout or target is targets[-1]]
+        array = _narrowed(array) if len(targets) > 1 else array
+    elif key != "image":
+        del targets[:-1]
+    for target in targets:
+        path = base.with_name(base.name + target.suffixes[0])
         try:
             with path.open("wb") as file:
-                formats.encode_array(array, kind, file, axes=axes, spacing=spacing, spacing_unit=unit)
+                conversion.encode_array(array, target.media_type, file, axes=axes, spacing=spacing, spacing_unit=unit)
         except UnsupportedMediaTypeError:  # never of npy, the last one
             path.unlink()
             continue
         break
-    tells = {"spacing", "spacing_unit"} if kind == formats.TIFF and spacing else set()
-    if key == "image" and (kind == formats.TIFF or axes == resolve_axes(array.shape, None)):
+    tells = {"spacing", "spacing_unit"} if target.keeps_layout and spacing else set()
+    if key == "image" and (target.keeps_layout or axes == resolve_axes(array.shape, None)):
         tells.add("axes")
     return path, tells
 
@@ -210,5 +211,5 @@ def _narrowed(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def _save_picture(mask: np.ndarray[Any, Any], base: Path) -> Path:
     path = base.with_name(f"{base.name}-picture.png")
     with path.open("wb") as file:
-        formats.encode_array(view_labels(mask), formats.PNG, file, axes="YXC")
+        conversion.encode_array(view_labels(mask), formats.PNG, file, axes="YXC")
     return path

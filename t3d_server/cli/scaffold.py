@@ -16,7 +16,7 @@ import typer
 import t3d_server
 from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.cli.output import console
-from t3d_server.datasets import formats
+from t3d_server.datasets import conversion, formats
 from t3d_server.errors import InvalidRequestError, Problem
 from t3d_server.packages.manifest import NAME
 from t3d_server.packages.wording import did_you_mean
@@ -190,9 +190,9 @@ def _draw_sample(path: Path) -> None:
     stack = np.clip(slices, 0, 255).astype(np.uint8)
     with path.open("wb") as file:
         if path.suffix == ".tif":
-            formats.encode_array(stack, formats.TIFF, file, axes="ZYX")
+            conversion.encode_array(stack, formats.TIFF, file, axes="ZYX")
         else:
-            formats.encode_array(stack[0], formats.PNG, file, axes="YX")
+            conversion.encode_array(stack[0], formats.PNG, file, axes="YX")
 
 
 def _told(path: Path, algorithm_type: AlgorithmType, example: _Example) -> str:

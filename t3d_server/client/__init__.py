@@ -2,6 +2,6 @@
 
 from t3d_server.client.client import Client
 from t3d_server.client.events import RunEvent
-from t3d_server.client.handle import RunHandle
+from t3d_server.client.run_handle import RunHandle
 
 __all__ = ["Client", "RunEvent", "RunHandle"]

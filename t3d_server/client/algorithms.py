@@ -12,7 +12,7 @@ from typing import Any
 
 from t3d_server.client.bodies import Progress, of_file
 from t3d_server.client.connection import Connection, json_of, path_of
-from t3d_server.client.handle import LONG_POLL_S
+from t3d_server.client.run_handle import LONG_POLL_S
 from t3d_server.errors import MissingBlobsError, ObjectNotFoundError
 from t3d_server.models import AlgorithmInfo, AlgorithmVersion, Device, Publication
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar, cast
 import numpy as np
 
 from t3d_server.datasets import conventions, hdf5, slices
-from t3d_server.datasets.formats import HDF5, guess_content_type, states_axes
+from t3d_server.datasets.formats import HDF5, by_suffix
 from t3d_server.datasets.values import Array
 from t3d_server.errors import InvalidDatasetError, InvalidInputError
 
@@ -148,13 +148,13 @@ def _axes_are_said(data: Data, said: Mapping[str, Any]) -> bool:
         return True
     if isinstance(data, Mapping):
         return data.get("axes") is not None
-    return isinstance(data, str | os.PathLike) and states_axes(Path(data))
+    return isinstance(data, str | os.PathLike) and by_suffix(Path(data)).states_axes(Path(data))
 
 
 def of_file(path: Path, params: Mapping[str, str] | None = None, content_type: str | None = None) -> Body:
     """A file as it is; its extension tells the format unless `content_type` does."""
     size_bytes = path.stat().st_size  # before its extension is looked at: what is not there has none
-    content_type = content_type or guess_content_type(path)
+    content_type = content_type or by_suffix(path).media_type
 
     def blocks() -> Iterator[bytes]:
         left = size_bytes

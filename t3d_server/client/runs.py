@@ -12,7 +12,7 @@ from t3d_server.client.bodies import Data, is_several, labelled
 from t3d_server.client.connection import json_of, path_of
 from t3d_server.client.datasets import Datasets, discarding
 from t3d_server.client.events import RunEvent, followed
-from t3d_server.client.handle import RunHandle, kept, outputs_of
+from t3d_server.client.run_handle import RunHandle, kept, outputs_of
 from t3d_server.errors import InvalidInputError, InvalidRequestError, NotFoundError, QueueFullError, T3dError
 from t3d_server.ids import canonical, is_id, new_id
 from t3d_server.models import DatasetInfo, Device, LogLine, Model, Run, RunStatus

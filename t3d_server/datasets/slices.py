@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from t3d_server.algorithm_utils.axes import resolve_axes
-from t3d_server.datasets import formats, hdf5
+from t3d_server.datasets import conversion, formats, hdf5
+from t3d_server.datasets.formats.base import Format
 from t3d_server.datasets.values import Array
 from t3d_server.errors import InvalidDatasetError, Problem, T3dError, UnsupportedMediaTypeError
 
-_KINDS = (formats.TIFF, formats.PNG, formats.JPEG, formats.NPY)
 _NAMED = 20
 
 
@@ -58,18 +58,18 @@ def find(folder: Path) -> Stack:
     Raises:
         InvalidDatasetError: no slices, or files of several formats.
     """
-    found: dict[str, list[Path]] = {}
+    found: dict[Format, list[Path]] = {}
     for path in sorted(folder.iterdir(), key=_natural):
         if path.is_file() and not path.name.startswith("."):
             try:
-                found.setdefault(formats.guess_content_type(path), []).append(path)
+                found.setdefault(formats.by_suffix(path), []).append(path)
             except UnsupportedMediaTypeError:
                 continue
     if not found:
         raise InvalidDatasetError(f"{folder}: the folder holds no slices (TIFF, PNG, JPEG or npy files)")
     [kind, *others] = found
-    if others or kind not in _KINDS:
-        counts = ", ".join(f"{len(files)} {kind} ({files[0].name})" for kind, files in found.items())
+    if others or kind.holds_dataset:
+        counts = ", ".join(f"{len(files)} {kind.media_type} ({files[0].name})" for kind, files in found.items())
         raise InvalidDatasetError(
             f"{folder}: a folder of slices holds TIFF, PNG, JPEG or npy files of one format, this one holds {counts}; "
             "give whole datasets as files"
@@ -91,7 +91,8 @@ def _read(path: Path) -> Array:
     try:
         with tempfile.TemporaryDirectory() as folder:
             converted = Path(folder) / "slice.h5"
-            formats.convert(path, formats.guess_content_type(path), converted, key="slice", max_bytes=sys.maxsize)
+            media_type = formats.by_suffix(path).media_type
+            conversion.convert(path, media_type, converted, key="slice", max_bytes=sys.maxsize)
             array: Array = hdf5.read(converted)["slice"]
         axes = resolve_axes(array.shape)
     except T3dError as error:

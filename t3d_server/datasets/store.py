@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,19 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from t3d_server.datasets import formats, hdf5, inspection
+from t3d_server.datasets import conversion, formats, hdf5, inspection
 from t3d_server.datasets.conventions import layout_of
 from t3d_server.errors import DatasetNotFoundError, InvalidRequestError, ObjectNotFoundError
 from t3d_server.ids import first_id, is_id, new_id, tag_of, tagged_id, time_of
-from t3d_server.models import DatasetInfo
+from t3d_server.models import ArrayInfo, DatasetInfo
 from t3d_server.storage.base import ObjectStore
 from t3d_server.storage.files import StoredFile
+from t3d_server.storage.keys import DATASET_SUFFIX, DATASETS, NAMES, UPLOADS, dataset_key
 from t3d_server.storage.retention import Retention, remove_expired, remove_expired_unordered
 
-UPLOADS, NAMES = "uploads/v0/", "names/v0/"
-"""What clients of the v0 API have put into the store themselves, and the datasets of its names."""
-
-_FOLDER, _SUFFIX = "datasets/", ".h5"
 _CACHED_INFOS = 512
 _BLOCK_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024**2
@@ -68,9 +66,9 @@ class DatasetStore:
         spacing: Sequence[float] | None = None,
         spacing_unit: str | None = None,
     ) -> DatasetInfo:
-        """Store an uploaded file as a new dataset; options and errors are those of `formats.convert`."""
+        """Store an uploaded file as a new dataset; options and errors are those of `conversion.convert`."""
         with self._temporary() as path:
-            formats.convert(
+            conversion.convert(
                 source,
                 content_type,
                 path,
@@ -112,7 +110,7 @@ class DatasetStore:
             DatasetNotFoundError, ExpiredError: there is no such dataset.
         """
         with self._named(dataset_id):
-            return self._store.stat(_key(dataset_id)).size_bytes
+            return self._store.stat(dataset_key(dataset_id)).size_bytes
 
     def open(self, dataset_id: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Stream the file, or `length` bytes of it from `offset`.
@@ -121,7 +119,7 @@ class DatasetStore:
             DatasetNotFoundError, ExpiredError: there is no such dataset; told before the first chunk.
         """
         with self._named(dataset_id):
-            return self._store.get(_key(dataset_id), offset=offset, length=length)
+            return self._store.get(dataset_key(dataset_id), offset=offset, length=length)
 
     def array_size(self, dataset_id: str, name: str, media_type: str) -> int | None:
         """Size in bytes of one array in a format for other programs, None where only writing it tells.
@@ -131,8 +129,9 @@ class DatasetStore:
             InvalidRequestError: it has no such array.
         """
         self.size(dataset_id)
-        header, length = self._npy_parts(dataset_id, name)
-        return len(header) + length if media_type == formats.NPY else None
+        array = self._array_info(dataset_id, name)
+        header = _header(array, media_type)
+        return None if header is None else len(header) + _bytes_of(array)
 
     def open_array(self, dataset_id: str, name: str, media_type: str) -> tuple[int, Iterator[bytes]]:
         """Stream one array in a format for other programs.
@@ -150,9 +149,10 @@ class DatasetStore:
             InvalidRequestError: it has no such array.
             UnsupportedMediaTypeError: the format cannot hold this array.
         """
-        header, length = self._npy_parts(dataset_id, name)
+        array = self._array_info(dataset_id, name)
+        header, length = _header(array, media_type), _bytes_of(array)
         contents = self._contents(dataset_id)
-        if media_type == formats.NPY and name in contents.offsets:
+        if header is not None and name in contents.offsets:
             return len(header) + length, _chain(header, self.open(dataset_id, contents.offsets[name], length))
         return self._encoded(dataset_id, name, media_type, contents)
 
@@ -179,7 +179,7 @@ class DatasetStore:
             DatasetNotFoundError, ExpiredError: there is no such dataset.
         """
         self.size(dataset_id)
-        self._store.delete(_key(dataset_id))
+        self._store.delete(dataset_key(dataset_id))
 
     def remove_tagged(self, tags: Collection[str], since: datetime, *, but: Collection[str]) -> None:
         """Remove the datasets that belong to these tags, which costs a listing of all that were stored since then.
@@ -189,8 +189,8 @@ class DatasetStore:
             since: before the first of them was stored.
             but: ids of datasets that stay.
         """
-        for stat in self._store.list(_FOLDER, start_after=_FOLDER + first_id(since)):
-            dataset_id = stat.key.removeprefix(_FOLDER).removesuffix(_SUFFIX)
+        for stat in self._store.list(DATASETS, start_after=DATASETS + first_id(since)):
+            dataset_id = stat.key.removeprefix(DATASETS).removesuffix(DATASET_SUFFIX)
             if tag_of(dataset_id) in tags and dataset_id not in but:
                 self._store.delete(stat.key)
 
@@ -212,7 +212,7 @@ class DatasetStore:
 
     def remove_expired(self, spared: Collection[str], limit: int) -> int:
         """Remove some of the datasets that have expired, at most `limit`, but for these; returns how many."""
-        return remove_expired(self._store, _FOLDER, _SUFFIX, self._retention, spared=spared, limit=limit)
+        return remove_expired(self._store, DATASETS, DATASET_SUFFIX, self._retention, spared=spared, limit=limit)
 
     def remove_expired_uploads(self, limit: int) -> int:
         """Remove some of the uploads of the v0 API that are that old, and names of datasets that have expired.
@@ -255,21 +255,21 @@ class DatasetStore:
         contents = inspection.inspect(path, max_bytes=self._max_bytes)
         dataset_id = new_id() if tag is None else tagged_id(tag)
         with path.open("rb") as file:
-            self._store.put(_key(dataset_id), file)
+            self._store.put(dataset_key(dataset_id), file)
         return _info(dataset_id, path.stat().st_size, contents)
 
     def _inspect_stored(self, dataset_id: str) -> inspection.Contents:
         size = self.size(dataset_id)
-        file = io.BufferedReader(StoredFile(self._store, _key(dataset_id), size), _BLOCK_BYTES)
+        file = io.BufferedReader(StoredFile(self._store, dataset_key(dataset_id), size), _BLOCK_BYTES)
         # The limit is for what comes in; what is stored stays readable when it is lowered.
         return inspection.inspect(file, max_bytes=sys.maxsize)
 
-    def _npy_parts(self, dataset_id: str, name: str) -> tuple[bytes, int]:
+    def _array_info(self, dataset_id: str, name: str) -> ArrayInfo:
         arrays = self._contents(dataset_id).arrays
         if name not in arrays:
             there = ", ".join(arrays) or "none"
             raise InvalidRequestError(f"dataset {dataset_id} has no array {name!r:.300}; its arrays: {there}")
-        return formats.npy_parts(arrays[name].shape, np.dtype(arrays[name].dtype))
+        return arrays[name]
 
     def _encoded(
         self, dataset_id: str, name: str, media_type: str, contents: inspection.Contents
@@ -279,7 +279,7 @@ class DatasetStore:
             file = path.with_suffix(".encoded").open("w+b")  # outlives its name; the iterator below closes it
         axes, spacing = layout_of(name, array.ndim, contents.axes, contents.spacing)
         try:
-            formats.encode_array(
+            conversion.encode_array(
                 array,
                 media_type,
                 file,
@@ -295,10 +295,6 @@ class DatasetStore:
         return size_bytes, _drain(file)
 
 
-def _key(dataset_id: str) -> str:
-    return f"{_FOLDER}{dataset_id}{_SUFFIX}"
-
-
 def _info(dataset_id: str, size_bytes: int, contents: inspection.Contents) -> DatasetInfo:
     return DatasetInfo(
         id=dataset_id,
@@ -310,6 +306,16 @@ def _info(dataset_id: str, size_bytes: int, contents: inspection.Contents) -> Da
         spacing=contents.spacing,
         spacing_unit=contents.spacing_unit,
     )
+
+
+def _header(array: ArrayInfo, media_type: str) -> bytes | None:
+    """What precedes the bytes of an array in a format that has nothing else; None for other formats."""
+    header = formats.by_content_type(media_type).header
+    return None if header is None else header(array.shape, np.dtype(array.dtype))
+
+
+def _bytes_of(array: ArrayInfo) -> int:
+    return math.prod(array.shape) * np.dtype(array.dtype).itemsize
 
 
 def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 
 from t3d_server.algorithm_utils import BaseRunner
 from t3d_server.algorithm_utils.declarations import server_types
 from t3d_server.errors import InvalidPackageError, Problem
-from t3d_server.packages.static_check import find_runner, parse
+from t3d_server.packages.lint.nodes import server_imports
+from t3d_server.packages.lint.sources import Folder
 from t3d_server.packages.wording import did_you_mean
 
 
-def base_of_runner(files: Mapping[str, bytes]) -> type[BaseRunner] | None:
-    """The server's class from which `Runner` derives by itself; None where the text of `Runner.py` does not tell.
-
-    Args:
-        files: content of each Python file by path.
-    """
-    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):  # which are told elsewhere
-        tree = parse(files.get("Runner.py", b""), "Runner.py")
-        match find_runner(tree):
-            case ast.ClassDef(bases=[ast.Name(id=name)]) as runner if not _names_a_type(runner):
-                return {base.__name__: base for base in server_types().values()}.get(_imported(tree, name))
+def base_of_runner(folder: Folder) -> type[BaseRunner] | None:
+    """The server's class from which `Runner` derives by itself; None where the text of `Runner.py` does not show it."""
+    match folder.runner:
+        case ast.ClassDef(bases=[ast.Name(id=name)]) as runner if not _names_a_type(runner):
+            imported = dict(reversed([*server_imports(folder.sources["Runner.py"].nodes)]))  # the first one counts
+            return {base.__name__: base for base in server_types().values()}.get(imported.get(name, ""))
     return None
 
 
@@ -115,7 +110,7 @@ def _way_out(asked: str, own: str) -> str:
     types = server_types()
     if asked in types:
         return f"write {own!r}, or derive Runner from {types[asked].__name__}"
-    # A type that is near, but not that of the class, would be the next thing that is wrong.
+    # A type that is near, but not that of the class, would be the next problem.
     return (
         f"nothing defines {asked!r}, the types are: {', '.join(dict.fromkeys([*types, own]))}"
         f"{did_you_mean(asked, [own]) or '.'} To define a type, derive Runner from a subclass of TypedRunner that has "
@@ -125,13 +120,3 @@ def _way_out(asked: str, own: str) -> str:
 
 def _names_a_type(runner: ast.ClassDef) -> bool:
     return any(isinstance(node, ast.Name) and node.id == "algorithm_type" for node in ast.walk(runner))
-
-
-def _imported(tree: ast.Module, name: str) -> str:
-    """What is imported from the server by this name."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("t3d_server.algorithm_utils"):
-            for alias in node.names:
-                if (alias.asname or alias.name) == name:
-                    return alias.name
-    return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +13,15 @@ from t3d_server.errors import InvalidPackageError, Problem
 from t3d_server.models import AlgorithmVersion, Manifest
 from t3d_server.packages.algorithm_type import base_of_runner
 from t3d_server.packages.archive import pack
-from t3d_server.packages.dependencies import check_dependencies
 from t3d_server.packages.folder import scan
-from t3d_server.packages.import_references import check_imports
+from t3d_server.packages.lint.linter import lint
+from t3d_server.packages.lint.sources import Folder, parse
 from t3d_server.packages.manifest import parse_manifest
 from t3d_server.packages.minify import minify
-from t3d_server.packages.references import check_references
-from t3d_server.packages.static_check import check_code
 from t3d_server.storage.base import ObjectStore, exists
+from t3d_server.storage.keys import asset_key, module_key
+
+_COMPILED = "only .py files can be imported; this is an asset. Install compiled code as a dependency"
 
 
 @dataclass(frozen=True)
@@ -60,30 +61,30 @@ def build(folder: Path, *, tags: Mapping[str, Collection[str]], where: str = "he
     """
     files, left_out = scan(folder)
     code = {path: file.read_bytes() for path, file in files.items() if path.endswith(".py")}
-    problems, warnings = check_code(code)
+    assets = {path: file for path, file in files.items() if path not in code}
+    checked = Folder(parse(code), assets)
+    problems = lint(checked, "errors")
     try:
         if "pyproject.toml" not in files:
             raise _no_folder(folder, 'is missing; it needs [project] with name and version = "1.0.0"', left_out)
-        manifest, more = _read_manifest(folder, files["pyproject.toml"], tags, base_of_runner(code))
+        manifest, more = _read_manifest(folder, files["pyproject.toml"], tags, base_of_runner(checked))
     except InvalidPackageError as error:
         raise InvalidPackageError(error.message, problems=[*error.problems, *problems]) from error
     if problems:
         raise InvalidPackageError(f"The code of {manifest.name} cannot work.", problems=problems)
-    parameters = [parameter.name for parameter in manifest.additional_parameters]
     # The folder is no package: its own __init__.py, which many have, is never imported.
-    used = {path: content for path, content in code.items() if path != "__init__.py"}
+    used = {path: source for path, source in checked.sources.items() if path != "__init__.py"}
+    parameters = [parameter.name for parameter in manifest.additional_parameters]
+    with_manifest = Folder(used, assets, parameters, manifest.dependencies, where)
     found = [
         *left_out,
-        *warnings,
+        *map(str, lint(checked, "code")),
         *more,
-        *check_imports(used, manifest.dependencies, where=where),
-        *check_references(used, parameters=parameters, assets=sorted(files.keys() - code.keys())),
-        *check_dependencies(manifest.dependencies, where=where),
-        *_compiled(files),
+        *map(str, lint(with_manifest, "manifest")),
+        *(f"{path}: {_COMPILED}" for path in assets if path.endswith((".so", ".pyd", ".pyx"))),
     ]
     warnings = sorted(found, key=_place)
     module = pack(minify(code) if manifest.obfuscate else code)
-    assets = {path: file for path, file in files.items() if path not in code}
     asset_sha256 = {path: _sha256(file) for path, file in assets.items()}
     code_sha256 = {path: hashlib.sha256(content).hexdigest() for path, content in code.items()}
     return BuiltPackage(
@@ -113,13 +114,12 @@ def store_package(store: ObjectStore, built: BuiltPackage) -> AlgorithmVersion:
     Returns:
         The record to publish; it is not stored by this.
     """
-    module_key = f"modules/{built.module_sha256}.zip"
-    if not exists(store, module_key):
-        store.put(module_key, built.module)
+    if not exists(store, module_key(built.module_sha256)):
+        store.put(module_key(built.module_sha256), built.module)
     for path, sha256 in built.asset_sha256.items():
-        if not exists(store, f"assets/{sha256}"):
+        if not exists(store, asset_key(sha256)):
             with built.assets[path].open("rb") as file:
-                store.put(f"assets/{sha256}", file)
+                store.put(asset_key(sha256), file)
     return AlgorithmVersion(
         manifest=built.manifest,
         source_sha256=built.source_sha256,
@@ -150,12 +150,6 @@ def _place(warning: str) -> tuple[str, int]:
     """File and line that a warning begins with; all others come first, in their order."""
     match = re.match(r"(\S+\.py):(\d+): ", warning)
     return (match[1], int(match[2])) if match else ("", 0)
-
-
-def _compiled(files: Collection[str]) -> Iterator[str]:
-    for path in files:
-        if path.endswith((".so", ".pyd", ".pyx")):
-            yield f"{path}: only .py files can be imported; this is an asset. Install compiled code as a dependency"
 
 
 def _sha256(file: Path) -> str:

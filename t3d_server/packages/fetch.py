@@ -16,6 +16,7 @@ from t3d_server.packages.archive import unpack
 from t3d_server.packages.folder import meant_to_open, scan
 from t3d_server.packages.wording import did_you_mean
 from t3d_server.storage.base import ObjectStore
+from t3d_server.storage.keys import asset_key, module_key
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def fetch_package(store: ObjectStore, version: AlgorithmVersion, cache: Path) ->
 def _fetch_module(store: ObjectStore, sha256: str, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent, ignore_cleanup_errors=True) as temporary:
         with tempfile.TemporaryFile(dir=temporary) as archive:
-            _download(store, f"modules/{sha256}.zip", sha256, archive)
+            _download(store, module_key(sha256), sha256, archive)
             archive.seek(0)
             unpacked = Path(temporary) / "module"
             unpacked.mkdir()
@@ -96,7 +97,7 @@ def _fetch_asset(store: ObjectStore, sha256: str, file: Path) -> None:
     handle, temporary = tempfile.mkstemp(prefix=".", dir=file.parent)
     try:
         with os.fdopen(handle, "wb") as content:
-            _download(store, f"assets/{sha256}", sha256, content)
+            _download(store, asset_key(sha256), sha256, content)
         Path(temporary).replace(file)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

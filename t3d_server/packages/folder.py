@@ -13,6 +13,7 @@ from pathlib import Path
 from t3d_server.errors import InvalidPackageError, MissingBlobsError, ObjectNotFoundError, PayloadTooLargeError, Problem
 from t3d_server.packages.wording import did_you_mean
 from t3d_server.storage.base import ObjectStat, ObjectStore
+from t3d_server.storage.keys import asset_key, blob_key
 
 MAX_FILES = 100_000
 MAX_BYTES = 32 * 1024**3
@@ -167,7 +168,7 @@ def materialise(
         found = dict(zip(hashes, pool.map(lambda sha256: find_file(store, sha256), hashes), strict=True))
         stored = {path: stat for path, sha256 in files.items() if (stat := found[sha256]) is not None}
         missing = [
-            Problem(path, f"blobs/{sha256} is not stored") for path, sha256 in files.items() if path not in stored
+            Problem(path, f"{blob_key(sha256)} is not stored") for path, sha256 in files.items() if path not in stored
         ]
         if missing:
             raise MissingBlobsError("Upload the missing blobs, then publish again.", problems=missing)
@@ -180,7 +181,7 @@ def materialise(
 
 def find_file(store: ObjectStore, sha256: str) -> ObjectStat | None:
     """Where the content of an author's file is stored: as a blob, or as an asset of a version; None if nowhere."""
-    for key in (f"blobs/{sha256}", f"assets/{sha256}"):
+    for key in (blob_key(sha256), asset_key(sha256)):
         try:
             return store.stat(key)
         except ObjectNotFoundError:
@@ -197,7 +198,7 @@ def delete_blobs(store: ObjectStore, files: Mapping[str, str]) -> None:
     """
     for sha256 in set(files.values()):
         if _SHA256.fullmatch(sha256):
-            store.delete(f"blobs/{sha256}")
+            store.delete(blob_key(sha256))
 
 
 def _write(store: ObjectStore, key: str, sha256: str, target: Path) -> None:

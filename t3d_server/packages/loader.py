@@ -20,12 +20,11 @@ from t3d_server.algorithm_utils.declarations import (
 from t3d_server.errors import ImportFailedError, InvalidPackageError, Problem
 from t3d_server.models import Manifest
 from t3d_server.packages.algorithm_type import check_tags, disagreement
-from t3d_server.packages.dependencies import installed_package, is_installed
+from t3d_server.packages.distributions import installed_package, is_installed
 from t3d_server.packages.fetch import Package, fetch_package, folder_package
-from t3d_server.packages.import_references import not_found
 from t3d_server.packages.isolation import ModuleSpace
 from t3d_server.packages.tracebacks import format_author_traceback
-from t3d_server.packages.wording import did_you_mean
+from t3d_server.packages.wording import did_you_mean, not_found
 
 __all__ = [
     "LoadedModule",

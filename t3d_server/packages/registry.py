@@ -21,9 +21,10 @@ from t3d_server.errors import (
 )
 from t3d_server.models import AlgorithmInfo, AlgorithmVersion, utc_now
 from t3d_server.packages.manifest import NAME, VERSION
-from t3d_server.packages.version_numbers import Numbers, list_numbers, pointer_key, record_key, tombstone_key
+from t3d_server.packages.version_numbers import Numbers, list_numbers
 from t3d_server.packages.wording import did_you_mean
 from t3d_server.storage.base import ObjectStore, read
+from t3d_server.storage.keys import asset_key, current_key, module_key, tombstone_key, version_key
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Registry:
         if stored is None:
             stored = version.model_copy(update={"published_at": utc_now()})
             try:
-                self._store.put(record_key(name, stored.manifest.version), _dump(stored), if_absent=True)
+                self._store.put(version_key(name, stored.manifest.version), _dump(stored), if_absent=True)
             except ObjectExistsError:
                 return self.publish(version)
         self._point(name, stored.manifest.version)
@@ -165,10 +166,10 @@ class Registry:
         rest = [other for other in self._numbers_of(name).published if other != number]
         # The record goes last: as long as it is there, a removal that was interrupted can be repeated.
         if not rest:
-            self._store.delete(pointer_key(name))
+            self._store.delete(current_key(name))
         elif self._current(name, [number, *rest]) == number:
             self._point(name, rest[0])
-        self._store.delete(record_key(name, number))
+        self._store.delete(version_key(name, number))
         self.discard(version)
 
     def discard(self, version: AlgorithmVersion) -> None:
@@ -231,12 +232,12 @@ class Registry:
         # Both may come from a URL, and become part of a key.
         if not (NAME.fullmatch(name) and VERSION.fullmatch(version)):
             raise ObjectNotFoundError(f"{name!r} {version!r} is no version of an algorithm.")
-        content = read(self._store, record_key(name, version))
+        content = read(self._store, version_key(name, version))
         try:
             return AlgorithmVersion.model_validate_json(content)
         except ValidationError as error:
             raise InvalidPackageError(
-                f"{record_key(name, version)} in the store is no record that this server reads: delete that object, "
+                f"{version_key(name, version)} in the store is no record that this server reads: delete that object, "
                 f"and publish {name} {version} again. {error}"
             ) from error
 
@@ -250,10 +251,10 @@ class Registry:
     def _pointer(self, name: str) -> str:
         if not NAME.fullmatch(name):
             raise ObjectNotFoundError(f"{name!r} is no name of an algorithm.")
-        return str(json.loads(read(self._store, pointer_key(name)))["version"])
+        return str(json.loads(read(self._store, current_key(name)))["version"])
 
     def _point(self, name: str, version: str) -> None:
-        self._store.put(pointer_key(name), json.dumps({"version": version}).encode())
+        self._store.put(current_key(name), json.dumps({"version": version}).encode())
 
 
 def _published(numbers: dict[str, Numbers]) -> dict[str, Numbers]:
@@ -284,5 +285,5 @@ def _dump(version: AlgorithmVersion) -> bytes:
 
 def _content_keys(versions: Iterable[AlgorithmVersion]) -> Iterator[str]:
     for version in versions:
-        yield f"modules/{version.module_sha256}.zip"
-        yield from (f"assets/{sha256}" for sha256 in version.assets.values())
+        yield module_key(version.module_sha256)
+        yield from map(asset_key, version.assets.values())

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from t3d_server.packages.manifest import VERSION
 from t3d_server.storage.base import ObjectStore
+from t3d_server.storage.keys import ALGORITHMS
 
-_PREFIX = "algorithms/"
 _FILE = re.compile(rf"(?P<number>{VERSION.pattern})\.(?P<kind>json|removed)")
 
 
@@ -32,26 +32,11 @@ class Numbers:
         return next(each for each in later if each not in (*self.published, *self.removed))
 
 
-def record_key(name: str, number: str) -> str:
-    """Where the record of a version is."""
-    return f"{_PREFIX}{name}/{number}.json"
-
-
-def tombstone_key(name: str, number: str) -> str:
-    """Where it is kept what a removed version was."""
-    return f"{_PREFIX}{name}/{number}.removed"
-
-
-def pointer_key(name: str) -> str:
-    """Where it is kept which version is current."""
-    return f"{_PREFIX}{name}/current.json"
-
-
 def list_numbers(store: ObjectStore, name: str | None = None) -> dict[str, Numbers]:
     """The version numbers of all algorithms, or of one, by name; also of those of which none is published."""
     found: dict[str, dict[str, set[str]]] = {}
-    for stat in store.list(_PREFIX if name is None else f"{_PREFIX}{name}/"):
-        algorithm, _, file = stat.key.removeprefix(_PREFIX).partition("/")
+    for stat in store.list(ALGORITHMS if name is None else f"{ALGORITHMS}{name}/"):
+        algorithm, _, file = stat.key.removeprefix(ALGORITHMS).partition("/")
         if match := _FILE.fullmatch(file):
             kinds = found.setdefault(algorithm, {"json": set(), "removed": set()})
             kinds[match["kind"]].add(match["number"])

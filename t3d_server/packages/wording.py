@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 _KINDS = {str: "string", bool: "boolean", int: "integer", float: "float", list: "list", dict: "table"}
@@ -31,6 +31,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {by_folded[close[0]]!r}?" if close else ""
 
 
+def not_found(module: str, own: Collection[str], where: str) -> str:
+    """The fault of importing a module that neither the folder, with its `own` ones, nor the Python environment has."""
+    hint = did_you_mean(module, own) or "; what provides it has to be in [project] dependencies, and installed"
+    return f"the folder has no {module}.py, and no package {module!r} is installed {where}{hint}"
+
+
 def counted(count: int, noun: str) -> str:
-    """A number of things: `1 asset`, `2 assets`."""
+    """A number of items: `1 asset`, `2 assets`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -9,12 +9,12 @@ from datetime import timedelta
 from t3d_server.clock import Clock
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Paged
-from t3d_server.run_store.objects import seq_of, snapshot_key
-from t3d_server.run_store.pages import page_key, write_page
+from t3d_server.run_store.pages import write_page
+from t3d_server.run_store.snapshots import seq_of
 from t3d_server.run_store.state import StaleError, State, StoredRun
 from t3d_server.run_store.timings import Timings
 from t3d_server.storage.base import ObjectStore
-from t3d_server.storage.keys import RUN_EVENTS, RUN_SNAPSHOTS
+from t3d_server.storage.keys import RUN_EVENTS, RUN_SNAPSHOTS, page_key, snapshot_key
 
 logger = logging.getLogger(__name__)
 

@@ -24,11 +24,11 @@ from t3d_server.clock import Clock
 from t3d_server.errors import ObjectExistsError, ObjectNotFoundError, StoreUnavailableError
 from t3d_server.ids import new_id
 from t3d_server.run_store.events import Event, Header, Joined, Left, decode, encode, header_of
-from t3d_server.run_store.objects import newest_snapshot, segment_key, seq_of
+from t3d_server.run_store.snapshots import newest_snapshot, seq_of
 from t3d_server.run_store.state import FencedError, State
 from t3d_server.run_store.timings import Timings
 from t3d_server.storage.base import ObjectStore, read
-from t3d_server.storage.keys import RUN_EVENTS
+from t3d_server.storage.keys import RUN_EVENTS, RUN_SNAPSHOTS, segment_key
 
 logger = logging.getLogger(__name__)
 
@@ -227,10 +227,11 @@ class EventLog:
         while True:
             began_s = self._clock.seconds()
             try:
-                if await self.in_thread(self._put, self.state.seq + 1, header.batch, segment):
+                won = await self.in_thread(self._put, self.state.seq + 1, header.batch, segment)
+                if won and (self._is_member or await self.in_thread(self._is_end, self.state.seq + 1)):
                     break
                 contended = True
-                await self._follow()
+                await (self._load() if won else self._follow())
             except StoreUnavailableError as error:
                 logger.warning("the log of runs cannot be written yet: %s", error)
                 for append in [*batch, *self._waiting]:
@@ -267,6 +268,17 @@ class EventLog:
             except ObjectNotFoundError:  # it was there, and has been removed: this process is far behind
                 return False
         return True
+
+    def _is_end(self, seq: int) -> bool:
+        """Whether a segment that was just stored is at the end of the log; else it is removed.
+
+        No number is removed that may be a member's next one. Who is about to join may have been away for so long that
+        its number was taken, and removed after a snapshot had it.
+        """
+        if all(seq_of(stat.key) < seq for stat in self._store.list(RUN_SNAPSHOTS)):
+            return True
+        self._store.delete(segment_key(seq))
+        return False
 
     async def _load(self) -> None:
         """Read the state: the newest snapshot, and the segments after it."""

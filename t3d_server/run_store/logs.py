@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from t3d_server.errors import ObjectNotFoundError
 from t3d_server.models import LogLine, Model
 from t3d_server.storage.base import ObjectStore, read
-from t3d_server.storage.keys import RUN_LOGS
+from t3d_server.storage.keys import run_log_key
 
 SMALL_LOG_BYTES = 16 * 1024
 """A log of an ended run that is no longer stands with the run."""
@@ -32,22 +32,17 @@ class StoredLog(Model):
     lines: list[LogLine] = []
 
 
-def log_key(name: str) -> str:
-    """Where a log is."""
-    return f"{RUN_LOGS}{name}.jsonl"
-
-
 def write_log(store: ObjectStore, name: str, log: StoredLog) -> None:
     """Store a log."""
     header = log.model_dump_json(exclude={"lines"})
     lines = [header, *(line.model_dump_json() for line in log.lines)]
-    store.put(log_key(name), "".join(f"{line}\n" for line in lines).encode())
+    store.put(run_log_key(name), "".join(f"{line}\n" for line in lines).encode())
 
 
 def read_log(store: ObjectStore, name: str) -> StoredLog:
     """A log; empty where it is not there any more."""
     try:
-        header, *lines = read(store, log_key(name)).splitlines()
+        header, *lines = read(store, run_log_key(name)).splitlines()
     except ObjectNotFoundError:
         return StoredLog()
     found = StoredLog.model_validate_json(header)

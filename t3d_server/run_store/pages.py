@@ -22,7 +22,7 @@ from t3d_server.models import RunStatus
 from t3d_server.run_store.events import PageInfo
 from t3d_server.run_store.state import StoredRun
 from t3d_server.storage.base import ObjectStore
-from t3d_server.storage.keys import RUN_PAGES
+from t3d_server.storage.keys import page_key
 
 INDEXES_KEPT = 64
 """Indexes of pages in memory; one has about 100 kB."""
@@ -52,11 +52,6 @@ class Row(NamedTuple):
 
 
 _INDEX: TypeAdapter[list[Row]] = TypeAdapter(list[Row])
-
-
-def page_key(name: str) -> str:
-    """Where a page is."""
-    return f"{RUN_PAGES}{name}.jsonl"
 
 
 def fingerprint(key: str) -> bytes:

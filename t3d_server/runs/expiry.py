@@ -15,11 +15,11 @@ from t3d_server.ids import tag_for, time_of
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Expired, Paged, PageInfo, Swept
 from t3d_server.run_store.history import RunHistory
-from t3d_server.run_store.pages import page_key, write_page
+from t3d_server.run_store.pages import write_page
 from t3d_server.run_store.state import FencedError, StaleError
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.replica_calls import Replicas
-from t3d_server.storage.keys import RUN_LOGS, V0_EXECUTIONS
+from t3d_server.storage.keys import EXECUTIONS, RUN_LOGS, page_key
 from t3d_server.storage.retention import remove_expired
 
 logger = logging.getLogger(__name__)
@@ -172,7 +172,7 @@ class Expiry:
         removed = {
             "datasets": self._datasets.remove_expired(inputs, LIMIT),
             "logs": remove_expired(store, RUN_LOGS, ".jsonl", logs or runs, spared=open_ids, limit=LIMIT),
-            "executions": remove_expired(store, V0_EXECUTIONS, ".json", runs, spared=open_ids, limit=LIMIT),
+            "executions": remove_expired(store, EXECUTIONS, ".json", runs, spared=open_ids, limit=LIMIT),
         }
         if self._clock.seconds() - self._listed_s >= self._timings.listing_s:
             removed["uploads"] = self._datasets.remove_expired_uploads(LIMIT)

@@ -10,12 +10,13 @@ from t3d_server.errors import StoreUnavailableError
 from t3d_server.models import Run
 from t3d_server.run_store.event_log import Append, EventLog
 from t3d_server.run_store.events import Ended, UpdateCause, Updated
-from t3d_server.run_store.logs import SMALL_LOG_BYTES, StoredLog, log_key, size_bytes, write_log
+from t3d_server.run_store.logs import SMALL_LOG_BYTES, StoredLog, size_bytes, write_log
 from t3d_server.run_store.state import FencedError, NotOwnedError
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.live_run import LiveRun, RunState
 from t3d_server.runs.tasks import Tasks
 from t3d_server.storage.base import ObjectStore
+from t3d_server.storage.keys import run_log_key
 
 
 class Recorder:
@@ -81,7 +82,7 @@ class Recorder:
         """Remove what was stored of the log of a run while it went on: the log is with its outcome."""
         if run.stored_logs:
             with suppress(StoreUnavailableError):  # they go with the run
-                await self._log.in_thread(self._store.delete, *map(log_key, run.stored_logs))
+                await self._log.in_thread(self._store.delete, *map(run_log_key, run.stored_logs))
 
     def forget(self, run: LiveRun) -> None:
         """Do nothing later about a run."""

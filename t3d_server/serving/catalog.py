@@ -7,6 +7,7 @@ import asyncio
 from t3d_server.models import AlgorithmVersion
 from t3d_server.packages.registry import Registry
 from t3d_server.storage.base import ObjectStore, read
+from t3d_server.storage.keys import ALGORITHMS
 from t3d_server.storage.memory import MemoryObjectStore
 
 
@@ -39,7 +40,7 @@ class Catalog:
 
     def _read(self) -> Registry:
         memory = MemoryObjectStore()
-        for stat in self._store.list("algorithms/"):
+        for stat in self._store.list(ALGORITHMS):
             # Of tombstones, which may be many, it matters here that they are there.
             memory.put(stat.key, read(self._store, stat.key) if stat.key.endswith(".json") else b"")
         return Registry(memory)

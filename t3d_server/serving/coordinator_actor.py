@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -39,6 +40,8 @@ logger = logging.getLogger("ray.serve")
 
 REFRESH_S = 5.0
 START_RETRY_S = 2.0
+STORE_THREADS = 16
+"""Segments of the log are read in parallel at the start, with some milliseconds of waiting each."""
 
 
 class CoordinatorActor:
@@ -77,6 +80,7 @@ class CoordinatorActor:
             slots=lambda manifest, device: most_replicas(manifest, defaults) * manifest.runs_per_replica,
             limits=resources.run_limits,
             ended=self._metrics.ended,
+            executor=ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="runs"),
         )
         self._store = resources.store
         self._serve: str | None = None

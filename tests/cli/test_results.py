@@ -16,7 +16,7 @@ import tifffile
 from PIL import Image
 
 from t3d_server.cli.results import check_output, remove_last, save_dataset, save_results
-from t3d_server.datasets import formats, hdf5
+from t3d_server.datasets import conversion, formats, hdf5
 from t3d_server.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def dataset(folder: Path, source: Path) -> dict[str, Any]:
     """The values that a file becomes, as they come out of the store."""
-    formats.convert(source, formats.guess_content_type(source), folder / "dataset.h5", max_bytes=10**8)
+    conversion.convert(source, formats.by_suffix(source).media_type, folder / "dataset.h5", max_bytes=10**8)
     return hdf5.read(folder / "dataset.h5")
 
 
@@ -131,7 +131,7 @@ def test_nothing_is_left_of_a_file_that_cannot_be_written(tmp_path: Path, monkey
     def breaks(*args: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(formats, "encode_array", breaks)
+    monkeypatch.setattr(conversion, "encode_array", breaks)
     with pytest.raises(OSError, match="No space left"):
         save_results([{"image": np.eye(5)}], ["a.tif"], "x", tmp_path, algorithm_type="Image2Image", force=False)
     assert list(tmp_path.iterdir()) == []

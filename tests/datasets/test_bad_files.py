@@ -16,7 +16,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from t3d_server.datasets import formats, hdf5, inspection
+from t3d_server.datasets import conversion, formats, hdf5, inspection
 from t3d_server.errors import InvalidDatasetError, PayloadTooLargeError, UnsupportedMediaTypeError
 
 MAX_BYTES = 10_000_000
@@ -130,7 +130,7 @@ def test_hdf5_that_is_no_dataset_is_refused(tmp_path: Path, build: Build, error:
     with h5py.File(source, "w") as file:
         build(file)
     with pytest.raises(error, match=message):
-        formats.convert(source, formats.HDF5, destination, max_bytes=MAX_BYTES)
+        conversion.convert(source, formats.HDF5, destination, max_bytes=MAX_BYTES)
     assert not any(destination.parent.iterdir())
 
 
@@ -161,12 +161,12 @@ def test_a_file_that_crashes_libhdf5_is_refused_and_the_next_one_is_read(tmp_pat
             changed[at] = rng.choice([0, 255])
         (tmp_path / "bad.h5").write_bytes(changed)
         try:
-            formats.convert(tmp_path / "bad.h5", formats.HDF5, out, max_bytes=MAX_BYTES)
+            conversion.convert(tmp_path / "bad.h5", formats.HDF5, out, max_bytes=MAX_BYTES)
             hdf5.read(out)
         except (InvalidDatasetError, PayloadTooLargeError):
             pass
         out.unlink(missing_ok=True)
-    formats.convert(good, formats.HDF5, out, max_bytes=MAX_BYTES)
+    conversion.convert(good, formats.HDF5, out, max_bytes=MAX_BYTES)
     assert hdf5.read(out)["names"] == ["a", "b"]
 
 
@@ -351,7 +351,7 @@ def test_files_of_other_formats_that_are_no_dataset_are_refused(
     (tmp_path / "source").write_bytes(content)
     (tmp_path / "out").mkdir()
     with pytest.raises(error, match=message):
-        formats.convert(tmp_path / "source", content_type, tmp_path / "out" / "dataset.h5", max_bytes=MAX_BYTES)
+        conversion.convert(tmp_path / "source", content_type, tmp_path / "out" / "dataset.h5", max_bytes=MAX_BYTES)
     assert not any((tmp_path / "out").iterdir())
 
 
@@ -359,14 +359,14 @@ def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None
     """Whatever the limit of datasets: Pillow holds all of it."""
     (tmp_path / "a.png").write_bytes(png(40_000, 40_000))
     with pytest.raises(PayloadTooLargeError, match="limit of pictures is 1073741824; TIFF"):
-        formats.convert(tmp_path / "a.png", formats.PNG, tmp_path / "a.h5", max_bytes=2**40)
+        conversion.convert(tmp_path / "a.png", formats.PNG, tmp_path / "a.h5", max_bytes=2**40)
 
 
 def test_a_tiff_of_too_many_pages_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("t3d_server.datasets.tiff._MAX_PAGES", 4)
+    monkeypatch.setattr("t3d_server.datasets.formats.tiff._MAX_PAGES", 4)
     (tmp_path / "a.tif").write_bytes(STACK)
     with pytest.raises(PayloadTooLargeError, match="more than 4 pages"):
-        formats.convert(tmp_path / "a.tif", formats.TIFF, tmp_path / "a.h5", max_bytes=MAX_BYTES)
+        conversion.convert(tmp_path / "a.tif", formats.TIFF, tmp_path / "a.h5", max_bytes=MAX_BYTES)
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ def test_a_tiff_of_too_many_pages_is_refused(tmp_path: Path, monkeypatch: pytest
 def test_arrays_of_another_order_are_not_turned_in_memory(tmp_path: Path, content_type: str, content: bytes) -> None:
     (tmp_path / "source").write_bytes(content)
     tracemalloc.start()
-    formats.convert(tmp_path / "source", content_type, tmp_path / "a.h5", max_bytes=10**8)
+    conversion.convert(tmp_path / "source", content_type, tmp_path / "a.h5", max_bytes=10**8)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < len(content) // 4
@@ -406,11 +406,11 @@ def test_an_ome_tiff_cannot_pull_in_other_files(tmp_path: Path) -> None:
         f'<TiffData IFD="0"><UUID FileName="{secret}">urn:uuid:1</UUID></TiffData></Pixels></Image></OME>'
     )
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8), "u1"), description=description, metadata=None)
-    formats.convert(tmp_path / "a.tif", formats.TIFF, tmp_path / "out.h5", max_bytes=MAX_BYTES)
+    conversion.convert(tmp_path / "a.tif", formats.TIFF, tmp_path / "out.h5", max_bytes=MAX_BYTES)
     assert hdf5.read(tmp_path / "out.h5")["image"].max() == 0
 
 
 def test_an_unknown_format_is_refused_with_the_ones_that_are_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     with pytest.raises(UnsupportedMediaTypeError, match=r"'image/webp' is not read; .*image/jpeg are"):
-        formats.convert(tmp_path / "a", "image/webp", tmp_path / "out.h5", max_bytes=MAX_BYTES)
+        conversion.convert(tmp_path / "a", "image/webp", tmp_path / "out.h5", max_bytes=MAX_BYTES)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from t3d_server.datasets import formats, hdf5, inspection
+from t3d_server.datasets import conversion, formats, hdf5, inspection
 from t3d_server.errors import UnsupportedMediaTypeError
 
 MAX_BYTES = 100_000_000
@@ -27,7 +27,7 @@ PLANES = {"photometric": "rgb", "planarconfig": "separate"}
 def taken(folder: Path, name: str, **options: Any) -> dict[str, Any]:
     """The values that a file becomes."""
     source, destination = folder / name, folder / "dataset.h5"
-    formats.convert(source, formats.guess_content_type(source), destination, max_bytes=MAX_BYTES, **options)
+    conversion.convert(source, formats.by_suffix(source).media_type, destination, max_bytes=MAX_BYTES, **options)
     values = hdf5.read(destination)
     destination.unlink()
     assert not [path for path in folder.iterdir() if path.is_dir()], "temporary files are left"
@@ -52,7 +52,7 @@ def test_tiff_keeps_pixels_axes_and_spacing(folder: Path, image: tuple[Any, str]
     array, axes = image
     spacing = (2.0, 0.5, 0.25)[-len(axes.replace("C", "")) :] if spaced else None
     with (folder / "a.tif").open("wb") as file:
-        formats.encode_array(array, formats.TIFF, file, axes=axes, spacing=spacing, spacing_unit="nm")
+        conversion.encode_array(array, formats.TIFF, file, axes=axes, spacing=spacing, spacing_unit="nm")
     values = taken(folder, "a.tif")
     np.testing.assert_array_equal(values["image"], array)
     assert values["image"].dtype == array.dtype
@@ -81,13 +81,13 @@ def test_npy_and_npz_keep_arrays(folder: Path, image: tuple[Any, str], fortran: 
 def test_png_keeps_pixels(folder: Path, array: Any) -> None:
     for pixels in (array, array.astype(np.uint16) * 257) if array.ndim == 2 else (array,):
         with (folder / "a.png").open("wb") as file:
-            formats.encode_array(pixels, formats.PNG, file)
+            conversion.encode_array(pixels, formats.PNG, file)
         values = taken(folder, "a.png")
         np.testing.assert_array_equal(values["image"], pixels)
         assert values["image"].dtype == pixels.dtype
     if array.ndim == 3:
         with (folder / "a.png").open("wb") as file:
-            formats.encode_array(np.moveaxis(array, -1, 0), formats.PNG, file, axes="CYX")
+            conversion.encode_array(np.moveaxis(array, -1, 0), formats.PNG, file, axes="CYX")
         np.testing.assert_array_equal(taken(folder, "a.png")["image"], array)
 
 
@@ -141,7 +141,7 @@ def test_a_tiff_may_leave_open_whether_its_planes_are_colours(
 ) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 20, 30), "u1"), **options)
     assert taken(tmp_path, "a.tif")["axes"] == "CYX"
-    assert formats.states_axes(tmp_path / "a.tif") is said
+    assert formats.by_suffix(tmp_path / "a.tif").states_axes(tmp_path / "a.tif") is said
 
 
 def test_other_files_say_their_axes_or_do_not(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_other_files_say_their_axes_or_do_not(tmp_path: Path) -> None:
     hdf5.write(tmp_path / "said.h5", {"image": image})
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["image"] = image
-    said = {path.name for path in tmp_path.iterdir() if formats.states_axes(path)}
+    said = {path.name for path in tmp_path.iterdir() if formats.by_suffix(path).states_axes(path)}
     assert said == {"said.npz", "said.h5"}
 
 
@@ -189,7 +189,7 @@ def test_cmyk_jpeg_becomes_rgb(tmp_path: Path) -> None:
 
 def test_a_picture_beyond_pillows_own_limit_is_read(tmp_path: Path) -> None:
     Image.new("1", (20_000, 10_000)).save(tmp_path / "a.png")
-    formats.convert(tmp_path / "a.png", "image/png; x=y", tmp_path / "a.h5", max_bytes=300_000_000)
+    conversion.convert(tmp_path / "a.png", "image/png; x=y", tmp_path / "a.h5", max_bytes=300_000_000)
     assert inspection.inspect(tmp_path / "a.h5", max_bytes=300_000_000).arrays["image"].shape == (10_000, 20_000)
 
 
@@ -201,7 +201,7 @@ def test_labels_of_any_integer_come_in_under_another_key(tmp_path: Path) -> None
 def test_hdf5_is_taken_as_it_is_and_what_its_sender_says_is_written_into_a_copy(tmp_path: Path) -> None:
     hdf5.write(tmp_path / "a.h5", {"image": np.zeros((3, 8, 9), "u1"), "spacing": [1, 1]})
     before = (tmp_path / "a.h5").read_bytes()
-    formats.convert(tmp_path / "a.h5", "application/octet-stream", tmp_path / "same.h5", max_bytes=MAX_BYTES)
+    conversion.convert(tmp_path / "a.h5", "application/octet-stream", tmp_path / "same.h5", max_bytes=MAX_BYTES)
     assert (tmp_path / "same.h5").read_bytes() == before
     values = taken(tmp_path, "a.h5", axes="zyx", spacing=(3, 1, 1), spacing_unit="nm")
     assert values["axes"] == "ZYX"
@@ -227,7 +227,7 @@ def test_a_format_that_cannot_hold_an_array_names_one_that_can(
     tmp_path: Path, array: Any, media_type: str, message: str
 ) -> None:
     with (tmp_path / "a").open("wb") as file, pytest.raises(UnsupportedMediaTypeError, match=message):
-        formats.encode_array(array, media_type, file)
+        conversion.encode_array(array, media_type, file)
 
 
 @pytest.mark.parametrize(
@@ -235,4 +235,10 @@ def test_a_format_that_cannot_hold_an_array_names_one_that_can(
 )
 def test_an_unknown_extension_is_told(name: str, message: str) -> None:
     with pytest.raises(UnsupportedMediaTypeError, match=message):
-        formats.guess_content_type(Path(name))
+        formats.by_suffix(Path(name))
+
+
+def test_each_row_of_the_table_has_names_of_its_own_and_ends_in_a_format_that_takes_any_array() -> None:
+    names = [name for row in formats.FORMATS for name in (row.media_type, *row.aliases, *row.suffixes)]
+    assert len(names) == len(set(names))
+    assert all(row.holds_dataset or row.written_as()[-1].header for row in formats.FORMATS)

@@ -36,7 +36,7 @@ from t3d_server.ids import canonical, is_id, new_id, version_1
 from t3d_server.models import LogLine, Run, RunStatus, TolerantRunRequest
 from t3d_server.run_log import MAX_LINES
 from t3d_server.storage.base import read
-from t3d_server.storage.keys import v0_key
+from t3d_server.storage.keys import execution_key
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class Executions:
         self._keep(run.id, _Watched(request))
         content = request.model_dump_json().encode()
         try:
-            await self._service.workers.run(self._service.store.put, v0_key(run.id), content)
+            await self._service.workers.run(self._service.store.put, execution_key(run.id), content)
         except StoreUnavailableError as error:  # the run was accepted: who is told otherwise would start another one
             logger.warning("what was asked of execution %s is not kept: %s", run.id, error)
         return version_1(run.id)
@@ -171,7 +171,7 @@ class Executions:
     def _asked(self, run: Run) -> ExecuteRequest:
         """What was asked for; as the run tells it where that came by another API."""
         try:
-            return ExecuteRequest.model_validate_json(read(self._service.store, v0_key(run.id)))
+            return ExecuteRequest.model_validate_json(read(self._service.store, execution_key(run.id)))
         except ObjectNotFoundError:
             return ExecuteRequest(
                 algorithm_id=_algorithm_id(run),

@@ -22,7 +22,6 @@ from weakref import WeakValueDictionary
 
 from t3d_server.api.service import Service
 from t3d_server.datasets.formats import HDF5
-from t3d_server.datasets.store import NAMES, UPLOADS
 from t3d_server.errors import (
     ConflictError,
     DatasetNotFoundError,
@@ -38,6 +37,7 @@ from t3d_server.ids import canonical, first_id, is_id, new_id
 from t3d_server.models import Model
 from t3d_server.runs.tasks import Tasks
 from t3d_server.storage.base import ObjectStat, Presigner, read
+from t3d_server.storage.keys import UPLOADS, dataset_key, name_key, upload_key
 
 EXPIRES_S = 3600
 STAYS_S = 2 * EXPIRES_S
@@ -84,7 +84,7 @@ class Files:
         if time.monotonic() - self._tidied >= TIDIED_S:
             self._tidied = time.monotonic()
             self._tasks.start(self._service.workers.run(self._tidy))
-        return presigner.presigned("PUT", f"{_uploads(name)}{new_id()}", EXPIRES_S)
+        return presigner.presigned("PUT", upload_key(name, new_id()), EXPIRES_S)
 
     async def download_url(self, name: str) -> str:
         """Where a client can get a file.
@@ -95,7 +95,7 @@ class Files:
             InvalidRequestError: the store signs no URLs.
         """
         presigner = self._presigner()
-        return presigner.presigned("GET", f"datasets/{await self.dataset_of(name)}.h5", EXPIRES_S)
+        return presigner.presigned("GET", dataset_key(await self.dataset_of(name)), EXPIRES_S)
 
     async def dataset_of(self, name: str) -> str:
         """Id of the dataset of an id or a name; what was uploaded under the name becomes one first.
@@ -157,7 +157,7 @@ class Files:
             self._service.datasets.delete(dataset_id)
             return known.dataset_id
         named = _Named(dataset_id=dataset_id, upload=_version(upload))
-        self._service.store.put(_name_key(name), named.model_dump_json().encode())
+        self._service.store.put(name_key(name), named.model_dump_json().encode())
         return dataset_id
 
     def _take_in(self, upload: ObjectStat) -> str:
@@ -173,13 +173,13 @@ class Files:
 
     def _known(self, name: str) -> _Named | None:
         try:
-            return _Named.model_validate_json(read(self._service.store, _name_key(name)))
+            return _Named.model_validate_json(read(self._service.store, name_key(name)))
         except ObjectNotFoundError:
             return None
 
     def _upload(self, name: str) -> ObjectStat | None:
         """The newest one."""
-        return max(self._service.store.list(_uploads(name)), key=_age, default=None)
+        return max(self._service.store.list(upload_key(name, "")), key=_age, default=None)
 
     def _tidy(self) -> None:
         with suppress(StoreUnavailableError):  # the next time, then
@@ -202,13 +202,13 @@ class Files:
         """Whether there was something."""
         known, upload = self._known(name), self._upload(name)
         found = upload is not None and (known is None or known.upload != _version(upload))
-        for each in self._service.store.list(_uploads(name)):
+        for each in self._service.store.list(upload_key(name, "")):
             self._service.store.delete(each.key)
         if known is not None:
             with suppress(DatasetNotFoundError, ExpiredError):  # it was deleted by its id, before
                 self._service.datasets.delete(known.dataset_id)
                 found = True
-            self._service.store.delete(_name_key(name))
+            self._service.store.delete(name_key(name))
         return found
 
     def _presigner(self) -> Presigner:
@@ -233,14 +233,6 @@ def _version(upload: ObjectStat) -> str:
 def _age(upload: ObjectStat) -> tuple[datetime, str]:
     """Sorts uploads of a name, the newest last; of those of one second the one whose URL was given last."""
     return upload.stored_at, upload.key
-
-
-def _uploads(name: str) -> str:
-    return f"{UPLOADS}{name}~"
-
-
-def _name_key(name: str) -> str:
-    return f"{NAMES}{name}.json"
 
 
 def _missing(name: str) -> DatasetNotFoundError:

@@ -1,31 +1,26 @@
-"""Whether the methods of an author's `Runner` return what they should. Runs none of them."""
+"""Check: the methods of `Runner` whose value is used return one."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
 
+from t3d_server.errors import Problem
+from t3d_server.packages.lint.sources import Folder
+
 # What ends by itself, but lets the code after it run; any other call may never come back.
 _PASSING_CALLS = {"log_message", "set_progress", "print", "append"}
 
 
-def check_returns(methods: Sequence[ast.stmt], names: set[str]) -> Iterator[str]:
-    """Look for a forgotten `return`.
-
-    Args:
-        methods: the body of the class, in `Runner.py`.
-        names: the methods whose value is used.
-
-    Yields:
-        A warning for each method that never returns a value, or has a branch that surely ends without one.
-    """
-    for method in methods:
-        if isinstance(method, ast.FunctionDef) and method.name in names and not _is_stub(method.body):
-            where = f"Runner.py:{method.lineno}: {method.name}"
-            if not any(map(_gives, _walk(method.body))):
-                yield f"{where} returns nothing; is a `return` missing?"
-            elif not _is_generator(method) and _falls_off(method.body):
-                yield f"{where} returns a value in some branches, and nothing in another; is a `return` missing?"
+def check_returns(folder: Folder) -> Iterator[Problem]:
+    """Yield a warning for each method that never returns a value, or has a branch that surely ends without one."""
+    for method in folder.steps:
+        returns = any(map(_gives, _walk(method.body)))
+        is_generator = any(isinstance(node, ast.Yield | ast.YieldFrom) for node in ast.walk(method))
+        if _is_stub(method.body) or (returns and (is_generator or not _falls_off(method.body))):
+            continue
+        fault = "returns a value in some branches, and nothing in another" if returns else "returns nothing"
+        yield Problem(f"Runner.py:{method.lineno}", f"{method.name} {fault}; is a `return` missing?")
 
 
 def _is_stub(body: list[ast.stmt]) -> bool:
@@ -48,10 +43,6 @@ def _walk(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
 def _gives(node: ast.AST) -> bool:
     """Whether it gives the caller a value."""
     return isinstance(node, ast.Yield | ast.YieldFrom) or (isinstance(node, ast.Return) and node.value is not None)
-
-
-def _is_generator(method: ast.FunctionDef) -> bool:
-    return any(isinstance(node, ast.Yield | ast.YieldFrom) for node in ast.walk(method))
 
 
 def _falls_off(body: list[ast.stmt]) -> bool:
@@ -86,11 +77,9 @@ def _passes(node: ast.stmt) -> bool:
     match node:
         case ast.Assign() | ast.AugAssign() | ast.AnnAssign() | ast.Import() | ast.ImportFrom() | ast.Pass():
             return True
-        case ast.FunctionDef() | ast.ClassDef():
-            return True
         case ast.Expr(value=ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called))):
             return called in _PASSING_CALLS
-        case ast.Expr():
+        case ast.Expr() | ast.FunctionDef() | ast.ClassDef():
             return True
         case ast.For() | ast.With():
             return not any(isinstance(each, ast.Return | ast.Raise) for each in ast.walk(node))

@@ -1,20 +1,10 @@
-"""Where segments and snapshots are in the object store, and which one is the newest."""
+"""Finds the newest snapshot of the log of runs."""
 
 from __future__ import annotations
 
 from t3d_server.errors import ObjectNotFoundError
 from t3d_server.storage.base import ObjectStore, read
-from t3d_server.storage.keys import RUN_EVENTS, RUN_SNAPSHOTS
-
-
-def segment_key(seq: int) -> str:
-    """Where a segment is."""
-    return f"{RUN_EVENTS}{seq:012d}.jsonl"
-
-
-def snapshot_key(seq: int) -> str:
-    """Where the snapshot as of a segment is."""
-    return f"{RUN_SNAPSHOTS}{seq:012d}.json"
+from t3d_server.storage.keys import RUN_SNAPSHOTS
 
 
 def seq_of(key: str) -> int:

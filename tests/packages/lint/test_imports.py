@@ -1,4 +1,4 @@
-"""Imports that lead nowhere, and packages that the manifest does not name, are told together and before any import."""
+"""Imports that lead nowhere, and packages that the manifest does not name, are reported together, before any import."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 import pytest
 
-from t3d_server.packages.import_references import check_imports
+from t3d_server.packages.lint.imports import check_imports
+from tests.packages.lint.findings import findings
 
 FOLDER = {
     "helper.py": "def smooth(): ...\nLEVELS = low, high = 1, 2",
@@ -18,12 +19,11 @@ FOLDER = {
 }
 
 
-def told(code: str, path: str = "Runner.py", dependencies: Collection[str] = ()) -> list[str]:
-    files = {name: text.encode() for name, text in (FOLDER | {path: code}).items()}
-    return list(check_imports(files, dependencies, where="here"))
+def reported(code: str, path: str = "Runner.py", dependencies: Collection[str] = ()) -> list[str]:
+    return findings(check_imports, FOLDER | {path: code}, dependencies=dependencies)
 
 
-def test_all_imports_that_lead_nowhere_are_told_at_once() -> None:
+def test_all_imports_that_lead_nowhere_are_reported_at_once() -> None:
     code = """import helpers
 import no_such_thing, net.layer
 from net import layer
@@ -33,7 +33,7 @@ def later():
     from .helper import smooth
     from . import net
 """
-    assert told(code) == [
+    assert reported(code) == [
         "Runner.py:2: the folder has no module 'net.layer'; did you mean 'net.layers'?",
         "Runner.py:3: net/ has no 'layer'; did you mean 'Layer'?",
         "Runner.py:4: helper.py has no 'smoth'; did you mean 'smooth'?",
@@ -62,8 +62,8 @@ def later():
         ("if 0:\n    import helpers\nwith suppress(ImportError):\n    import helpers", "Runner.py"),
     ],
 )
-def test_imports_that_work_or_are_optional_are_not_told(code: str, path: str) -> None:
-    assert told(code, path) == []
+def test_imports_that_work_or_are_optional_are_not_reported(code: str, path: str) -> None:
+    assert reported(code, path) == []
 
 
 @pytest.mark.parametrize(
@@ -79,10 +79,10 @@ def test_imports_that_work_or_are_optional_are_not_told(code: str, path: str) ->
         ("import scipy", ["scikit-image"], ""),  # which needs it
         ("import numpy, PIL.Image, pydantic, h5py, ray, starlette", [], ""),  # the server's own
         ("import json, t3d_server.models", [], ""),
-        ("import no_such_thing", ["no-such-thing"], ""),  # told of the dependency
+        ("import no_such_thing", ["no-such-thing"], ""),  # which `check_dependencies` reports
     ],
 )
 def test_installed_packages_have_to_be_dependencies(code: str, dependencies: list[str], warning: str) -> None:
-    warnings = told(code, dependencies=dependencies)
+    warnings = reported(code, dependencies=dependencies)
     assert len(warnings) == bool(warning)
     assert "".join(warnings).startswith(warning)

@@ -1,10 +1,10 @@
-"""The packages that an algorithm needs beside its folder: which are installed, and which its manifest names."""
+"""The installed distributions: which modules they provide, and which of them a requirement installs."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
@@ -14,33 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 _SERVER = "t3d-server"
-
-
-def check_dependencies(dependencies: Collection[str], *, where: str) -> Iterator[str]:
-    """Hold the requirements of a manifest against what is installed.
-
-    Args:
-        dependencies: requirements (PEP 508).
-        where: how messages call this Python environment.
-
-    Yields:
-        A warning for each that is not met; those whose marker is false are.
-    """
-    for index, text in enumerate(dependencies):
-        requirement = Requirement(text)
-        if requirement.marker is not None and not requirement.marker.evaluate():
-            continue
-        key = f"project.dependencies[{index}]"
-        try:
-            found = version(requirement.name)
-        except PackageNotFoundError:
-            if providers := distributions_of(requirement.name):
-                yield f"{key}: {text} is what code imports; the package is called {' or '.join(providers)}"
-            else:
-                yield f"{key}: {text} is not installed {where}"
-        else:
-            if not requirement.specifier.contains(found, prereleases=True):
-                yield f"{key}: {text} is asked for, but {requirement.name} {found} is installed {where}"
+# Reading what each one holds takes a while. What is installed later is only not warned of.
+_distributions = cache(packages_distributions)
 
 
 def is_installed(module: str) -> bool:
@@ -86,12 +61,6 @@ def installed_package(module: str) -> str:
     if spec is None or spec.origin is None:
         return ""
     return ", ".join(f"{each} {version(each)}" for each in distributions_of(module)) or module
-
-
-# Reading what each one holds takes a while. What is installed later is only not warned of.
-@cache
-def _distributions() -> dict[str, list[str]]:
-    return dict(packages_distributions())
 
 
 @cache

@@ -1,4 +1,4 @@
-"""TIFF with its axes and spacing: OME and ImageJ metadata are read, OME metadata is written."""
+"""The TIFF format with its axes and spacing: OME and ImageJ metadata are read, OME metadata is written."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ import numpy as np
 import tifffile
 
 from t3d_server.datasets import inflate
+from t3d_server.datasets.formats import npy
+from t3d_server.datasets.formats.base import Format
 from t3d_server.datasets.values import Array
 from t3d_server.errors import InvalidDatasetError, PayloadTooLargeError, UnsupportedMediaTypeError
 
 _NAMES = {"T": "time", "C": "channel", "R": "tile", "S": "sample", "H": "lifetime", "A": "angle", "P": "position"}
-# tifffile calls pages that nothing is said about I (images) or Q (unknown): a multi-page file is a stack.
+# tifffile calls pages of which nothing is known I (images) or Q (unknown): a multi-page file is a stack.
 _AXES = {"YX": "YX", "YXS": "YXC", "SYX": "CYX", "CYX": "CYX", "ZYX": "ZYX", "IYX": "ZYX", "QYX": "ZYX"}
 _AXES |= {"ZYXS": "ZYXC", "IYXS": "ZYXC", "QYXS": "ZYXC"}
 _OME_AXES = {"YXC": "YXS", "ZYXC": "ZYXS"}
@@ -34,23 +36,24 @@ _UNBOUNDED = (34925, 34926, 50000)  # LZMA and Zstandard, which tifffile unpacks
 _CLASSIC_BYTES = 2**32 - 2**25
 
 
-def read(source: Path, scratch: Path, *, max_bytes: int) -> tuple[Array, str, tuple[float, ...] | None, str | None]:
+def _read(source: Path, scratch: Path, max_bytes: int) -> dict[str, Any]:
     """Read a TIFF as one array, its pages as a stack; also pages that were written as images of their own.
 
     Pixels stay as they are: neither colour maps nor inverted greys are applied; 1-bit images become uint8 0/1.
 
     Args:
         source: the file.
-        scratch: a path where pixels that cannot be mapped are unpacked to; the array lives on it.
+        scratch: a folder where pixels that cannot be mapped are unpacked to; the array lives in it.
         max_bytes: largest size of the array.
 
     Returns:
-        The array, its axes, spacing of its spatial axes (None where the file does not say all of it) and unit.
+        `image`, its `axes`, `spacing` of its spatial axes (None where the file does not state all of it) and
+        `spacing_unit`.
 
     Raises:
         InvalidDatasetError: several images that are no slices of one stack, or axes that no dataset has.
         PayloadTooLargeError: it unpacks to more than `max_bytes`, or a packed segment of it to more than 1 GiB, or it
-            has too many pages; told before it is unpacked.
+            has too many pages; raised before it is unpacked.
     """
     # OME metadata may name other files, which tifffile would open, wherever they are.
     with tifffile.TiffFile(source, _multifile=False) as file:
@@ -70,16 +73,18 @@ def read(source: Path, scratch: Path, *, max_bytes: int) -> tuple[Array, str, tu
         _check_chain(file)
         for one in images:
             _check_segments(file, one, max_bytes)
-        array = _pixels(source, image, scratch) if len(images) == 1 else _stacked(images, scratch)
+        pixels = scratch / "pixels"
+        array = _pixels(source, image, pixels) if len(images) == 1 else _stacked(images, pixels)
         array = array.reshape([length for _, length in kept])
         spacing, unit = _spacing(file, axes)
-        return (array.view(np.uint8) if array.dtype == np.bool_ else array), axes, spacing, unit
+        array = array.view(np.uint8) if array.dtype == np.bool_ else array
+        return {"image": array, "spacing": spacing, "spacing_unit": unit, "axes": axes}
 
 
-def states_axes(source: Path) -> bool:
-    """Whether a TIFF says what its first axis is.
+def _states_axes(source: Path) -> bool:
+    """Whether a TIFF states what its first axis is.
 
-    Samples that lie one after the other do not: so tifffile writes a stack of 3 or 4 slices, if nobody says otherwise.
+    Samples that lie one after the other do not: so tifffile writes a stack of 3 or 4 slices by default.
     """
     with tifffile.TiffFile(source, _multifile=False) as file:
         return file.is_ome or file.is_imagej or not file.series[0].axes.startswith("S")
@@ -211,9 +216,7 @@ def _unit(text: str) -> str:
     return "um" if text.strip().lower() in _MICRON else text.strip()
 
 
-def write(
-    array: Array, file: BinaryIO, *, axes: str, spacing: Sequence[float] | None = None, spacing_unit: str | None = None
-) -> None:
+def _write(array: Array, file: BinaryIO, axes: str, spacing: Sequence[float] | None, spacing_unit: str | None) -> None:
     """Write an OME-TIFF, uncompressed; a BigTIFF beyond 4 GB.
 
     Args:
@@ -244,3 +247,14 @@ def write(
         raise UnsupportedMediaTypeError(
             f"an array of dtype {array.dtype} and axes {axes} cannot be a TIFF ({error}); application/x-npy takes any"
         ) from error
+
+
+FORMAT = Format(
+    "image/tiff",
+    (".tif", ".tiff"),
+    states_axes=_states_axes,
+    read=_read,
+    write=_write,
+    keeps_layout=True,
+    fallback=npy.FORMAT,
+)

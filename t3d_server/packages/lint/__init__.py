@@ -1,0 +1,1 @@
+"""The linter: what `t3d check` finds in an algorithm folder without running its code."""
