@@ -31,9 +31,10 @@ from t3d_server.run_store.former_objects import CLUSTERS, DONE, INDEXES, KEYS, O
 from t3d_server.run_store.former_servers import FormerServers, FormerState
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.logs import SMALL_LOG_BYTES, StoredLog, size_bytes, write_log
-from t3d_server.run_store.pages import page_key, write_page
+from t3d_server.run_store.pages import write_page
 from t3d_server.run_store.state import FencedError, StaleError, StoredRun
 from t3d_server.run_store.timings import Timings
+from t3d_server.storage.keys import page_key
 
 logger = logging.getLogger(__name__)
 

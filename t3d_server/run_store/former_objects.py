@@ -17,7 +17,7 @@ from t3d_server.ids import is_id, milliseconds_of
 from t3d_server.models import LogLine, Model, Run
 from t3d_server.run_store.state import StoredRun
 from t3d_server.storage.base import ObjectStore, exists, read
-from t3d_server.storage.keys import RUN_LOGS
+from t3d_server.storage.keys import RUN_LOGS, run_log_key
 
 OPEN, DONE, KEYS, CLUSTERS = "runs/open/", "runs/done/", "runs/keys/", "coordinator/"
 INDEXES = ("runs/index/", "runs/of/")
@@ -149,7 +149,7 @@ class FormerObjects:
 
     def _log(self, run_id: str) -> list[LogLine]:
         try:
-            lines = read(self._store, f"{RUN_LOGS}{run_id}.jsonl").splitlines()
+            lines = read(self._store, run_log_key(run_id)).splitlines()
         except ObjectNotFoundError:
             return []
         return [LogLine.model_validate_json(line) for line in lines]

@@ -1,6 +1,6 @@
 """The servers that still write the former layout: whether one is alive, and which runs none of them goes on with.
 
-    coordinator/<cluster>.json      a lease, written anew every few seconds; {"released": true} once the server has stopped
+    coordinator/<cluster>.json      a lease, written anew every few seconds; {"released": true} once the server has left
     coordinator/<cluster>.claim     {"heir": ...}: which cluster has taken over its runs
 
 A claim is written with `if_absent`, so that exactly one takes over. A server that was only away finds the claim, and
@@ -21,8 +21,9 @@ from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.former_objects import CLUSTERS
 from t3d_server.run_store.timings import Timings
 from t3d_server.storage.base import ObjectStore, read
+from t3d_server.storage.keys import RUN_EVENTS
 
-HEIR = "runs/log/"
+HEIR = RUN_EVENTS
 
 
 class FormerState(Enum):
