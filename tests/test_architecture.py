@@ -14,27 +14,37 @@ ROOT = Path(__file__).parents[1] / "t3d_server"
 
 MAY_IMPORT = {
     "errors": set(),
+    "clock": set(),
     "ids": set(),
     "models": {"errors"},
+    "run_log": {"models"},
     "algorithm_utils": {"models", "errors"},
-    "storage": {"models", "errors", "ids"},
+    "storage": {"models", "errors", "ids", "clock"},
     "datasets": {"storage", "algorithm_utils", "models", "errors", "ids"},
     "packages": {"storage", "algorithm_utils", "models", "errors", "ids"},
-    "runs": {"datasets", "packages", "storage", "algorithm_utils", "models", "errors", "ids"},
-    "api": {"runs", "datasets", "packages", "storage", "models", "errors", "ids"},
-    "serving": {"api", "runs", "datasets", "packages", "storage", "algorithm_utils", "models", "errors", "ids"},
+    "run_store": {"storage", "models", "errors", "ids", "clock", "run_log"},
+    "runs": {"run_store", "packages", "storage", "models", "errors", "ids", "clock", "run_log"},
+    "execution": {"runs", "packages", "algorithm_utils", "models", "errors", "ids", "clock", "run_log"},
+    "api": {"runs", "run_store", "datasets", "packages", "storage", "models", "errors", "ids", "run_log"},
+    "serving": {
+        "api", "execution", "runs", "run_store", "datasets", "packages", "storage", "algorithm_utils", "models",
+        "errors", "ids", "clock", "run_log",
+    },
     "settings": {"packages", "errors"},
     "discovery": {"errors"},
     "client": {"discovery", "datasets", "models", "errors", "ids"},
     "handles": {"client", "serving", "datasets", "algorithm_utils", "models", "errors"},
-    "main": {"settings", "serving", "api", "runs", "algorithm_utils", "datasets", "storage", "errors", "discovery"},
-    "local": {"runs", "datasets", "packages", "storage", "models", "errors", "ids"},
+    "main": {
+        "settings", "serving", "api", "runs", "run_store", "algorithm_utils", "datasets", "storage", "errors",
+        "discovery",
+    },
+    "local": {"execution", "runs", "datasets", "packages", "storage", "models", "errors", "ids"},
     "testing": {"local", "packages", "algorithm_utils", "models", "errors"},
     "scaffold": {"algorithm_utils", "testing"},
     "picture": {"algorithm_utils", "views"},
     "views": {"algorithm_utils"},
     "cli": None,  # the top: anything
-}
+}  # fmt: skip
 """What each part of the package may import of it."""
 
 FENCES = {

@@ -62,7 +62,8 @@ class Feeds:
                     if feed.error is not None:
                         raise feed.error
                     try:
-                        await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
+                        async with asyncio.timeout(HEARTBEAT_S):
+                            await changed.wait()
                     except TimeoutError:
                         yield None
                     continue

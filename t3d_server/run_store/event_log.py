@@ -205,7 +205,8 @@ class EventLog:
     async def _write(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._wake.wait(), self._timings.heartbeat_s)
+                async with asyncio.timeout(self._timings.heartbeat_s):  # Python 3.11's `wait_for` may lose a cancel()
+                    await self._wake.wait()
             except TimeoutError:
                 if self._accepts:
                     self.append(None)

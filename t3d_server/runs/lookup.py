@@ -56,15 +56,20 @@ class Lookup:
 
     async def get(self, run_id: str, wait_s: float) -> Run:
         """See `Runs.get`."""
+        deadline_s = asyncio.get_running_loop().time() + wait_s
         run = self._live.get(run_id)
         if run is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     while run.state not in (RunState.ENDED, RunState.DISOWNED):
                         await run.changed.wait()
-        if run is None or run.state is RunState.DISOWNED:
-            return (await self.stored(run_id)).run
-        return self.view(run)
+            if run.state is not RunState.DISOWNED:
+                return self.view(run)
+        stored = await self.stored(run_id)
+        while not stored.run.status.ended and (left_s := deadline_s - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(min(left_s, self._timings.watch_s))  # another cluster has it
+            stored = await self.stored(run_id)
+        return stored.run
 
     async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
         """See `Runs.news`."""
@@ -85,7 +90,8 @@ class Lookup:
                 return news
             # Its place in the queue changes by what becomes of others; runs of other clusters are looked at again.
             with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), min(left_s, self._timings.position_s))
+                async with asyncio.timeout(min(left_s, self._timings.position_s)):
+                    await changed.wait()
 
     async def log(self, run_id: str) -> list[LogLine]:
         """See `Runs.log`."""

@@ -12,11 +12,12 @@ import pytest
 from t3d_server.algorithm_utils import BaseRunner
 from t3d_server.algorithm_utils.BaseRunner import create_runner
 from t3d_server.datasets.store import DatasetStore
+from t3d_server.execution.context import LoadContext
+from t3d_server.execution.executor import LoadedAlgorithm, execute
 from t3d_server.ids import new_id
 from t3d_server.models import LogLine, Manifest, Run, utc_now
 from t3d_server.packages.loader import LoadedModule, Package
-from t3d_server.runs.context import LoadContext
-from t3d_server.runs.executor import LoadedAlgorithm, Outcome, execute
+from t3d_server.runs.interface import Outcome
 from t3d_server.storage.memory import MemoryObjectStore
 
 

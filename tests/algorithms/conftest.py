@@ -12,12 +12,12 @@ import pytest
 from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.errors import AlgorithmError
+from t3d_server.execution.executor import LoadedAlgorithm, execute, load
 from t3d_server.ids import new_id
 from t3d_server.models import LogLine, RunRequest
 from t3d_server.packages.builder import build, store_package
-from t3d_server.packages.loader import fetch_package
+from t3d_server.packages.fetch import fetch_package
 from t3d_server.runs.acceptance import accept
-from t3d_server.runs.executor import LoadedAlgorithm, execute, load
 from t3d_server.storage.memory import MemoryObjectStore
 
 ALGORITHMS = Path(__file__).parents[2] / "algorithms"

@@ -1,10 +1,10 @@
-"""The real app on a port of this machine, over a store in memory and a coordinator without Ray."""
+"""The real app on a port of this machine, over a store in memory and a scheduler without Ray."""
 
 from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,14 @@ from t3d_server.api.auth import Role
 from t3d_server.api.service import Limits, Service
 from t3d_server.client import Client
 from t3d_server.datasets.store import DatasetStore
+from t3d_server.ids import new_id
+from t3d_server.models import Run, RunStatus, utc_now
 from t3d_server.packages.builder import build, store_package
 from t3d_server.packages.registry import Registry
+from t3d_server.run_store.history import RunHistory
 from t3d_server.runs.acceptance import RunLimits
-from t3d_server.runs.coordinator import Coordinator
-from t3d_server.runs.ownership import Ownership
-from t3d_server.runs.records import RunRecords
-from tests.api.local import Catalog, LocalCoordinator, SwitchedStore, ThreadDispatcher
+from t3d_server.runs.scheduler import RunScheduler
+from tests.api.local import Catalog, LocalPublishing, SwitchedStore, ThreadReplicas, write_history
 
 MAX_DATASET_BYTES = 128 * 1024**2
 MAX_BLOB_BYTES = 1024**2
@@ -90,12 +91,14 @@ class Server:
         store: its store.
         service: its operations.
         scratch: its folder for request bodies.
+        old_run: a run that had ended before the server began.
     """
 
     url: str
     store: SwitchedStore
     service: Service
     scratch: Path
+    old_run: Run
 
     def request(self, method: str, path: str, token: str | None = "an-admin", **options: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -114,13 +117,18 @@ def write_files(folder: Path, files: dict[str, str]) -> Path:
     return folder
 
 
+async def _nothing() -> None:
+    pass
+
+
 @contextmanager
-def _serving(app: FastAPI) -> Iterator[str]:
-    """Serve an app from a thread; gives its URL."""
+def _serving(app: FastAPI, start: Callable[[], Awaitable[None]] = _nothing) -> Iterator[str]:
+    """Serve an app from a thread, after `start` on its event loop; gives its URL."""
     started = threading.Event()
 
     class Serving(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await start()
             await super().startup(sockets)
             started.set()
 
@@ -156,25 +164,45 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     store = SwitchedStore()
     scratch = folder / "scratch"
     datasets = DatasetStore(store, scratch=scratch, max_dataset_bytes=MAX_DATASET_BYTES, keep_s=KEEP_S)
-    registry, records = Registry(store), RunRecords(store, keep_s=KEEP_S)
+    registry = Registry(store)
     registry.publish(store_package(store, build(write_files(folder / "probe", PROBE), tags=load_tags(None))))
-    dispatcher = ThreadDispatcher(store, datasets, folder / "cache")
-    dispatcher.coordinator = Coordinator(
-        records,
-        datasets,
-        Ownership(store, "cluster"),
-        Catalog(registry),
-        dispatcher,
-        lambda: ["cpu"],
-        lambda manifest, device: 2,
-        RunLimits(max_run_s=MAX_RUN_S, cancel_grace_s=60, max_queued=MAX_QUEUED, max_queued_per_algorithm=MAX_QUEUED),
+    old_run = Run(
+        id=new_id(),
+        algorithm="gone",
+        version="1.0.0",
+        resolved_device="cpu",
+        status=RunStatus.COMPLETED,
+        input_dataset_ids=[],
+        created_at=utc_now(),
     )
-    coordinator = LocalCoordinator(dispatcher.coordinator, registry, store, folder)
-    limits = Limits(max_dataset_bytes=MAX_DATASET_BYTES, max_blob_bytes=MAX_BLOB_BYTES, max_run_s=MAX_RUN_S)
-    service = Service(datasets, registry, records, store, coordinator, scratch, limits)
+    write_history(store, old_run)
+    history = RunHistory(store, keep_s=KEEP_S)
+    replicas = ThreadReplicas(store, datasets, folder / "cache")
+    runs = replicas.runs = RunScheduler(
+        history,
+        datasets,
+        cluster="cluster",
+        catalog=Catalog(registry),
+        replicas=replicas,
+        devices=lambda: ["cpu"],
+        slots=lambda manifest, device: 2,
+        limits=RunLimits(
+            max_run_s=MAX_RUN_S, cancel_grace_s=60, max_queued=MAX_QUEUED, max_queued_per_algorithm=MAX_QUEUED
+        ),
+    )
+    service = Service(
+        datasets=datasets,
+        registry=registry,
+        history=history,
+        store=store,
+        runs=runs,
+        publishing=LocalPublishing(runs, registry, store, folder),
+        scratch=scratch,
+        limits=Limits(max_dataset_bytes=MAX_DATASET_BYTES, max_blob_bytes=MAX_BLOB_BYTES, max_run_s=MAX_RUN_S),
+    )
     app = create_app(service, {"a-user": Role.USE, "an-admin": Role.ADMIN}, cors_origins=[ORIGIN])
-    with _serving(app) as url:
-        yield Server(url, store, service, scratch)
+    with _serving(app, runs.start) as url:
+        yield Server(url, store, service, scratch, old_run)
 
 
 @pytest.fixture(autouse=True)

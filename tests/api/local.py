@@ -1,40 +1,35 @@
-"""The parts of a server without Ray and without a bucket: a store in memory, and a coordinator in this process."""
+"""The parts of a server without Ray and without a bucket: a store in memory, and replicas that are threads."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Coroutine, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from t3d_server.algorithm_utils.tags import load_tags
+from t3d_server.clock import SYSTEM_CLOCK
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.errors import StoreUnavailableError
-from t3d_server.ids import new_id
-from t3d_server.models import (
-    AlgorithmInfo,
-    AlgorithmVersion,
-    Device,
-    LogLine,
-    Publication,
-    PublishRequest,
-    Run,
-    RunNews,
-    RunRequest,
-)
+from t3d_server.execution.executor import LoadedAlgorithm, load
+from t3d_server.execution.worker import Worker
+from t3d_server.models import AlgorithmInfo, AlgorithmVersion, Device, Publication, PublishRequest, Run
 from t3d_server.packages.builder import build, store_package
+from t3d_server.packages.fetch import fetch_package
 from t3d_server.packages.folder import materialise
-from t3d_server.packages.loader import fetch_package
 from t3d_server.packages.registry import Registry
-from t3d_server.runs.attempts import AttemptKey
-from t3d_server.runs.coordinator import Coordinator
-from t3d_server.runs.executor import LoadedAlgorithm, Outcome, execute, load
-from t3d_server.runs.lanes import Lane
-from t3d_server.storage.base import ObjectStat
+from t3d_server.run_store.objects import snapshot_key
+from t3d_server.run_store.pages import write_page
+from t3d_server.run_store.state import State, StoredRun
+from t3d_server.runs.interface import QueueName
+from t3d_server.runs.scheduler import RunScheduler
+from t3d_server.storage.base import ObjectStat, ObjectStore
 from t3d_server.storage.memory import MemoryObjectStore
 
 
@@ -74,29 +69,19 @@ class SwitchedStore(MemoryObjectStore):
         self._check()
         return super().list(prefix, start_after=start_after)
 
-    def delete(self, key: str) -> None:
+    def delete(self, *keys: str) -> None:
         self._check()
-        super().delete(key)
+        super().delete(*keys)
 
 
-@dataclass
-class Listening:
-    """Brings the news of a run to the coordinator's event loop, from the thread that it runs in."""
-
-    report: Callable[[float | None, list[LogLine]], bool]
-
-    def log(self, line: LogLine) -> None:
-        self.report(None, [line])
-
-    def progress(self, fraction: float) -> None:
-        self.report(fraction, [])
-
-    def cancelled(self) -> bool:
-        return not self.report(None, [])
+def write_history(store: ObjectStore, *runs: Run) -> None:
+    """Store ended runs as those of long ago are: in a page; before there is a log."""
+    page = write_page(store, [StoredRun(run=run) for run in runs])
+    store.put(snapshot_key(0), State(pages={page.name: page}).dump())
 
 
 class Catalog:
-    """The registry as the coordinator sees it."""
+    """The registry as the scheduler sees it."""
 
     def __init__(self, registry: Registry) -> None:
         self.find = registry.find
@@ -105,26 +90,43 @@ class Catalog:
         pass
 
 
-class ThreadDispatcher:
-    """Executes attempts in threads of this process."""
+class ThreadReplicas:
+    """Has threads of this process work on runs.
+
+    Attributes:
+        runs: the scheduler that calls them.
+    """
 
     def __init__(self, store: MemoryObjectStore, datasets: DatasetStore, cache: Path) -> None:
-        self.coordinator: Coordinator
+        self.runs: RunScheduler
         self._registry = Registry(store)
         self._datasets = datasets
+        self._threads = ThreadPoolExecutor(thread_name_prefix="replica")
         self._load = functools.cache(functools.partial(self._loaded, store, cache))
 
-    async def work(self, lane: Lane, call_id: str) -> None:
-        run = self.coordinator.begin(call_id, "thread")
-        while run is not None:
-            attempt = AttemptKey(run.id, run.attempts, "thread")
-            outcome = await self._attempt(lane, run, attempt)
-            run = (await self.coordinator.finish(call_id, attempt, outcome, [])).following
+    async def work(self, queue: QueueName, call_id: str) -> None:
+        loop = asyncio.get_running_loop()
 
-    async def obstacle(self, lane: Lane) -> str | None:
+        def wait(work: Coroutine[Any, Any, None], timeout_s: float) -> None:
+            with suppress(TimeoutError):
+                asyncio.run_coroutine_threadsafe(work, loop).result(timeout_s)
+
+        worker = Worker(
+            self.runs,
+            "thread",
+            await asyncio.to_thread(self._load, queue.algorithm, queue.version),
+            self._datasets,
+            executor=self._threads,
+            clock=SYSTEM_CLOCK,
+            wait=wait,
+            load_log=deque(),
+        )
+        await worker.work(call_id)
+
+    async def obstacle(self, queue: QueueName) -> str | None:
         return None
 
-    async def shortage(self, lane: Lane) -> str | None:
+    async def shortage(self, queue: QueueName) -> str | None:
         return None
 
     async def is_gone(self, replica: str) -> bool:
@@ -133,51 +135,20 @@ class ThreadDispatcher:
     async def kill(self, replica: str) -> None:
         raise NotImplementedError
 
-    async def _attempt(self, lane: Lane, run: Run, attempt: AttemptKey) -> Outcome:
-        loop = asyncio.get_running_loop()
-
-        async def report(progress: float | None, lines: list[LogLine]) -> bool:
-            return self.coordinator.report(attempt, progress, lines).go_on
-
-        listener = Listening(lambda *news: asyncio.run_coroutine_threadsafe(report(*news), loop).result())
-        algorithm = await asyncio.to_thread(self._load, lane.algorithm, lane.version)
-        return await asyncio.to_thread(execute, algorithm, run, self._datasets, listener)
-
     def _loaded(self, store: MemoryObjectStore, cache: Path, name: str, version: str) -> LoadedAlgorithm:
         found = self._registry.find(name, version)
         return load(fetch_package(store, found, cache), found.manifest, "cpu", lambda line: None)
 
 
 @dataclass
-class LocalCoordinator:
-    """The coordinator, and publishing, in this process."""
+class LocalPublishing:
+    """Publishing in this process."""
 
-    runs: Coordinator
+    runs: RunScheduler
     registry: Registry
     store: MemoryObjectStore
     folder: Path
     publications: dict[str, asyncio.Task[AlgorithmVersion]] = field(default_factory=dict)
-    started: asyncio.Future[None] | None = None
-
-    async def submit(self, algorithm: str, request: RunRequest, key: str | None, run_id: str | None = None) -> Run:
-        self.started = self.started or asyncio.ensure_future(self.runs.recover())
-        await self.started
-        return await self.runs.submit(algorithm, request, run_id or new_id(), key)
-
-    async def get(self, run_id: str, wait_s: float) -> Run:
-        return await self.runs.get(run_id, wait_s)
-
-    async def cancel(self, run_id: str) -> Run:
-        return await self.runs.cancel(run_id)
-
-    async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
-        return await self.runs.news(run_id, seen, after, wait_s)
-
-    async def log(self, run_id: str) -> list[LogLine]:
-        return self.runs.log(run_id)
-
-    async def live_runs(self) -> list[Run]:
-        return self.runs.live_runs()
 
     async def publish(self, request: PublishRequest, wait_s: float) -> Publication:
         key = request.model_dump_json()

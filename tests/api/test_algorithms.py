@@ -138,14 +138,14 @@ def test_a_file_that_is_taken_away_after_its_upload_is_sent_again(
     """As happens where another publication that has the file ends in between."""
     files = folder(tmp_path, probe_files, probe="twice")
     sha256 = hashlib.sha256(files["Runner.py"].read_bytes()).hexdigest()
-    publish = server.service.coordinator.publish
+    publish = server.service.publishing.publish
 
     async def publish_without(request: PublishRequest, wait_s: float) -> Publication:
         monkeypatch.undo()
         server.store.delete(f"blobs/{sha256}")
         return await publish(request, wait_s)
 
-    monkeypatch.setattr(server.service.coordinator, "publish", publish_without)
+    monkeypatch.setattr(server.service.publishing, "publish", publish_without)
     with server.client() as client:
         assert client.publish(files).manifest.name == "twice"
         client.remove("twice", "1.0.0")

@@ -100,14 +100,14 @@ def test_many_followers_ask_the_coordinator_once_and_leave_nothing(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
-    ask = server.service.coordinator.news
+    ask = server.service.runs.news
 
-    async def counted(run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
+    async def counted(*, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
         nonlocal asked
         asked += 1
-        return await ask(run_id, seen, after, wait_s)
+        return await ask(run_id=run_id, seen=seen, after=after, wait_s=wait_s)
 
-    monkeypatch.setattr(server.service.coordinator, "news", counted)
+    monkeypatch.setattr(server.service.runs, "news", counted)
     run_id = submit(server, mode="forever")
     followers, begun = 20, threading.Barrier(21)
     ended: list[str] = []

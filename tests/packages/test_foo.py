@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from t3d_server.datasets.store import DatasetStore
+from t3d_server.execution.executor import execute, load
 from t3d_server.ids import new_id
 from t3d_server.models import LogLine, RunRequest
 from t3d_server.packages.builder import build, store_package
-from t3d_server.packages.loader import Package, fetch_package, folder_package
+from t3d_server.packages.fetch import Package, fetch_package, folder_package
 from t3d_server.runs.acceptance import accept
-from t3d_server.runs.executor import execute, load
 from t3d_server.storage.memory import MemoryObjectStore
 
 WEIGHT = torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0]])

@@ -99,14 +99,14 @@ class Chaos:
 
     def recover(self, since: float) -> None:
         """Returns when a run that is submitted now has ended."""
-        self._ended(self._submit(0.0))
+        self.end_of(self._submit(0.0))
         self.recoveries_s.append(time.monotonic() - since)
 
     def check(self) -> None:
         """Every run ends once and for all, with its own result, and nothing else is left in the store."""
         outputs = []
         for run_id, amount in self.amounts.items():
-            run = self._ended(run_id)
+            run = self.end_of(run_id)
             assert run.status is RunStatus.COMPLETED, run
             assert self.ended.setdefault(run_id, run) == run
             [output] = run.output_dataset_ids
@@ -149,7 +149,8 @@ class Chaos:
             time.sleep(0.1)  # one that was killed is started again, and tells nobody
         return found
 
-    def _ended(self, run_id: str) -> Run:
+    def end_of(self, run_id: str) -> Run:
+        """A run, once it has ended."""
         deadline = time.monotonic() + PATIENCE_S
         while not (run := patiently(lambda: self.client.get_run(run_id, wait_s=10))).status.ended:
             assert time.monotonic() < deadline, f"does not end: {run}"

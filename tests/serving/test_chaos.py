@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import socket
@@ -17,10 +16,9 @@ import pytest
 
 from t3d_server.models import RunStatus
 from t3d_server.packages.folder import scan
-from t3d_server.runs.records import RunRecords
-from t3d_server.storage.base import read
 from t3d_server.storage.embedded import EmbeddedStore
 from t3d_server.storage.s3 import S3ObjectStore
+from tests.recorded import recorded
 from tests.serving.chaos import IMAGE, PROCESSES, Chaos
 
 if TYPE_CHECKING:
@@ -90,10 +88,11 @@ def test_runs_survive_the_death_of_every_process(
         assert not (second.state_dir / "server.json").exists()
 
     with EmbeddedStore(tmp_path / "state" / "store") as store:
-        [record] = RunRecords(S3ObjectStore(store.location)).open_runs()
-        lease = json.loads(read(S3ObjectStore(store.location), f"coordinator/{record.owner}.json"))
-    assert (record.id, record.status, lease) == (held.id, RunStatus.PENDING, {"released": True})
-    assert [(attempt.outcome, attempt.charged) for attempt in record.attempt_history] == [("lost", False)]
+        state = recorded(S3ObjectStore(store.location))
+    [stored] = state.open.values()
+    assert (stored.run.id, stored.run.status) == (held.id, RunStatus.PENDING)
+    assert state.members[stored.owner].left
+    assert [(attempt.outcome, attempt.charged) for attempt in stored.run.attempt_history] == [("lost", False)]
     print(chaos.summary())
 
 

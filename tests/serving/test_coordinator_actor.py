@@ -16,8 +16,8 @@ from t3d_server.errors import AlgorithmNotFoundError, LoadFailedError, StoreUnav
 from t3d_server.ids import new_id
 from t3d_server.models import AlgorithmVersion, Device, Manifest
 from t3d_server.packages.registry import Registry
+from t3d_server.run_store.history import RunHistory
 from t3d_server.runs.acceptance import RunLimits
-from t3d_server.runs.records import RunRecords
 from t3d_server.serving import coordinator_actor
 from t3d_server.serving.catalog import Catalog
 from t3d_server.serving.coordinator_actor import CoordinatorActor
@@ -58,10 +58,10 @@ class Store(MemoryObjectStore):
 
     refusals: list[str]
 
-    def delete(self, key: str) -> None:
-        if self.refusals and key.startswith(self.refusals[0]):
+    def delete(self, *keys: str) -> None:
+        if self.refusals and any(key.startswith(self.refusals[0]) for key in keys):
             raise StoreUnavailableError(self.refusals.pop(0))
-        super().delete(key)
+        super().delete(*keys)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def resources(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return Resources(
         store=store,
         datasets=DatasetStore(store, scratch=tmp_path, max_dataset_bytes=0),
-        records=RunRecords(store),
+        history=RunHistory(store),
         cache=tmp_path,
         scratch=tmp_path,
         placement=PlacementDefaults(

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from ray.exceptions import RayError
-
-from t3d_server.models import LogLine
 from t3d_server.runs.attempts import AttemptKey
 from t3d_server.runs.grants import Answer
 from t3d_server.runs.log import log_line
-from t3d_server.serving import reporter
 from t3d_server.serving.reporter import Reporter
+
+from t3d_server.models import LogLine
+from t3d_server.serving import reporter
 from tests.runs.bench import in_loop
 
 

@@ -26,9 +26,9 @@ from t3d_server.errors import (
 )
 from t3d_server.ids import new_id
 from t3d_server.models import AlgorithmVersion, RunFailure, RunStatus
-from t3d_server.runs.records import RunRecords
 from t3d_server.storage.s3 import S3ObjectStore
 from tests.conftest import Server
+from tests.recorded import recorded
 
 pytestmark = pytest.mark.usefixtures("probe")
 
@@ -214,14 +214,13 @@ def test_runs_are_on_record_before_anyone_hears_of_them(
     submit: Callable[..., RunHandle], server_store: S3ObjectStore, tmp_path: Path
 ) -> None:
     """The record is there when the id is given, the outcome when the end is told."""
-    records = RunRecords(server_store)
     handle = submit("holds", path=str(tmp_path / "go"))
-    assert records.find(handle.id).args == handle.run.args
-    assert not records.has_ended(handle.id)
+    assert recorded(server_store).open[handle.id].run.args == handle.run.args
 
     (tmp_path / "go").touch()
-    assert handle.wait(END_TIMEOUT_S) == records.find(handle.id)
-    assert [line.message for line in records.log(handle.id)] == ["holding"]
+    run = handle.wait(END_TIMEOUT_S)
+    stored = recorded(server_store).ended[handle.id]
+    assert (stored.run, [line.message for line in stored.lines]) == (run, ["holding"])
 
 
 def test_thousands_of_log_lines_arrive_in_order(submit: Callable[..., RunHandle]) -> None:

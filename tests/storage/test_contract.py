@@ -116,6 +116,27 @@ def test_delete_removes_and_forgives_what_is_gone(store: ObjectStore, folder: st
     assert raw_get(folder + "k") is None
 
 
+def test_delete_removes_many_and_forgives_those_that_are_gone(store: ObjectStore, folder: str) -> None:
+    odd = [f"{folder}{name}" for name in ("a b", "ü", "q'\"<>&", "100%", "x#y?z")]
+    for key in [*odd, f"{folder}stays"]:
+        store.put(key, b"x")
+    store.delete(*odd, f"{folder}missing", f"{folder}in/no/folder")
+    assert [stat.key for stat in store.list(folder)] == [f"{folder}stays"]
+
+
+def test_delete_removes_more_than_one_request_can(store: ObjectStore, folder: str) -> None:
+    """S3 takes 1000 keys in one."""
+    keys = [f"{folder}{number:04}" for number in range(1001)]
+    for key in keys[0], keys[999], keys[1000]:
+        store.put(key, b"x")
+    store.delete(*keys)
+    assert list(store.list(folder)) == []
+
+
+def test_deleting_nothing_is_no_error(store: ObjectStore) -> None:
+    store.delete()
+
+
 @pytest.mark.parametrize("name", ["a b", "ü/ö", "a+b", "100%", "a%20b", "x#y?z&w=1", "q'\"<>", "~é🙂", "a.b~c~d", "é"])
 def test_odd_keys_are_kept_as_they_are(store: ObjectStore, folder: str, name: str, raw_get: RawGet) -> None:
     key = folder + name

@@ -14,7 +14,7 @@ import pytest
 
 from t3d_server.errors import StoreUnavailableError
 from t3d_server.ids import canonical, version_1
-from t3d_server.runs.records import v0_key
+from t3d_server.storage.keys import v0_key
 from tests.api.v0.client import call, checked, ended, execute, opened, put, refused, upload
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def test_polling_reads_nothing_from_the_store(server: Server, image: str, monkey
 
     def counted(method: Callable[..., Any]) -> Callable[..., Any]:
         def calling(key: str, **options: Any) -> Any:
-            if not key.startswith("coordinator/"):  # its lease, which it renews now and then
+            if not key.startswith("runs/"):  # the log of runs, which the scheduler writes now and then
                 read.append(key)
             return method(key, **options)
 

@@ -22,7 +22,7 @@ from t3d_server.api.v0.app import create_v0
 from t3d_server.datasets.store import DatasetStore
 from t3d_server.ids import canonical, version_1
 from t3d_server.packages.registry import Registry
-from t3d_server.runs.records import RunRecords
+from t3d_server.run_store.history import RunHistory
 from t3d_server.storage.s3 import S3ObjectStore
 from tests.api.v0.client import call, ended, execute, hdf5, opened, put, refused, upload
 
@@ -59,8 +59,8 @@ def test_a_named_file_is_checked_and_becomes_a_dataset_when_it_is_used(server: S
     assert record["status"] == "COMPLETED"
     assert record["input_dataset_ids"] == ["slice-1.h5"]
     again = ended(server, execute(server, ["slice-1.h5"]))
-    runs = [server.service.records.find(canonical(each["execution_id"])) for each in (record, again)]
-    assert runs[0].input_dataset_ids == runs[1].input_dataset_ids
+    runs = [call(server, "GET", f"/v1/runs/{each['execution_id']}") for each in (record, again)]
+    assert runs[0]["input_dataset_ids"] == runs[1]["input_dataset_ids"]
     assert call(server, "DELETE", "/api/v1/files/slice-1.h5") == {"detail": "File deleted successfully"}
     refused(server, "DELETE", "/api/v1/files/slice-1.h5", 404, "file_not_found")
 
@@ -138,13 +138,14 @@ def test_clients_reach_the_store_by_presigned_urls(
 ) -> None:
     datasets = DatasetStore(s3_store, scratch=tmp_path, max_dataset_bytes=2**20)
     service = Service(
-        datasets,
-        Registry(s3_store),
-        RunRecords(s3_store),
-        s3_store,
-        None,  # type: ignore[arg-type]  # no runs here
-        tmp_path,
-        Limits(2**20, 2**20, 60.0),
+        datasets=datasets,
+        registry=Registry(s3_store),
+        history=RunHistory(s3_store),
+        store=s3_store,
+        runs=None,  # type: ignore[arg-type]  # no runs here
+        publishing=None,  # type: ignore[arg-type]
+        scratch=tmp_path,
+        limits=Limits(2**20, 2**20, 60.0),
     )
     content = hdf5(points=np.arange(4, dtype=np.uint8))
     with serving(create_v0(service, Gate(None))) as url:

@@ -11,6 +11,7 @@ from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.ids import canonical, version_1
 from t3d_server.packages.builder import build, store_package
 from tests.api.v0.client import call, ended, execute
+from tests.recorded import recorded
 
 if TYPE_CHECKING:
     from tests.api.conftest import Server
@@ -74,8 +75,8 @@ def test_v1_has_datasets_alone_as_outputs_and_the_text_beside_them(
 
 
 def test_the_text_is_in_the_record_of_the_run(server: Server, record: dict[str, Any]) -> None:
-    stored = server.service.records.find(canonical(record["execution_id"]))
-    assert stored.returned == [canonical(item) for item in record["output_dataset_ids"]]
+    run = recorded(server.store).ended[canonical(record["execution_id"])].run
+    assert run.returned == [canonical(item) for item in record["output_dataset_ids"]]
 
 
 def test_an_input_that_is_an_output_is_still_there(server: Server, image: str, record: dict[str, Any]) -> None:
