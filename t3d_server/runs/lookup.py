@@ -122,7 +122,8 @@ class Lookup:
         if self._keys.may_have(key):
             stored = await self._log.in_thread(self._history.pages.holder, list(state.pages.values()), key)
         if stored is None and not self._former.is_empty:
-            stored = await self._log.in_thread(self._former.holder, key)
+            former = await self._log.in_thread(self._former.holder, key)
+            stored = former and (await self.accepted_before(former.run.id) or former)
         return stored
 
     async def accepted_before(self, run_id: str) -> StoredRun | None:
@@ -149,7 +150,7 @@ class Lookup:
                 await self._log.catch_up()  # another cluster may have just accepted it
         stored = await self.accepted_before(run_id) if in_pages else self._log.state.find(run_id)
         if stored is None and not self._former.is_empty:
-            stored = await self._log.in_thread(self._former.find, run_id)
+            stored = await self.accepted_before(run_id) or await self._log.in_thread(self._former.find, run_id)
         if stored is None:
             raise RunNotFoundError(f"run {run_id!r} neither is open nor has ended lately")
         if stored.run.status.ended and (expired := self._history.retention.expired(run_id)) is not None:
