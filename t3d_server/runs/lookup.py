@@ -97,7 +97,8 @@ class Lookup:
             live = self._live.get(stored.run.id)
             run = stored.run if live is None else live.run
             fits = algorithm in (None, run.algorithm) and status in (None, run.status)
-            if fits and (before is None or run.id < before) and self._history.retention.expired(run.id) is None:
+            stays = not run.status.ended or self._history.retention.expired(run.id) is None
+            if fits and stays and (before is None or run.id < before):
                 found[run.id] = run if live is None else live
         newest = sorted(found, reverse=True)[:limit]
         runs = [self.view(run) if isinstance(run, LiveRun) else run for run in map(found.__getitem__, newest)]
