@@ -121,7 +121,7 @@ class RunScheduler:
         self._recorder = Recorder(self._log, history.store, timings)
         self._takeover = Takeover(self._log, clock, timings, self._adopt)
         self._compactor = Compactor(self._log, history.store, clock=clock, timings=timings)
-        self._expiry = Expiry(self._log, history, datasets, replicas, clock=clock, timings=timings)
+        self._expiry = Expiry(self._log, history, datasets, replicas, self._compactor, clock=clock, timings=timings)
         self._watching: list[asyncio.Task[None]] = []
 
     # Start and stop

@@ -13,6 +13,7 @@ from t3d_server.datasets.store import DatasetStore
 from t3d_server.errors import ExpiredError, RunNotFoundError
 from t3d_server.ids import tag_for
 from t3d_server.models import Run, RunStatus
+from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.pages import write_page
 from t3d_server.run_store.events import Event, Paged
@@ -47,8 +48,10 @@ class Kept:
         self.log = Log(self.store)
         self.datasets = DatasetStore(self.store, scratch=tmp_path, max_dataset_bytes=0, keep_s=KEEP_S)
         self.history = RunHistory(self.store, keep_s=KEEP_S, keep_logs_s=KEEP_S / 4)
+        clock = self.history.retention.clock
+        compactor = Compactor(self.log, self.store, clock=clock, timings=TIMINGS)
         self.expiry = Expiry(
-            self.log, self.history, self.datasets, Replicas(), clock=self.history.retention.clock, timings=TIMINGS
+            self.log, self.history, self.datasets, Replicas(), compactor, clock=clock, timings=TIMINGS
         )
 
     async def write(self, *events: Event) -> None:
@@ -83,7 +86,6 @@ async def test_an_expired_run_goes_with_all_that_belongs_to_it(kept: Kept) -> No
     for run in runs[2:]:
         await kept.page(run)
     await kept.expiry.remove_expired()
-    await kept.log.snapshot()
 
     assert list(kept.log.state.ended) == [runs[1].id]
     assert kept.log.state.holder(runs[0].id.replace("-", "") * 2) is None
@@ -105,6 +107,23 @@ async def test_a_page_of_which_some_has_not_expired_stays(kept: Kept) -> None:
     await kept.page(old_run(OLD), young)
     await kept.expiry.remove_expired()
     assert kept.history.find(young.id).run == young
+    assert kept.history.newest(limit=9) == ([young], False)
+    assert RunHistory(kept.store).find(young.id).lines == []  # the whole page is old enough for that
+
+
+@in_loop
+async def test_readers_find_what_is_left_as_soon_as_a_page_is_gone(kept: Kept) -> None:
+    """By a directory from before as well as by the newest one."""
+    young = old_run(YOUNG)
+    await kept.page(old_run(OLD))
+    await kept.page(young)
+    before, fresh = RunHistory(kept.store), RunHistory(kept.store)
+    before.newest(limit=9)
+    before.pages._indexes.clear()  # nothing of it is in memory
+    await kept.expiry.remove_expired()
+    for reader in (before, fresh):
+        assert reader.newest(limit=9) == ([young], False)
+        assert reader.find(young.id).run == young
 
 
 @in_loop
