@@ -14,9 +14,9 @@ from t3d_server.errors import ExpiredError, RunNotFoundError
 from t3d_server.ids import tag_for
 from t3d_server.models import Run, RunStatus
 from t3d_server.run_store.compaction import Compactor
+from t3d_server.run_store.events import Event, Paged
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.pages import write_page
-from t3d_server.run_store.events import Event, Paged
 from t3d_server.runs import expiry
 from t3d_server.runs.expiry import Expiry
 from t3d_server.runs.interface import Outcome
@@ -50,9 +50,7 @@ class Kept:
         self.history = RunHistory(self.store, keep_s=KEEP_S, keep_logs_s=KEEP_S / 4)
         clock = self.history.retention.clock
         compactor = Compactor(self.log, self.store, clock=clock, timings=TIMINGS)
-        self.expiry = Expiry(
-            self.log, self.history, self.datasets, Replicas(), compactor, clock=clock, timings=TIMINGS
-        )
+        self.expiry = Expiry(self.log, self.history, self.datasets, Replicas(), compactor, clock=clock, timings=TIMINGS)
 
     async def write(self, *events: Event) -> None:
         await self.log.start()

@@ -88,9 +88,7 @@ async def test_a_follower_learns_of_each_change_and_each_line_once() -> None:
     call_id, given, _ = await bench.given()
     assert (await following).run.status is RunStatus.RUNNING
     await bench.report(given, 0.5, lines_of("half way"))
-    news = await bench.runs.news(
-        run_id=run.id, seen=(await following).run, after=news.lines[-1].time, wait_s=NEVER_S
-    )
+    news = await bench.runs.news(run_id=run.id, seen=(await following).run, after=news.lines[-1].time, wait_s=NEVER_S)
     assert (news.run.progress, [line.message for line in news.lines]) == (0.5, ["half way"])
     await bench.finish(call_id, given)
     news = await bench.runs.news(run_id=run.id, seen=news.run, after=news.lines[-1].time, wait_s=NEVER_S)
