@@ -11,7 +11,7 @@ from t3d_server.clock import Clock
 from t3d_server.errors import ExpiredError, RunNotFoundError
 from t3d_server.models import LogLine, Run, RunNews, RunStatus
 from t3d_server.run_store.event_log import EventLog
-from t3d_server.run_store.former_objects import FormerObjects
+from t3d_server.run_store.former.objects import FormerObjects
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.logs import StoredLog, read_log
 from t3d_server.run_store.pages import KeyIndex
@@ -110,7 +110,8 @@ class Lookup:
             live = self._live.get(stored.run.id)
             run = stored.run if live is None else live.run
             fits = algorithm in (None, run.algorithm) and status in (None, run.status)
-            if fits and (before is None or run.id < before) and self._history.retention.expired(run.id) is None:
+            stays = not run.status.ended or self._history.retention.expired(run.id) is None
+            if fits and stays and (before is None or run.id < before):
                 found[run.id] = run if live is None else live
         newest = sorted(found, reverse=True)[:limit]
         runs = [self.view(run) if isinstance(run, LiveRun) else run for run in map(found.__getitem__, newest)]

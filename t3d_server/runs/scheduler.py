@@ -22,8 +22,8 @@ from t3d_server.run_log import run_fields, storable
 from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Leftovers
-from t3d_server.run_store.former_layout import FormerLayout
-from t3d_server.run_store.former_objects import FormerObjects
+from t3d_server.run_store.former.importer import FormerLayout
+from t3d_server.run_store.former.objects import FormerObjects
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.state import FencedError, NotOwnedError, StoredRun
 from t3d_server.run_store.timings import Timings
@@ -127,7 +127,7 @@ class RunScheduler:
         self._former_layout = FormerLayout(
             self._log, former, history, self._compactor, clock=clock, timings=timings, adopt=self._adopt
         )
-        self._expiry = Expiry(self._log, history, datasets, replicas, clock=clock, timings=timings)
+        self._expiry = Expiry(self._log, history, datasets, replicas, self._compactor, clock=clock, timings=timings)
         self._watching: list[asyncio.Task[None]] = []
 
     # Start and stop

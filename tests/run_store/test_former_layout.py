@@ -18,12 +18,12 @@ import pytest
 from t3d_server.errors import ExpiredError, RunNotFoundError, StoreUnavailableError
 from t3d_server.ids import new_id, tag_for, time_of
 from t3d_server.models import AlgorithmVersion, LogLine, Manifest, Parameter, Run, RunRequest, RunStatus
-from t3d_server.run_store import former_layout
+from t3d_server.run_store.former import importer
 from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import decode
-from t3d_server.run_store.former_layout import FormerLayout
-from t3d_server.run_store.former_objects import DONE, OPEN, FormerObjects, done_key, open_key
+from t3d_server.run_store.former.importer import FormerLayout
+from t3d_server.run_store.former.objects import DONE, OPEN, FormerObjects, done_key, open_key
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.logs import read_log
 from t3d_server.run_store.pages import PageReader

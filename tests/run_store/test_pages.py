@@ -124,7 +124,9 @@ def test_a_listing_over_pages_that_overlap_is_complete_and_in_order(
         ]
         written.append(write_page(store, runs))
         expected += [
-            each.run.id for each in runs if algorithm in (None, each.run.algorithm) and status in (None, each.run.status)
+            each.run.id
+            for each in runs
+            if algorithm in (None, each.run.algorithm) and status in (None, each.run.status)
         ]
     reader = PageReader(store)
     listed: list[str] = []

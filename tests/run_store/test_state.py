@@ -84,7 +84,8 @@ segments = st.tuples(headers, st.lists(events, max_size=3))
 
 def joined(*more: tuple[Header, list[Event]]) -> State:
     state = State()
-    for each, batch in [(header("one"), [Joined()]), (header("two"), [Joined()]), *more]:
+    begin: list[tuple[Header, list[Event]]] = [(header("one"), [Joined()]), (header("two"), [Joined()])]
+    for each, batch in [*begin, *more]:
         state.apply(each, batch)
     return state
 

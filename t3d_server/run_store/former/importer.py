@@ -27,8 +27,8 @@ from t3d_server.ids import first_id, time_of
 from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Imported, Leftovers, Paged
-from t3d_server.run_store.former_objects import CLUSTERS, DONE, INDEXES, KEYS, OPEN, FormerObjects, id_in
-from t3d_server.run_store.former_servers import FormerServers, FormerState
+from t3d_server.run_store.former.objects import CLUSTERS, DONE, INDEXES, KEYS, OPEN, FormerObjects, id_in
+from t3d_server.run_store.former.servers import FormerServers, FormerState
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.logs import SMALL_LOG_BYTES, StoredLog, size_bytes, write_log
 from t3d_server.run_store.pages import write_page
