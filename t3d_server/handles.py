@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -18,13 +19,15 @@ from ray.serve.exceptions import DeploymentUnavailableError, RayServeException, 
 
 from t3d_server.algorithm_utils.axes import resolve_axes
 from t3d_server.client.bodies import SupportsArray, is_several, labelled, naming, values_of, warn_of_colour
+from t3d_server.client.connection import json_of
 from t3d_server.client.datasets import Dataset, id_of, ids_of
 from t3d_server.client.run_handle import outputs_of
-from t3d_server.client.runs import RunOptions, checked_key, stored_id
+from t3d_server.client.runs import RunOptions, checked_args, checked_key, stored_id
 from t3d_server.datasets.values import normalise
 from t3d_server.errors import InvalidDatasetError, ServerUnavailableError
 from t3d_server.models import AlgorithmInfo, DatasetInfo, Device, LogLine, Run
 from t3d_server.serving.coordinator_client import unwrapped
+from t3d_server.serving.ray_internals import BY_REFERENCE
 from t3d_server.serving.router import APPLICATION_NAME
 
 Values = SupportsArray | Mapping[str, Any]
@@ -135,7 +138,7 @@ class T3D:
             handle: Any = serve.get_app_handle(APPLICATION_NAME)
         except RayServeException as error:
             raise ServerUnavailableError(f"No t3d server runs in this Ray cluster. {advice}") from error
-        self._handle = handle.options(_by_reference=True)  # by value, messages have at most 4 MB
+        self._handle = handle.options(**BY_REFERENCE)
 
     @overload
     def upload(self, data: Values) -> Reply[DatasetInfo]: ...
@@ -207,10 +210,9 @@ class T3D:
             outputs_of(run, of_one=not several)
             return results if several else results[0]
 
+        plain = _plain(args)
         given = _each(_id_or_values, inputs, "inputs")
-        return self._call(
-            made, "compute", name, given, dict(args or {}), device=device, version=version, timeout_s=timeout_s
-        )
+        return self._call(made, "compute", name, given, plain, device=device, version=version, timeout_s=timeout_s)
 
     def submit(
         self,
@@ -239,14 +241,14 @@ class T3D:
             InvalidArgsError: lists every arg that is wrong.
             DeviceNotSupportedError: it does not run there.
             InvalidDatasetError: as `upload`. What was stored for a run that is refused is removed.
-            InvalidRequestError: `idempotency_key` cannot be one.
+            InvalidRequestError: `args` cannot be sent as JSON, or `idempotency_key` cannot be one; nothing was stored.
         """
-        key = checked_key(idempotency_key)
+        key, plain = checked_key(idempotency_key), _plain(args)
         given = _each(_id_or_values, inputs, "inputs")
-        options = {"device": device, "version": version, "timeout_s": timeout_s}
+        options: dict[str, Any] = {"device": device, "version": version, "timeout_s": timeout_s}
         # With its key the same request is the same run; data, which is stored anew, would make it another request.
         repeatable = all(isinstance(each, str) for each in given)
-        return self._call(_same, "submit", name, given, dict(args or {}), key, repeatable=repeatable, **options)
+        return self._call(_same, "submit", name, given, plain, idempotency_key=key, repeatable=repeatable, **options)
 
     def get_run(self, run_id: str, wait_s: float = 0.0) -> Reply[Run]:
         """A run: its status, progress, latest message, error and outputs.
@@ -328,6 +330,16 @@ def _each(convert: Callable[[Any], T], data: Any, name: str) -> list[T]:
             warn_of_colour(label, each, {}, image.shape, stacklevel=4)
         converted.append(given)
     return converted
+
+
+def _plain(args: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Args as JSON has them, numbers and arrays of numpy too.
+
+    Raises:
+        InvalidRequestError: they cannot be written as JSON.
+    """
+    plain: dict[str, Any] = json.loads(json_of(checked_args(args)))
+    return plain
 
 
 def _id_or_values(data: Any) -> str | dict[str, Any]:

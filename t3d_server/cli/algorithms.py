@@ -135,11 +135,11 @@ def remove(
     """
     with Client() as client:
         before = client.algorithm(name)
-        if version:
+        if version is not None:
             client.version(name, version)  # what is not there need not be asked about
         if not yes:
             _ask_whether_to_remove(before, version)
-        for number in [version] if version else before.versions:
+        for number in before.versions if version is None else [version]:
             remove_version(client, name, number, cancel_runs=cancel_runs)
         if version == before.current and before.versions != [version]:
             console.print(f"{name}: {client.algorithm(name).current} is current now", markup=False)
@@ -152,7 +152,7 @@ def _ask_whether_to_remove(info: AlgorithmInfo, version: str | None) -> None:
         InvalidRequestError: nobody is there to be asked.
         typer.Abort: the answer is no.
     """
-    what = f"{info.name} {version}" if version else f"all of {info.name} ({', '.join(info.versions)})"
+    what = f"{info.name} {version}" if version is not None else f"all of {info.name} ({', '.join(info.versions)})"
     if not sys.stdin.isatty():
         raise InvalidRequestError(f"{what} is removed only if --yes says so, as there is no terminal to ask on")
     typer.confirm(f"Remove {what}?", abort=True, err=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from t3d_server.client import Client
-from t3d_server.errors import InvalidArgsError, Problem, RunNotFoundError
+from t3d_server.errors import InvalidArgsError, InvalidRequestError, Problem, RunNotFoundError
 from t3d_server.ids import canonical, is_id
 from t3d_server.models import Device as DeviceName
 from t3d_server.models import Parameter
@@ -88,8 +88,11 @@ def whole_id(client: Client, beginning: str) -> str:
     """The id of a run that begins so; of the latest runs where it is not whole.
 
     Raises:
+        InvalidRequestError: it is empty, so that every run would begin so.
         RunNotFoundError: none of them does, or several do.
     """
+    if not beginning.strip():
+        raise InvalidRequestError("the id of the run is empty; `t3d runs` lists the ids")
     if is_id(identifier := canonical(beginning)):
         return identifier
     found = [run.id for run in client.runs(limit=_RECENT_RUNS) if run.id.startswith(beginning.lower())]

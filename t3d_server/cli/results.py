@@ -38,7 +38,7 @@ def save_results(
 
     Args:
         results: the datasets.
-        inputs: what the run was given: paths, or ids of datasets.
+        inputs: what the run was given: paths, or ids of datasets; empty where it has no inputs.
         name: the algorithm; results that no input names are numbered.
         folder: where to write; made if it is missing.
         algorithm_type: that of the algorithm; None where it is not known.
@@ -55,7 +55,8 @@ def save_results(
     if belong and len(stems) == len(results) == len(set(stems)):
         targets = [(f"{stem}-{name}", _kind_of(item)) for stem, item in zip(stems, inputs, strict=True)]
     else:
-        targets = [(f"{name}-{index}", _kind_of(inputs[0])) for index in range(len(results))]
+        kind = _kind_of(inputs[0]) if inputs else formats.PNG
+        targets = [(f"{name}-{index}", kind) for index in range(len(results))]
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".t3d-") as unfinished:
         saved: dict[Path, str] = {}

@@ -79,7 +79,7 @@ def run(
     paths = [item for item in inputs if Path(item).exists()]
     with Client() as client, progress_bar(f"{name}: uploading") as bar:
         # Where there is none, or the args do not fit, nothing need be sent.
-        found = client.version(name, version) if version else client.algorithm(name).version
+        found = client.algorithm(name).version if version is None else client.version(name, version)
         args = parse_args(arg, found.manifest.additional_parameters)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)

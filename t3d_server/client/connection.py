@@ -41,12 +41,14 @@ class Connection:
         self, url: str | None = None, token: str | None = None, *, timeout_s: float = 60.0, away_s: float = 120.0
     ) -> None:
         local = discovery.read_server()
-        url = url or os.environ.get("T3D_URL") or (local.url if local else None)
-        if not url:
+        if url is None:
+            url = os.environ.get("T3D_URL") or (local.url if local else None)
+        if url is None:
             raise ServerUnavailableError("No local t3d server is running. Start one by `t3d up`, or set T3D_URL.")
         if local is not None and url.replace("://localhost:", "://127.0.0.1:", 1).rstrip("/") == local.url.rstrip("/"):
             url = local.url  # by its address: behind the other name may be another user's server
-        token = token or os.environ.get("T3D_TOKEN")
+        if token is None:
+            token = os.environ.get("T3D_TOKEN") or None
         if token is None and local is not None and url == local.url:
             token = discovery.read_token()  # of the local server: no other one gets to see it
         advice = "Start one by `t3d up`, or set T3D_URL to where it runs."

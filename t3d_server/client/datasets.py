@@ -135,10 +135,10 @@ class Datasets(Connection):
         """
         ids = ids_of(dataset)
         if is_several(dataset):
-            folder = Path(path or ".")
+            folder = Path("." if path is None else path)
             folder.mkdir(parents=True, exist_ok=True)
             return [self._downloaded(each, folder / f"{each}.h5", on_progress) for each in ids]
-        target = Path(path or ".")
+        target = Path("." if path is None else path)
         if target.is_dir():
             target /= f"{ids[0]}.h5"
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -79,11 +80,15 @@ class Runs(Datasets):
             InvalidArgsError: lists every arg that is wrong.
             DeviceNotSupportedError: it does not run there.
             InvalidDatasetError: as `upload`. What was uploaded for a run that is refused is removed.
-            InvalidRequestError: `idempotency_key` cannot be one.
+            InvalidRequestError: `args` cannot be sent as JSON, `wait_s` is no length of time, or `idempotency_key`
+                cannot be one; nothing was uploaded.
         """
         key = checked_key(idempotency_key)
-        request, uploaded = self._prepared(inputs, args, device, version, timeout_s)
-        return self._submitted(name, request, uploaded, wait_s, key)
+        if not 0 <= wait_s < math.inf:
+            raise InvalidRequestError(f"wait_s is a number of seconds from 0 on, it is not {wait_s!r}")
+        options = {"device": device, "version": version, "timeout_s": timeout_s}
+        path, request, uploaded = self._prepared(name, inputs, args, options)
+        return self._submitted(path, request, uploaded, wait_s=wait_s, key=key)
 
     @overload
     def run(  # type: ignore[overload-overlap]  # as `upload`
@@ -126,11 +131,12 @@ class Runs(Datasets):
             InvalidRequestError: a single input gave not one dataset; the message has their ids.
             T3dError: as `submit`.
         """
-        request, uploaded = self._prepared(inputs, args, device, version, timeout_s)
+        options = {"device": device, "version": version, "timeout_s": timeout_s}
+        path, request, uploaded = self._prepared(name, inputs, args, options)
         # In a thread, so that Ctrl-C never comes between the run being accepted and its id being known. Waiting there
         # saves short runs another request; Ctrl-C has to wait as long.
         with ThreadPoolExecutor(1) as pool:
-            submitting = pool.submit(self._submitted, name, request, uploaded, _SHORT_WAIT_S, new_id())
+            submitting = pool.submit(self._submitted, path, request, uploaded, wait_s=_SHORT_WAIT_S, key=new_id())
             try:
                 run = submitting.result().wait()
             except KeyboardInterrupt:
@@ -154,7 +160,7 @@ class Runs(Datasets):
             limit: most runs.
         """
         runs: list[Run] = []
-        params = {"algorithm": algorithm, "status": status and status.upper(), "cursor": None}
+        params = {"algorithm": algorithm, "status": None if status is None else status.upper(), "cursor": None}
         while len(runs) < limit:
             size = min(limit - len(runs), _RUNS_PER_PAGE)
             page = self._ask(_Page, "GET", "/v1/runs", params={**params, "limit": size})
@@ -196,35 +202,40 @@ class Runs(Datasets):
 
     def _prepared(
         self,
+        name: str,
         inputs: Input | Sequence[Input],
         args: Mapping[str, Any] | None,
-        device: Device | None,
-        version: str | None,
-        timeout_s: float | None,
-    ) -> tuple[bytes, list[DatasetInfo]]:
-        """The request for a run, and what was uploaded for it."""
+        options: Mapping[str, Any],
+    ) -> tuple[str, bytes, list[DatasetInfo]]:
+        """Check what can be checked here, then upload.
+
+        Args:
+            name: the algorithm.
+            inputs: as `submit`.
+            args: as `submit`.
+            options: the other fields of the request.
+
+        Returns:
+            The path and the body of the request for a run, and what was uploaded for it.
+        """
+        path = path_of("algorithms", name, "runs")
+        fields = {"args": checked_args(args), **options}
+        json_of(fields)
         items = labelled(inputs, "inputs")
         data = [(label, each) for label, each in items if stored_id(each) is None]
         uploaded = self._uploaded(cast("list[tuple[str, Data]]", data), "image", {}, None, stacklevel=4)
         new = iter(uploaded)
         ids = [stored_id(each) or next(new).id for _, each in items]
-        request = {
-            "input_dataset_ids": ids,
-            "args": dict(args or {}),
-            "device": device,
-            "version": version,
-            "timeout_s": timeout_s,
-        }
-        return json_of(request), uploaded
+        return path, json_of({"input_dataset_ids": ids, **fields}), uploaded
 
     def _submitted(
-        self, name: str, request: bytes, uploaded: Sequence[DatasetInfo], wait_s: float, key: str
+        self, path: str, request: bytes, uploaded: Sequence[DatasetInfo], *, wait_s: float, key: str
     ) -> RunHandle:
         with discarding(self, uploaded, *REFUSALS):
             run = self._ask(
                 Run,
                 "POST",
-                path_of("algorithms", name, "runs"),
+                path,
                 params={"wait_s": wait_s},
                 headers={"Idempotency-Key": key},  # with it, sending it again makes no second run
                 json=request,
@@ -252,4 +263,17 @@ def checked_key(key: str | None) -> str:
     """
     if key is not None and not _KEY.fullmatch(key):
         raise InvalidRequestError(f"an idempotency_key has 1 to 255 printable ASCII characters, it is not {key!r:.80}")
-    return key or new_id()
+    return new_id() if key is None else key
+
+
+def checked_args(args: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The args of a run, none where None.
+
+    Raises:
+        InvalidRequestError: they are no mapping.
+    """
+    if args is None:
+        return {}
+    if not isinstance(args, Mapping):
+        raise InvalidRequestError(f"args are values by the names of parameters, they are not {args!r:.80}")
+    return dict(args)

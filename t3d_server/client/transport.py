@@ -109,7 +109,15 @@ class Transport:
         def attempt() -> requests.Response:
             data: bytes | Sending | None = json if body is None else Sending(body, on_progress)
             kind = {} if data is None else {"Content-Type": body.content_type if body else "application/json"}
-            response = self._send(method, path, params, {**kind, **(headers or {})}, data, wait_s, repeatable)
+            response = self._send(
+                method,
+                path,
+                params=params,
+                headers={**kind, **(headers or {})},
+                data=data,
+                wait_s=wait_s,
+                repeatable=repeatable,
+            )
             with response, self._translated(repeatable):
                 _ = response.content
             return response
@@ -141,7 +149,7 @@ class Transport:
         def attempt() -> None:
             target.seek(0)
             target.truncate()
-            with self._send("GET", path, params, {"Accept": content_type}, None, 0.0, True) as response:
+            with self._send("GET", path, params=params, headers={"Accept": content_type}, repeatable=True) as response:
                 self._require_type(response, content_type)
                 total_bytes = int(response.headers.get("Content-Length", 0))
                 blocks = response.iter_content(BLOCK_BYTES)
@@ -170,7 +178,7 @@ class Transport:
         while True:
             headers = {"Accept": EVENT_STREAM} | ({"Last-Event-ID": last_id} if last_id else {})
             try:
-                with self._send("GET", path, None, headers, None, 0.0, True) as response:
+                with self._send("GET", path, headers=headers, repeatable=True) as response:
                     self._require_type(response, EVENT_STREAM)
                     for event in parsed(self._lines(response, patience), last_id):
                         last_id = event.id
@@ -198,11 +206,12 @@ class Transport:
         self,
         method: str,
         path: str,
-        params: Mapping[str, Any] | None,
+        *,
         headers: Mapping[str, str],
-        data: bytes | Sending | None,
-        wait_s: float,
         repeatable: bool,
+        params: Mapping[str, Any] | None = None,
+        data: bytes | Sending | None = None,
+        wait_s: float = 0.0,
     ) -> requests.Response:
         """One attempt; the answer's body is still to be read."""
         sending = data if isinstance(data, Sending) else None

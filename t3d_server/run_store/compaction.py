@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import timedelta
 
 from t3d_server.clock import Clock
+from t3d_server.errors import StoreUnavailableError
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Paged
 from t3d_server.run_store.pages import write_page
-from t3d_server.run_store.snapshots import seq_of
-from t3d_server.run_store.state import StaleError, State, StoredRun
+from t3d_server.run_store.segments import seq_of
+from t3d_server.run_store.state import FencedError, StaleError, State, StoredRun
 from t3d_server.run_store.timings import Timings
 from t3d_server.storage.base import ObjectStore
 from t3d_server.storage.keys import RUN_EVENTS, RUN_SNAPSHOTS, page_key, snapshot_key
@@ -33,6 +35,17 @@ class Compactor:
         self._store = store
         self._clock = clock
         self._timings = timings
+
+    async def watch(self) -> None:
+        """Do what is due now and then, for ever."""
+        while True:
+            await asyncio.sleep(self._timings.watch_s)
+            try:
+                await self.step()
+            except (StoreUnavailableError, FencedError) as error:
+                logger.warning("the log of runs cannot be compacted: %s", error or type(error).__name__)
+            except Exception:  # the next time may do better
+                logger.exception("the log of runs cannot be compacted")
 
     async def step(self) -> None:
         """Do what is due.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 
+from t3d_server.clock import Clock
 from t3d_server.errors import ExpiredError, RunNotFoundError
 from t3d_server.models import LogLine, Run, RunNews, RunStatus
 from t3d_server.run_store.event_log import EventLog
@@ -28,16 +29,24 @@ class Lookup:
         queues: what waits.
         log: the log.
         history: the ended runs.
+        clock: the clock.
         timings: how long what takes.
     """
 
     def __init__(
-        self, live: Mapping[str, LiveRun], queues: Queues, log: EventLog, history: RunHistory, timings: Timings
+        self,
+        live: Mapping[str, LiveRun],
+        queues: Queues,
+        log: EventLog,
+        history: RunHistory,
+        clock: Clock,
+        timings: Timings,
     ) -> None:
         self._live = live
         self._queues = queues
         self._log = log
         self._history = history
+        self._clock = clock
         self._timings = timings
         self._keys = KeyIndex()
 
@@ -102,6 +111,12 @@ class Lookup:
         newest = sorted(found, reverse=True)[:limit]
         runs = [self.view(run) if isinstance(run, LiveRun) else run for run in map(found.__getitem__, newest)]
         return RunList(runs=runs, more=len(found) > limit, snapshot_seq=self._log.snapshot_seq)
+
+    def longest_s(self, algorithm: str) -> float:
+        """For how long the longest of an algorithm's runs that go on is at work; 0 where none does."""
+        runs = [run.run for run in self._live.values() if run.run.algorithm == algorithm and run.goes_on]
+        begun = [run.started_at for run in runs if run.started_at is not None]
+        return (self._clock.now() - min(begun)).total_seconds() if begun else 0.0
 
     async def holder(self, key: str) -> StoredRun | None:
         """The run that was accepted with an idempotency key, by the hash of that."""

@@ -42,6 +42,7 @@ from t3d_server.runs.timeouts import CANCELLED, Timeouts, status_after
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
+ELSEWHERE = "the run is that of another cluster on this bucket: cancel it there, or try again once that is gone"
 _ATTEMPT_ENDS: dict[RunStatus, Literal["completed", "failed", "cancelled"]] = {
     RunStatus.COMPLETED: "completed",
     RunStatus.FAILED: "failed",
@@ -97,7 +98,7 @@ class RunScheduler:
             history.store, cluster, clock=clock, executor=executor, timings=timings, fenced=self._disown
         )
         self._queues = Queues()
-        self._lookup = Lookup(self._live, self._queues, self._log, history, timings)
+        self._lookup = Lookup(self._live, self._queues, self._log, history, clock, timings)
         self._calls = ReplicaCalls(
             replicas,
             self._queues,
@@ -115,7 +116,7 @@ class RunScheduler:
             timed_out=self._time_out,
             replica_ended=self._replica_ended,
         )
-        self._admission = Admission(catalog, devices, limits, self._queues, self._longest_s, clock)
+        self._admission = Admission(catalog, devices, limits, self._queues, self._lookup.longest_s, clock)
         self._submissions = Submissions(self._admission, self._log, self._lookup, self._live, self._admit)
         self._recorder = Recorder(self._log, history.store, timings)
         self._takeover = Takeover(self._log, clock, timings, self._adopt)
@@ -141,7 +142,7 @@ class RunScheduler:
         await self._adopt()
         works = (
             self._takeover.watch(),
-            self._compact(),
+            self._compactor.watch(),
             self._expiry.watch_expired(),
             self._expiry.watch_leftovers(),
         )
@@ -234,16 +235,6 @@ class RunScheduler:
             self._recorder.forget(run)
             run.disown()
             self._calls.balance(run.queue)
-
-    async def _compact(self) -> None:
-        while True:
-            await asyncio.sleep(self._timings.watch_s)
-            try:
-                await self._compactor.step()
-            except (StoreUnavailableError, FencedError) as error:
-                logger.warning("the log of runs cannot be compacted: %s", error or type(error).__name__)
-            except Exception:  # the next time may do better
-                logger.exception("the log of runs cannot be compacted")
 
     # A run comes
 
@@ -404,7 +395,10 @@ class RunScheduler:
         await self._submissions.arrived(run_id)
         run = self._live.get(run_id)
         if run is None:
-            return (await self._lookup.stored(run_id)).run
+            stored = await self._lookup.stored(run_id)
+            if not stored.run.status.ended:
+                raise ServerUnavailableError(ELSEWHERE)
+            return stored.run
         if run.state in (RunState.QUEUED, RunState.REQUEUED):
             failure = CANCELLED.model_copy(update={"message": "the run was cancelled in the queue"})
             self._end(run, RunStatus.CANCELLED, error=failure)
@@ -551,9 +545,3 @@ class RunScheduler:
     def counts(self) -> Counter[tuple[str, RunStatus]]:
         """How many live runs of each algorithm are in each status."""
         return Counter((run.run.algorithm, run.run.status) for run in self._live.values())
-
-    def _longest_s(self, algorithm: str) -> float:
-        """For how long the longest of an algorithm's runs that go on is at work; 0 where none does."""
-        runs = [run.run for run in self._live.values() if run.run.algorithm == algorithm and run.goes_on]
-        begun = [run.started_at for run in runs if run.started_at is not None]
-        return (self._clock.now() - min(begun)).total_seconds() if begun else 0.0

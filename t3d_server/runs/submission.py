@@ -94,6 +94,7 @@ class Submissions:
         arrival = Arrival(run, sha256, self._log.append(accepted))
         names = [run_id, hashed] if hashed else [run_id]
         self._arrivals |= dict.fromkeys(names, arrival)
+        self._admission.arriving(run)
         self._tasks.start(self._settle(arrival, names))
         try:
             await self._log.stored(arrival.append)
@@ -135,8 +136,8 @@ class Submissions:
     async def _settle(self, arrival: Arrival, names: list[str]) -> None:
         """Have a run wait for its turn once it is on record, or withdraw it if its client got an error instead."""
         run, done = arrival.run, arrival.append.done
-        with self._admission.arriving(run):
-            await asyncio.wait([done])
+        await asyncio.wait([done])
+        self._admission.arrived(run)
         recorded = not done.cancelled() and done.exception() is None
         if recorded and arrival.refused:
             await asyncio.wait([self._log.append(Withdrawn(run_id=run.run.id)).done])

@@ -27,7 +27,7 @@ class Catalog:
 
     async def refresh(self) -> None:
         """Read the versions again."""
-        async with self._reading:  # else an older reading could come last
+        async with self._reading:  # else an older result could replace a newer one
             self._mirror = await asyncio.to_thread(self._read)
 
     def find(self, name: str, version: str | None = None) -> AlgorithmVersion:
@@ -41,6 +41,6 @@ class Catalog:
     def _read(self) -> Registry:
         memory = MemoryObjectStore()
         for stat in self._store.list(ALGORITHMS):
-            # Of tombstones, which may be many, it matters here that they are there.
+            # There may be many tombstones; only their keys matter here.
             memory.put(stat.key, read(self._store, stat.key) if stat.key.endswith(".json") else b"")
         return Registry(memory)

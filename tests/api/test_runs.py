@@ -269,7 +269,7 @@ def test_an_odd_cursor_is_refused(server: Server) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "told"),
     [
-        ({str(index): 1 for index in range(1000)}, 422, "1001 things are wrong"),
+        ({str(index): 1 for index in range(1000)}, 422, "it has 1001 faults"),
         ({"input_dataset_ids": [], "args": {str(index): 1 for index in range(1001)}}, 422, "at most 1000"),
         ({"input_dataset_ids": [], "args": {"mode": "x" * 2_100_000}}, 413, "2097152 bytes"),
         ({"input_dataset_ids": [], "args": {"x" * 1_000_000: 1}}, 422, "unknown"),
