@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 20
 _PART_BYTES = 16 << 20
-_DELETES_A_REQUEST = 1000  # S3 takes no more
+_DELETES_A_REQUEST = 1000  # as many as S3 takes
 _SINGLE_PUT_BYTES = 5 << 30  # S3 takes no more in one request
 _RETRIES = 3
 _UNSIGNED = "UNSIGNED-PAYLOAD"  # hashing the body first would read it twice
@@ -226,7 +226,7 @@ class S3ObjectStore:
             with self._translated(some[0]):
                 if len(some) == 1:
                     self._client.remove_object(bucket, some[0])
-                elif errors := list(self._client.remove_objects(bucket, map(DeleteObject, some))):
+                elif errors := [*self._client.remove_objects(bucket, map(DeleteObject, some))]:
                     raise StoreUnavailableError(f"{errors[0].name} could not be removed: {errors[0].message}")
 
     def presigned(self, method: Literal["GET", "PUT"], key: str, expires_s: int) -> str:
