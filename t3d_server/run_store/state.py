@@ -173,8 +173,11 @@ class State:
         return None if run_id is None else self.find(run_id)
 
     def removable_to(self) -> int:
-        """Up to this number no process writes any more, but for those that are fenced."""
-        return min([member.segment for member in self.members.values()], default=self.seq)
+        """Up to this number no process writes any more, but for those that are fenced.
+
+        The latest segment of each is kept: who wrote it may not know that, and try again.
+        """
+        return min([member.segment - 1 for member in self.members.values()], default=self.seq)
 
     def copy(self) -> State:
         """A copy that does not change with this one; costs no copies of runs."""
@@ -346,7 +349,7 @@ class State:
 
     def _fence(self, member: Member, time: datetime) -> None:
         kept = [fence for fence in self.fences if time - fence.time < FENCES_KEPT]
-        self.fences = [*kept, Fence(first=member.segment + 1, last=self.seq, time=time)]
+        self.fences = [*kept, Fence(first=member.segment, last=self.seq, time=time)]
 
     def _leave(self, run: Run, header: Header) -> None:
         self.sweeps[run.id] = Sweep(

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from t3d_server.clock import Clock
-from t3d_server.errors import StoreUnavailableError
+from t3d_server.errors import ObjectNotFoundError, StoreUnavailableError
 from t3d_server.ids import tag_for, time_of
 from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import EventLog
@@ -162,7 +162,10 @@ class Expiry:
     async def _drop_logs(self, page: PageInfo) -> str:
         """Write a page again without its logs; name of the one that is not needed any more."""
         reader, store = self._history.pages, self._history.store
-        runs = await self._log.in_thread(lambda: reader.read(page, reader.index(page)))
+        try:
+            runs = await self._log.in_thread(lambda: reader.read(page, reader.index(page)))
+        except ObjectNotFoundError:  # another cluster has done it
+            return
         without = [stored.model_copy(update={"lines": [], "log": ""}) for stored in runs]
         again = await self._log.in_thread(write_page, store, without)
         if not page.keys:  # they have expired
