@@ -82,7 +82,9 @@ def main() -> int:
                 if options.reduce:
                     kept = _reduced(seed, options.clusters, without, first[0].kind)
                     needed = {*CLASSES, "expiry", "removal"} - kept
-                    print(f"   {first[0].kind} needs: {', '.join(sorted(needed & set(world.drawn.drawn())))}", flush=True)
+                    print(
+                        f"   {first[0].kind} needs: {', '.join(sorted(needed & set(world.drawn.drawn())))}", flush=True
+                    )
     took_s = time.monotonic() - began_s
     print("---")
     for kind, found in sorted(kinds.items()):
@@ -96,7 +98,7 @@ def main() -> int:
 if __name__ == "__main__":
     if os.environ.get("PYTHONHASHSEED") != "0":
         os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
     status = main()
     sys.stdout.flush()
     os._exit(status)  # threads of processes that were killed may wait for ever

@@ -65,7 +65,7 @@ class Call:
             error = RuntimeError("the call was cancelled")
         except T3dError as raised:
             error = raised
-        except Exception as raised:  # noqa: BLE001
+        except Exception as raised:
             what = self._arguments.get("method", self.method)
             world.findings.violation("internal-error", f"{what} raised {type(raised).__name__}: {raised}")
             error = raised

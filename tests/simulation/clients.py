@@ -159,8 +159,12 @@ class Clients:
             try:
                 accepted: Run = await self._request(
                     cluster,
-                    lambda service: service.submit(  # noqa: B023  # awaited before the next one
-                        run.algorithm, draft, wait_s, idempotency_key=run.key, run_id=run_id  # noqa: B023
+                    lambda service: service.submit(  # awaited before the next one
+                        run.algorithm,
+                        draft,
+                        wait_s=wait_s,
+                        idempotency_key=run.key,
+                        run_id=run_id,  # noqa: B023
                     ),
                 )
                 return accepted
@@ -187,7 +191,7 @@ class Clients:
         world, cluster, asked_s = self._world, await self._any_cluster(), self._world.loop.now_s
         try:
             again = await self._request(
-                cluster, lambda service: service.submit(run.algorithm, draft, 0.0, idempotency_key=run.key)
+                cluster, lambda service: service.submit(run.algorithm, draft, idempotency_key=run.key)
             )
         except (*AGAIN, QueueFullError, ExpiredError, VersionNotFoundError, AlgorithmNotFoundError):
             return

@@ -108,5 +108,3 @@ class Coordinator:
         await asyncio.to_thread(self._store.prepare)
         await self._catalog.refresh()
         await self.scheduler.start()
-
-

@@ -10,7 +10,7 @@ from t3d_server.errors import T3dError
 from t3d_server.ids import tag_for, tag_of
 from t3d_server.models import LogLine, Run, RunStatus
 from t3d_server.run_store.events import decode
-from t3d_server.run_store.snapshots import seq_of
+from t3d_server.run_store.segments import seq_of
 from t3d_server.run_store.state import State, StoredRun
 from t3d_server.runs.interface import AttemptKey
 from t3d_server.storage.keys import (
@@ -101,7 +101,9 @@ class Final:
                 run = await service.run(run_id)
                 if outcome_of(run) != outcome_of(stored.run):
                     self._violation("answer-differs", f"{run_id} at {cluster.name}: {run.status}")
-                if [line.message for line in await service.log(run_id)] != [each.message for each in self._lines(stored)]:
+                if [line.message for line in await service.log(run_id)] != [
+                    each.message for each in self._lines(stored)
+                ]:
                     self._violation("log-differs", f"{run_id} at {cluster.name}")
             for status in (None, RunStatus.COMPLETED, RunStatus.CANCELLED):
                 listed, cursor = list[str](), None
@@ -210,5 +212,3 @@ class Final:
             return stored.lines
         _, *lines = self._objects[run_log_key(stored.log)].splitlines()
         return [LogLine.model_validate(json.loads(line)) for line in lines]
-
-

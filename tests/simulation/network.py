@@ -52,7 +52,7 @@ async def request(world: World, cluster: Cluster, operation: Callable[[Service],
             result = await operation(service)
         except asyncio.CancelledError:
             return
-        except Exception as raised:  # noqa: BLE001
+        except Exception as raised:
             error = raised
         loop.later(rng.uniform(0.0005, 0.01), answer, result, error)
 

@@ -69,7 +69,7 @@ class Request:
             await replica.worker.work(self.call_id)
         except asyncio.CancelledError:
             error = RuntimeError("the call was cancelled")
-        except Exception as raised:  # noqa: BLE001
+        except Exception as raised:
             self._world.findings.count(f"work raised {type(raised).__name__}: {raised}")
             error = raised
         replica.ongoing.pop(self, None)

@@ -73,18 +73,14 @@ class SimStore:
 
         self._call("delete", " ".join(keys), apply, writes=True)
 
-    def _call(
-        self, kind: str, key: str, apply: Callable[[], Any], *, writes: bool, if_absent: bool = False
-    ) -> Any:
+    def _call(self, kind: str, key: str, apply: Callable[[], Any], *, writes: bool, if_absent: bool = False) -> Any:
         job = self._world.loop.job
         if job is None:
             self._world.findings.violation("blocking-io", f"{kind} {key} was called on an event loop")
             return apply()
         return job.block(lambda job: self._send(job, kind, key, apply, writes, if_absent))
 
-    def _send(
-        self, job: Job, kind: str, key: str, apply: Callable[[], Any], writes: bool, if_absent: bool
-    ) -> None:
+    def _send(self, job: Job, kind: str, key: str, apply: Callable[[], Any], writes: bool, if_absent: bool) -> None:
         """Have a call arrive, and its answer come back; or not."""
         world, rng = self._world, self._world.rngs["store"]
         send_s, back_s = self._way_s(rng), self._way_s(rng)
@@ -114,7 +110,7 @@ class SimStore:
                 return fail(silence_s)
             try:
                 value = apply()
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 return answer(None, error, back_s)
             if fate == "late" and writes:
                 return fail(silence_s)

@@ -74,5 +74,3 @@ def _run(world: World) -> None:
     for cluster in world.clusters:
         cluster.kill()
     loop.end()
-
-

@@ -93,7 +93,7 @@ class Job:
         """Call the function; in its thread."""
         try:
             self._result = self._function()
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             self._error = error
         self.done = True
 
