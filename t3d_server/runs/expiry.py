@@ -80,7 +80,7 @@ class Expiry:
         self._clock = clock
         self._timings = timings
         self._listed_s = -math.inf
-        self._swept_s = -math.inf
+        self._swept_s = self._pages_listed_s = -math.inf
 
     async def watch_expired(self) -> None:
         """Remove what has expired now and then, for ever, if anything expires."""
@@ -90,10 +90,13 @@ class Expiry:
             await asyncio.sleep(self._timings.expiry_pause_s if more else self._timings.expiry_s)
 
     async def watch_leftovers(self) -> None:
-        """Remove datasets of attempts that do not count, for ever."""
+        """Remove datasets of attempts that do not count, and now and then pages that nobody knows, for ever."""
         while True:
             await asyncio.sleep(self._timings.sweep_look_s)
             await _tried(self.sweep())
+            if self._clock.seconds() - self._pages_listed_s >= self._timings.listing_s:
+                self._pages_listed_s = self._clock.seconds()
+                await _tried(self._compactor.remove_unknown_pages())
 
     async def remove_expired(self) -> bool:
         """One pass; whether there may be more to remove.

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from t3d_server.clock import Clock
-from t3d_server.errors import ExpiredError, RunNotFoundError
+from t3d_server.errors import ExpiredError, RunNotFoundError, ServerUnavailableError
 from t3d_server.models import LogLine, Run, RunNews, RunStatus
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.former.objects import FormerObjects
@@ -20,6 +20,8 @@ from t3d_server.run_store.timings import Timings
 from t3d_server.runs.interface import RunList
 from t3d_server.runs.live_run import LiveRun, RunState
 from t3d_server.runs.queues import Queues
+
+TAKEN_OVER = "another cluster takes over the runs of this one; try again in a moment"
 
 
 class Lookup:
@@ -103,8 +105,9 @@ class Lookup:
             return run.log
         return await self._lines(await self.stored(run_id))
 
-    def newest(self, limit: int, before: str | None, algorithm: str | None, status: RunStatus | None) -> RunList:
+    async def newest(self, limit: int, before: str | None, algorithm: str | None, status: RunStatus | None) -> RunList:
         """See `Runs.list`."""
+        await self._catch_up()
         state, found = self._log.state, dict[str, Run | LiveRun]()
         for stored in (*state.open.values(), *state.ended.values(), *state.recent.values()):
             live = self._live.get(stored.run.id)
@@ -154,11 +157,11 @@ class Lookup:
 
         Raises:
             RunNotFoundError, ExpiredError: there is none.
+            ServerUnavailableError, StoreUnavailableError: that cannot be known now.
         """
-        state = self._log.state
-        if state.find(run_id) is None and len(state.members) > 1:
-            with suppress(FencedError):
-                await self._log.catch_up()  # another cluster may have just accepted it
+        known = self._log.state.find(run_id)
+        if known is None or (not known.run.status.ended and known.owner != self._log.cluster):
+            await self._catch_up()
         stored = await self.accepted_before(run_id) if in_pages else self._log.state.find(run_id)
         if stored is None and not self._former.is_empty:
             stored = await self.accepted_before(run_id) or await self._log.in_thread(self._former.find, run_id)
@@ -173,6 +176,20 @@ class Lookup:
         if not stored.log:
             return StoredLog(lines=stored.lines)
         return await self._log.in_thread(read_log, self._history.store, stored.log)
+
+    async def _catch_up(self) -> None:
+        """Read what other clusters have just written, if there are others.
+
+        Raises:
+            ServerUnavailableError: another one has this cluster's runs, until it has joined anew.
+            StoreUnavailableError: the store does not answer.
+        """
+        if self._log.is_member and len(self._log.state.members) == 1:
+            return
+        try:
+            await self._log.catch_up()
+        except FencedError as error:
+            raise ServerUnavailableError(TAKEN_OVER) from error
 
     async def _lines(self, stored: StoredRun) -> list[LogLine]:
         if stored.run.status.ended:

@@ -32,11 +32,11 @@ from t3d_server.runs.admission import Admission, Catalog
 from t3d_server.runs.expiry import Datasets, Expiry
 from t3d_server.runs.interface import AttemptKey, Lines, Outcome, QueueName, Receipt, ReportAnswer, RunList
 from t3d_server.runs.live_run import STARTED_AGAIN, LiveRun, RunState, charged_attempts
-from t3d_server.runs.lookup import Lookup
+from t3d_server.runs.lookup import TAKEN_OVER, Lookup
 from t3d_server.runs.queues import Queues
 from t3d_server.runs.recording import Recorder
 from t3d_server.runs.replica_calls import ReplicaCalls, ReplicaGoneError, Replicas
-from t3d_server.runs.submission import TAKEN_OVER, Submissions
+from t3d_server.runs.submission import Submissions
 from t3d_server.runs.takeover import Takeover
 from t3d_server.runs.tasks import Tasks
 from t3d_server.runs.timeouts import CANCELLED, Timeouts, status_after
@@ -552,7 +552,7 @@ class RunScheduler:
         self, *, limit: int, before: str | None = None, algorithm: str | None = None, status: RunStatus | None = None
     ) -> RunList:
         """See `Runs.list`."""
-        return self._lookup.newest(limit, before, algorithm, status)
+        return await self._lookup.newest(limit, before, algorithm, status)
 
     def counts(self) -> Counter[tuple[str, RunStatus]]:
         """How many live runs of each algorithm are in each status."""

@@ -15,10 +15,8 @@ from t3d_server.run_store.state import FencedError, KeyHeldError
 from t3d_server.runs.acceptance import request_sha256
 from t3d_server.runs.admission import Admission, key_hash
 from t3d_server.runs.live_run import LiveRun
-from t3d_server.runs.lookup import Lookup
+from t3d_server.runs.lookup import TAKEN_OVER, Lookup
 from t3d_server.runs.tasks import Tasks
-
-TAKEN_OVER = "another cluster takes over the runs of this one; try again in a moment"
 
 
 @dataclass(eq=False)
