@@ -9,6 +9,7 @@ from datetime import datetime
 
 from t3d_server.clock import Clock
 from t3d_server.errors import ExpiredError, RunNotFoundError, ServerUnavailableError
+from t3d_server.ids import is_id
 from t3d_server.models import LogLine, Run, RunNews, RunStatus
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.former.objects import FormerObjects
@@ -107,7 +108,8 @@ class Lookup:
 
     async def newest(self, limit: int, before: str | None, algorithm: str | None, status: RunStatus | None) -> RunList:
         """See `Runs.list`."""
-        await self._catch_up()
+        if not self._log.is_member or len(self._log.state.members) > 1:
+            await self._catch_up()
         state, found = self._log.state, dict[str, Run | LiveRun]()
         for stored in (*state.open.values(), *state.ended.values(), *state.recent.values()):
             live = self._live.get(stored.run.id)
@@ -159,9 +161,7 @@ class Lookup:
             RunNotFoundError, ExpiredError: there is none.
             ServerUnavailableError, StoreUnavailableError: that cannot be known now.
         """
-        known = self._log.state.find(run_id)
-        if known is None or (not known.run.status.ended and known.owner != self._log.cluster):
-            await self._catch_up()
+        await self._catch_up_on(run_id)
         stored = await self.accepted_before(run_id) if in_pages else self._log.state.find(run_id)
         if stored is None and not self._former.is_empty:
             stored = await self.accepted_before(run_id) or await self._log.in_thread(self._former.find, run_id)
@@ -177,15 +177,20 @@ class Lookup:
             return StoredLog(lines=stored.lines)
         return await self._log.in_thread(read_log, self._history.store, stored.log)
 
+    async def _catch_up_on(self, run_id: str) -> None:
+        """Read what other clusters have just written, if it may be about a run: it is not known, or is one of theirs."""
+        known, pages = self._log.state.find(run_id), self._log.state.pages.values()
+        is_known = known is not None and (known.run.status.ended or known.owner == self._log.cluster)
+        if not is_known and is_id(run_id) and not any(page.first <= run_id <= page.last for page in pages):
+            await self._catch_up()
+
     async def _catch_up(self) -> None:
-        """Read what other clusters have just written, if there are others.
+        """Read what other clusters have just written.
 
         Raises:
             ServerUnavailableError: another one has this cluster's runs, until it has joined anew.
             StoreUnavailableError: the store does not answer.
         """
-        if self._log.is_member and len(self._log.state.members) == 1:
-            return
         try:
             await self._log.catch_up()
         except FencedError as error:

@@ -288,6 +288,7 @@ class RunScheduler:
         """See `Runs.report`."""
         run = self._current(attempt)
         if run is None:
+            self._timeouts.obsolete_reported(attempt)
             return ReportAnswer(go_on=False)
         resend_from = run.hear(progress, lines)
         if lines.lines and resend_from is None:

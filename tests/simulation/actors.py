@@ -1,4 +1,4 @@
-"""The coordinator's process as Ray keeps it: started again as often as it dies, with the calls that it has not answered."""
+"""The coordinator's process as Ray keeps it: started again as often as it dies, and calls are repeated."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ class Call:
             self.tasks.append(process.spawn(self._execute()))
 
     async def _execute(self) -> None:
-        world, error, result = self._world, None, None
+        world, result = self._world, None
+        error: Exception | None = None
         assert self.actor.coordinator is not None
         try:
             result = await getattr(self.actor.coordinator, self.method)(**self._arguments)

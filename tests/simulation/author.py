@@ -14,6 +14,7 @@ from t3d_server.storage.memory import MemoryObjectStore
 from tests.simulation.bucket import Bucket
 from tests.simulation.clocks import BASE
 from tests.simulation.resources import Anything
+from tests.simulation.threads import Job
 
 if TYPE_CHECKING:
     from tests.simulation.replica import ReplicaHost
@@ -97,4 +98,8 @@ class Author:
     def _sleep(self, for_s: float) -> None:
         loop = self._world.loop
         assert loop.job is not None
-        loop.job.block(lambda job: loop.later(for_s, job.step, None, None, process=job.process))
+
+        def wake_later(job: Job) -> None:
+            loop.later(for_s, job.step, None, None, process=job.process)
+
+        loop.job.block(wake_later)

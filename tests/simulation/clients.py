@@ -102,7 +102,7 @@ class Clients:
         return await request(self._world, cluster, operation)
 
     async def _any_cluster(self) -> Cluster:
-        while not (living := self._world.living()):
+        while not (living := self._world.living()):  # noqa: ASYNC110  # no event tells
             await asyncio.sleep(0.5)
         return self._rng.choice(living)
 
@@ -162,7 +162,7 @@ class Clients:
                     lambda service: service.submit(  # awaited before the next one
                         run.algorithm,
                         draft,
-                        wait_s=wait_s,
+                        wait_s=wait_s,  # noqa: B023
                         idempotency_key=run.key,
                         run_id=run_id,  # noqa: B023
                     ),

@@ -1,4 +1,4 @@
-"""What `serving.coordinator_actor` does, on a model of Ray Serve: the scheduler of a cluster, and removal of versions."""
+"""What `serving.coordinator_actor` does, on a model of Ray Serve: scheduling, and removal of versions."""
 
 from __future__ import annotations
 

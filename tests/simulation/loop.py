@@ -83,7 +83,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         """See asyncio."""
         return asyncio.Future(loop=self)
 
-    def create_task(  # type: ignore[override]
+    def create_task(
         self, coro: Any, *, name: str | None = None, context: contextvars.Context | None = None, **_: Any
     ) -> asyncio.Task[Any]:
         """Start a task, in the present process where the context has none."""
@@ -158,7 +158,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         try:
             while self._heap and not until():
                 entry = heapq.heappop(self._heap)
-                if entry.handle._cancelled:  # type: ignore[attr-defined]
+                if entry.handle._cancelled:
                     continue
                 if entry.when_s > limit_s:
                     heapq.heappush(self._heap, entry)

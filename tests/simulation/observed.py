@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SETTLED_S = 20.0
 """So long after the last fault all clusters know what is on record."""
+LAG_S = 8.0
+"""What one cluster has put on record, others know after that."""
 KEPT_S = 25.0
 """What expires is there for so long at least."""
 
@@ -90,7 +92,7 @@ class Observed:
             if run.outcome is None:
                 run.outcome, run.outcome_s, run.outcome_from = outcome, world.loop.now_s, cluster
         elif run.outcome is not None and asked_s > run.outcome_s:
-            is_settled = asked_s > world.faults_end_s + SETTLED_S
+            is_settled = asked_s > max(world.faults_end_s + SETTLED_S, run.outcome_s + LAG_S)
             if run.outcome_from is cluster or is_settled:
                 text = f"{run.id} was {run.outcome.status} at {run.outcome_s:.3f}, and is {answer.status}"
                 findings.violation("ended-is-live", f"{text} by {how} at {cluster.name}")

@@ -33,6 +33,7 @@ from t3d_server.storage.keys import (
 )
 from tests.simulation.bucket import Bucket
 from tests.simulation.loop import SimLoop
+from tests.simulation.store import LATE
 from tests.simulation.violations import Findings
 
 
@@ -69,7 +70,8 @@ class Record:
         ended: the runs that have ever ended, as they were put on record.
         ended_at_s: when that was.
         cancelled_at_s: when it was on record that a run was to be cancelled, or has ended.
-        strays: segments of processes that have joined under a number that was removed, and have not seen it yet.
+        strays: segments under numbers that were removed: of processes that have joined and have not seen it yet, and of
+            puts that were applied late.
     """
 
     def __init__(self, loop: SimLoop, bucket: Bucket, findings: Findings, *, expires: bool) -> None:
@@ -150,6 +152,10 @@ class Record:
         if seq != self.state.seq + 1:
             if before is None and events and isinstance(events[0], Joined) and header.process not in self._processes:
                 self.strays.add(key)
+                return
+            snapshots = self._bucket.list(RUN_SNAPSHOTS)
+            if by.endswith(LATE) and snapshots and seq <= seq_of(snapshots[-1].key):
+                self.strays.add(key)  # nobody gets an answer, and nobody reads it
                 return
             kind = "segment-rewritten" if seq <= self.state.seq else "segment-gap"
             self._findings.violation(kind, f"{key} by {by}; the latest one is {self.state.seq}")

@@ -16,6 +16,8 @@ from tests.simulation.threads import Job
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+LATE = " (late)"
+"""End of the name of a process whose call is applied late."""
 ZOMBIE_S = 5.0
 """What was applied late was so after this time at most, once it has failed."""
 
@@ -35,52 +37,52 @@ class SimStore:
 
     def prepare(self) -> None:
         """See `ObjectStore.prepare`."""
-        self._call("prepare", "probe", lambda: None, writes=False)
+        self._call("prepare", "probe", lambda _: None, writes=False)
 
     def put(self, key: str, data: bytes | BinaryIO, *, if_absent: bool = False) -> None:
         """See `ObjectStore.put`."""
         content = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else data.read()
 
-        def apply() -> None:
+        def apply(by: str) -> None:
             now = wall_time(self._world.loop, None)
-            self._world.bucket.put(key, content, now, if_absent=if_absent, by=self._name)
+            self._world.bucket.put(key, content, now, if_absent=if_absent, by=by)
 
         self._call("put", key, apply, writes=True, if_absent=if_absent)
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Generator[bytes]:
         """See `ObjectStore.get`."""
-        content: bytes = self._call("get", key, lambda: self._world.bucket.get(key), writes=False)
+        content: bytes = self._call("get", key, lambda _: self._world.bucket.get(key), writes=False)
         end = len(content) if length is None else offset + length
         return (chunk for chunk in [content[offset:end]])
 
     def stat(self, key: str) -> ObjectStat:
         """See `ObjectStore.stat`."""
-        stat: ObjectStat = self._call("stat", key, lambda: self._world.bucket.stat(key), writes=False)
+        stat: ObjectStat = self._call("stat", key, lambda _: self._world.bucket.stat(key), writes=False)
         return stat
 
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectStat]:
         """See `ObjectStore.list`; asked for when it is iterated, as S3's is."""
-        yield from self._call("list", prefix, lambda: self._world.bucket.list(prefix, start_after), writes=False)
+        yield from self._call("list", prefix, lambda _: self._world.bucket.list(prefix, start_after), writes=False)
 
     def delete(self, *keys: str) -> None:
         """See `ObjectStore.delete`; some of several may be removed where it fails."""
         if not keys:
             return
 
-        def apply() -> None:
+        def apply(by: str) -> None:
             for key in keys:
-                self._world.bucket.delete(key, self._name)
+                self._world.bucket.delete(key, by)
 
         self._call("delete", " ".join(keys), apply, writes=True)
 
-    def _call(self, kind: str, key: str, apply: Callable[[], Any], *, writes: bool, if_absent: bool = False) -> Any:
+    def _call(self, kind: str, key: str, apply: Callable[[str], Any], *, writes: bool, if_absent: bool = False) -> Any:
         job = self._world.loop.job
         if job is None:
             self._world.findings.violation("blocking-io", f"{kind} {key} was called on an event loop")
-            return apply()
+            return apply(self._name)
         return job.block(lambda job: self._send(job, kind, key, apply, writes, if_absent))
 
-    def _send(self, job: Job, kind: str, key: str, apply: Callable[[], Any], writes: bool, if_absent: bool) -> None:
+    def _send(self, job: Job, kind: str, key: str, apply: Callable[[str], Any], writes: bool, if_absent: bool) -> None:
         """Have a call arrive, and its answer come back; or not."""
         world, rng = self._world, self._world.rngs["store"]
         send_s, back_s = self._way_s(rng), self._way_s(rng)
@@ -97,7 +99,7 @@ class SimStore:
         def apply_late() -> None:
             world.trace("store", f"{self._name} {kind} {key} is applied late")
             with suppress(Exception):
-                apply()
+                apply(self._name + LATE)
 
         def arrive() -> None:
             away_s = world.outages.silence_s(self._process.site)
@@ -109,7 +111,7 @@ class SimStore:
                 world.loop.later(silence_s + rng.uniform(0.0, ZOMBIE_S), apply_late)
                 return fail(silence_s)
             try:
-                value = apply()
+                value = apply(self._name)
             except Exception as error:
                 return answer(None, error, back_s)
             if fate == "late" and writes:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import sys
+import warnings
 from collections.abc import Collection
+from unittest import mock
 
 from tests.simulation.clients import BEGIN_S, Clients
 from tests.simulation.clocks import virtual_ids
@@ -34,10 +37,13 @@ def simulate(seed: int, *, clusters: int = 0, without: Collection[str] = (), tra
     gc.disable()
     world = World(seed, clusters=clusters, without=without, traced=traced)
     try:
-        with virtual_ids(world.loop, world.rngs["ids"]), world.findings.of_logs():
+        with warnings.catch_warnings(), virtual_ids(world.loop, world.rngs["ids"]), world.findings.of_logs():
+            warnings.simplefilter("ignore", RuntimeWarning)  # what killed processes were about to await
             _run(world)
     finally:
         gc.enable()
+        with mock.patch.object(sys, "unraisablehook"):  # coroutines of killed processes
+            gc.collect()
     return world
 
 
