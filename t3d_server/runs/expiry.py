@@ -165,7 +165,7 @@ class Expiry:
         try:
             runs = await self._log.in_thread(lambda: reader.read(page, reader.index(page)))
         except ObjectNotFoundError:  # another cluster has done it
-            return
+            return page.name
         without = [stored.model_copy(update={"lines": [], "log": ""}) for stored in runs]
         again = await self._log.in_thread(write_page, store, without)
         if not page.keys:  # they have expired
