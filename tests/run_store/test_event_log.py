@@ -1,4 +1,4 @@
-"""The log: batches in one order, nothing that is told and not on record, and fences without clocks."""
+"""The log: batches in one order, no answer before it is on record, and fences without clocks."""
 
 from __future__ import annotations
 
