@@ -12,8 +12,9 @@ from t3d_server.ids import first_id
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Paged
 from t3d_server.run_store.pages import write_page
+from t3d_server.run_store.records import FencedError, StaleError, StoredRun
 from t3d_server.run_store.segments import seq_of
-from t3d_server.run_store.state import FencedError, StaleError, State, StoredRun
+from t3d_server.run_store.state import State
 from t3d_server.run_store.timings import Timings
 from t3d_server.storage.base import ObjectStore
 from t3d_server.storage.keys import RUN_EVENTS, RUN_PAGES, RUN_SNAPSHOTS, page_key, snapshot_key

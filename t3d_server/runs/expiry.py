@@ -17,7 +17,7 @@ from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Expired, Paged, PageInfo, Swept
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.pages import write_page
-from t3d_server.run_store.state import FencedError, StaleError
+from t3d_server.run_store.records import FencedError, StaleError
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.replica_calls import Replicas
 from t3d_server.storage.keys import EXECUTIONS, RUN_LOGS, page_key

@@ -8,15 +8,14 @@ from contextlib import suppress
 from datetime import datetime
 
 from t3d_server.clock import Clock
-from t3d_server.errors import ExpiredError, RunNotFoundError, ServerUnavailableError
+from t3d_server.errors import ExpiredError, ObjectNotFoundError, RunNotFoundError, ServerUnavailableError
 from t3d_server.ids import is_id
 from t3d_server.models import LogLine, Run, RunNews, RunStatus
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.former.objects import FormerObjects
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.logs import StoredLog, read_log
-from t3d_server.run_store.pages import KeyIndex
-from t3d_server.run_store.state import FencedError, StoredRun
+from t3d_server.run_store.records import FencedError, StoredRun
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.interface import RunList
 from t3d_server.runs.live_run import LiveRun, RunState
@@ -55,7 +54,6 @@ class Lookup:
         self._former = former
         self._clock = clock
         self._timings = timings
-        self._keys = KeyIndex()
 
     def view(self, run: LiveRun) -> Run:
         """A run as clients see it."""
@@ -133,9 +131,8 @@ class Lookup:
         state = self._log.state
         if (stored := state.holder(key)) is not None:
             return stored
-        self._keys.update(state.pages)
         stored = None
-        if self._keys.may_have(key):
+        if state.paged_keys.may_have(key):
             stored = await self._log.in_thread(self._history.pages.holder, list(state.pages.values()), key)
         if stored is None and not self._former.is_empty:
             former = await self._log.in_thread(self._former.holder, key)
@@ -148,7 +145,9 @@ class Lookup:
         if (stored := state.find(run_id)) is not None:
             return stored
         pages = [page for page in state.pages.values() if page.first <= run_id <= page.last]
-        return await self._log.in_thread(self._history.pages.find, pages, run_id) if pages else None
+        with suppress(ObjectNotFoundError):  # the page has just expired
+            return await self._log.in_thread(self._history.pages.find, pages, run_id) if pages else None
+        return None
 
     async def stored(self, run_id: str, *, in_pages: bool = False) -> StoredRun:
         """A run as it is on record.
@@ -178,7 +177,7 @@ class Lookup:
         return await self._log.in_thread(read_log, self._history.store, stored.log)
 
     async def _catch_up_on(self, run_id: str) -> None:
-        """Read what other clusters have just written, if it may be about a run: it is not known, or is one of theirs."""
+        """Read what other clusters have just written, if that may be about a run: it is new, or one of theirs."""
         known, pages = self._log.state.find(run_id), self._log.state.pages.values()
         is_known = known is not None and (known.run.status.ended or known.owner == self._log.cluster)
         if not is_known and is_id(run_id) and not any(page.first <= run_id <= page.last for page in pages):

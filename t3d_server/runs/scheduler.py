@@ -25,7 +25,7 @@ from t3d_server.run_store.events import Leftovers
 from t3d_server.run_store.former.importer import FormerLayout
 from t3d_server.run_store.former.objects import FormerObjects
 from t3d_server.run_store.history import RunHistory
-from t3d_server.run_store.state import FencedError, NotOwnedError, StoredRun
+from t3d_server.run_store.records import FencedError, NotOwnedError, StoredRun
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.acceptance import RunLimits
 from t3d_server.runs.admission import Admission, Catalog

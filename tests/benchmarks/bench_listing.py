@@ -29,7 +29,8 @@ from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import PageInfo
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.pages import write_page
-from t3d_server.run_store.state import State, StoredRun
+from t3d_server.run_store.records import StoredRun
+from t3d_server.run_store.state import State
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.expiry import Expiry
 from t3d_server.runs.interface import RunList

@@ -16,7 +16,8 @@ from t3d_server.ids import first_id, new_id
 from t3d_server.models import Attempt, LogLine, Run, RunStatus
 from t3d_server.run_store.events import Accepted, Header, Joined, PageInfo, encode
 from t3d_server.run_store.pages import write_page
-from t3d_server.run_store.state import State, StoredRun
+from t3d_server.run_store.records import StoredRun
+from t3d_server.run_store.state import State
 from t3d_server.run_store.timings import Timings
 from t3d_server.storage.keys import segment_key, snapshot_key
 from t3d_server.storage.s3 import S3Location, S3ObjectStore

@@ -27,8 +27,9 @@ from t3d_server.run_store.former.objects import DONE, OPEN, FormerObjects, done_
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.logs import read_log
 from t3d_server.run_store.pages import PageReader
+from t3d_server.run_store.records import StoredRun
 from t3d_server.run_store.segments import newest_snapshot
-from t3d_server.run_store.state import State, StoredRun
+from t3d_server.run_store.state import State
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.acceptance import RunLimits
 from t3d_server.runs.admission import key_hash

@@ -13,8 +13,9 @@ from t3d_server.errors import ObjectNotFoundError
 from t3d_server.models import RunStatus
 from t3d_server.run_store import pages
 from t3d_server.run_store.events import PageInfo
-from t3d_server.run_store.pages import KeyIndex, PageReader, write_page
-from t3d_server.run_store.state import StoredRun
+from t3d_server.run_store.key_index import KeyIndex
+from t3d_server.run_store.pages import PageReader, write_page
+from t3d_server.run_store.records import StoredRun
 from t3d_server.storage.keys import page_key
 from t3d_server.storage.memory import MemoryObjectStore
 from tests.run_store.examples import a_run, an_id, stored

@@ -27,7 +27,8 @@ from t3d_server.run_store.events import (
     decode,
     encode,
 )
-from t3d_server.run_store.state import FencedError, KeyHeldError, NotOwnedError, StaleError, State
+from t3d_server.run_store.records import FencedError, KeyHeldError, NotOwnedError, StaleError
+from t3d_server.run_store.state import State
 from tests.run_store.examples import a_run, accepted, ended, has_ended, header
 
 ANY_TIME = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])

@@ -32,7 +32,7 @@ from t3d_server.run_store.former.servers import FormerServers, FormerState
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.logs import SMALL_LOG_BYTES, StoredLog, size_bytes, write_log
 from t3d_server.run_store.pages import write_page
-from t3d_server.run_store.state import FencedError, StaleError, StoredRun
+from t3d_server.run_store.records import FencedError, StaleError, StoredRun
 from t3d_server.run_store.timings import Timings
 from t3d_server.storage.keys import page_key
 

@@ -11,7 +11,7 @@ from t3d_server.run_store.former.batches import batches, for_each, known_among
 from t3d_server.run_store.former.objects import CLUSTERS, DONE, INDEXES, KEYS, OPEN, FormerObjects, id_in
 from t3d_server.run_store.former.servers import FormerServers
 from t3d_server.run_store.history import RunHistory
-from t3d_server.run_store.state import StaleError, StoredRun
+from t3d_server.run_store.records import StaleError, StoredRun
 
 
 class FormerRemoval:
