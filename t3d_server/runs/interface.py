@@ -200,7 +200,7 @@ class Runs(Protocol):
         Returns once the outcome is on record.
 
         Raises:
-            StoreUnavailableError: it is to be delivered again.
+            StoreUnavailableError, ServerUnavailableError: it is to be delivered again.
         """
 
     async def report_leftovers(self, *, run_id: str) -> None:

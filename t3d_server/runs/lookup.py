@@ -59,7 +59,7 @@ class Lookup:
         """A run as clients see it."""
         return run.run.model_copy(update={"queue_position": self._queues.position(run)})
 
-    async def get(self, run_id: str, wait_s: float) -> Run:
+    async def get(self, *, run_id: str, wait_s: float = 0.0) -> Run:
         """See `Runs.get`."""
         deadline_s = asyncio.get_running_loop().time() + wait_s
         run = self._live.get(run_id)
@@ -76,7 +76,7 @@ class Lookup:
             stored = await self.stored(run_id)
         return stored.run
 
-    async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
+    async def news(self, *, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
         """See `Runs.news`."""
         deadline_s = asyncio.get_running_loop().time() + wait_s
         while True:
@@ -98,13 +98,15 @@ class Lookup:
                 async with asyncio.timeout(min(left_s, self._timings.position_s)):
                     await changed.wait()
 
-    async def log(self, run_id: str) -> list[LogLine]:
+    async def log(self, *, run_id: str) -> list[LogLine]:
         """See `Runs.log`."""
         if (run := self._live.get(run_id)) is not None:
             return run.log
         return await self._lines(await self.stored(run_id))
 
-    async def newest(self, limit: int, before: str | None, algorithm: str | None, status: RunStatus | None) -> RunList:
+    async def newest(
+        self, *, limit: int, before: str | None = None, algorithm: str | None = None, status: RunStatus | None = None
+    ) -> RunList:
         """See `Runs.list`."""
         if not self._log.is_member or len(self._log.state.members) > 1:
             await self._catch_up()

@@ -12,12 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from contextlib import suppress
-from datetime import datetime
 from typing import Any, Literal
 
 from t3d_server.clock import SYSTEM_CLOCK, Clock
 from t3d_server.errors import NotFoundError, ServerUnavailableError, StoreUnavailableError
-from t3d_server.models import Device, LogLine, Manifest, Run, RunFailure, RunNews, RunRequest, RunStatus
+from t3d_server.models import Device, Manifest, Run, RunFailure, RunRequest, RunStatus
 from t3d_server.run_log import run_fields, storable
 from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import EventLog
@@ -30,7 +29,7 @@ from t3d_server.run_store.timings import Timings
 from t3d_server.runs.acceptance import RunLimits
 from t3d_server.runs.admission import Admission, Catalog
 from t3d_server.runs.expiry import Datasets, Expiry
-from t3d_server.runs.interface import AttemptKey, Lines, Outcome, QueueName, Receipt, ReportAnswer, RunList
+from t3d_server.runs.interface import AttemptKey, Lines, Outcome, QueueName, Receipt, ReportAnswer
 from t3d_server.runs.live_run import STARTED_AGAIN, LiveRun, RunState, charged_attempts
 from t3d_server.runs.lookup import TAKEN_OVER, Lookup
 from t3d_server.runs.queues import Queues
@@ -102,6 +101,8 @@ class RunScheduler:
         self._queues = Queues()
         former = FormerObjects(history.store)
         self._lookup = Lookup(self._live, self._queues, self._log, history, former, clock, timings)
+        lookup = self._lookup
+        self.get, self.news, self.log, self.list = lookup.get, lookup.news, lookup.log, lookup.newest
         self._calls = ReplicaCalls(
             replicas,
             self._queues,
@@ -138,10 +139,14 @@ class RunScheduler:
 
         Raises:
             StoreUnavailableError: the store does not answer; to be called again.
+            ServerUnavailableError: another process has taken over in this moment; to be called again.
         """
         if self._watching:
             return
-        await self._log.start()
+        try:
+            await self._log.start()
+        except FencedError as error:
+            raise ServerUnavailableError(TAKEN_OVER) from error
         if any(stored.owner == self._log.cluster for stored in self._log.state.open.values()):
             self._calls.hold("announce")
             asyncio.get_running_loop().call_later(self._timings.announce_s, self._calls.unhold, "announce")
@@ -534,26 +539,6 @@ class RunScheduler:
         except NotFoundError:
             return False
         return set(outcome.output_dataset_ids) <= set(run.output_dataset_ids)
-
-    # It is looked at
-
-    async def get(self, *, run_id: str, wait_s: float = 0.0) -> Run:
-        """See `Runs.get`."""
-        return await self._lookup.get(run_id, wait_s)
-
-    async def news(self, *, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
-        """See `Runs.news`."""
-        return await self._lookup.news(run_id, seen, after, wait_s)
-
-    async def log(self, *, run_id: str) -> list[LogLine]:
-        """See `Runs.log`."""
-        return await self._lookup.log(run_id)
-
-    async def list(
-        self, *, limit: int, before: str | None = None, algorithm: str | None = None, status: RunStatus | None = None
-    ) -> RunList:
-        """See `Runs.list`."""
-        return await self._lookup.newest(limit, before, algorithm, status)
 
     def counts(self) -> Counter[tuple[str, RunStatus]]:
         """How many live runs of each algorithm are in each status."""

@@ -52,7 +52,7 @@ pages = st.builds(
     last=st.sampled_from(RUN_IDS),
     index_bytes=st.just(9),
     counts=st.just({"blur COMPLETED": 1}),
-    keys=st.just("AAAA"),
+    keys=st.just("AAAAAAAAAAA="),
 )
 times = st.integers(0, 90).map(lambda days: EPOCH + timedelta(days=days))
 events: st.SearchStrategy[Event] = st.one_of(
@@ -227,7 +227,7 @@ def test_numbers_that_a_fenced_process_may_try_are_kept_for_some_time() -> None:
 
 
 def page_of(*run_ids: str, name: str = "x") -> PageInfo:
-    return PageInfo(name=name, first=min(run_ids), last=max(run_ids), index_bytes=1, counts={}, keys="AAAA")
+    return PageInfo(name=name, first=min(run_ids), last=max(run_ids), index_bytes=1, counts={}, keys="AAAAAAAAAAA=")
 
 
 def test_what_is_in_a_page_is_found_until_a_snapshot_has_it() -> None:
