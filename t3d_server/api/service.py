@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -40,20 +38,18 @@ from t3d_server.models import (
     RunStatus,
     ServerInfo,
 )
-from t3d_server.packages.folder import find_file
+from t3d_server.packages.folder import find_file, store_blob
 from t3d_server.packages.parameters import args_schema
 from t3d_server.packages.registry import Registry
 from t3d_server.run_store.history import RunHistory
 from t3d_server.runs.acceptance import accept
 from t3d_server.runs.interface import Runs
 from t3d_server.storage.base import ObjectStore, exists
-from t3d_server.storage.keys import blob_key
 
 logger = logging.getLogger(__name__)
 
 MAX_WAIT_S = 60.0
 READY_TIMEOUT_S = 5.0
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -226,26 +222,15 @@ class Service:
 
     async def has_blob(self, sha256: str) -> bool:
         """Whether a file of an algorithm folder is stored, as a blob or as an asset of a version."""
-        _blob_key(sha256)
         return await self.workers.run(find_file, self.store, sha256) is not None
 
     async def put_blob(self, sha256: str, source: Path) -> None:
         """Store a file of an algorithm folder.
 
         Raises:
-            InvalidRequestError: the file has another hash.
+            InvalidRequestError: the file has another hash, or that is none.
         """
-        key = _blob_key(sha256)
-
-        def store() -> None:
-            with source.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-                if found != sha256:
-                    raise InvalidRequestError(f"The body has the SHA-256 {found}, not {sha256}: send it again.")
-                file.seek(0)
-                self.store.put(key, file)
-
-        await self.workers.run(store)
+        await self.workers.run(store_blob, self.store, sha256, source)
 
     async def publish(self, request: PublishRequest, wait_s: float) -> Publication:
         """Publish an algorithm folder, or wait for the publication of the same folder that goes on."""
@@ -356,9 +341,3 @@ class Service:
         if "input_dataset_ids" in draft.unread:  # then their number is not checked
             manifest = manifest.model_copy(update={"inputs": None})
         accept(manifest, draft.request, await self.publishing.devices(), "", self.limits.max_run_s)
-
-
-def _blob_key(sha256: str) -> str:
-    if not _SHA256.fullmatch(sha256):
-        raise InvalidRequestError(f"{sha256!r:.80} is no SHA-256 in lower-case hexadecimal digits.")
-    return blob_key(sha256)

@@ -177,6 +177,7 @@ class Runs(Protocol):
         Raises:
             RunNotFoundError: it neither is open nor has ended lately.
             StoreUnavailableError: that is not on record yet.
+            ServerUnavailableError: another cluster has the run, or takes it over.
         """
 
     async def begin(self, *, call_id: str, replica: str) -> Run | None:

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 
-from t3d_server.errors import ExpiredError, RunNotFoundError
+from t3d_server.clock import Clock
+from t3d_server.errors import ExpiredError, RunNotFoundError, ServerUnavailableError
 from t3d_server.models import LogLine, Run, RunNews, RunStatus
 from t3d_server.run_store.event_log import EventLog
+from t3d_server.run_store.former.objects import FormerObjects
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.logs import StoredLog, read_log
 from t3d_server.run_store.pages import KeyIndex
@@ -18,6 +20,8 @@ from t3d_server.run_store.timings import Timings
 from t3d_server.runs.interface import RunList
 from t3d_server.runs.live_run import LiveRun, RunState
 from t3d_server.runs.queues import Queues
+
+TAKEN_OVER = "another cluster takes over the runs of this one; try again in a moment"
 
 
 class Lookup:
@@ -28,16 +32,27 @@ class Lookup:
         queues: what waits.
         log: the log.
         history: the ended runs.
+        former: runs of the former layout that are not imported yet.
+        clock: the clock.
         timings: how long what takes.
     """
 
     def __init__(
-        self, live: Mapping[str, LiveRun], queues: Queues, log: EventLog, history: RunHistory, timings: Timings
+        self,
+        live: Mapping[str, LiveRun],
+        queues: Queues,
+        log: EventLog,
+        history: RunHistory,
+        former: FormerObjects,
+        clock: Clock,
+        timings: Timings,
     ) -> None:
         self._live = live
         self._queues = queues
         self._log = log
         self._history = history
+        self._former = former
+        self._clock = clock
         self._timings = timings
         self._keys = KeyIndex()
 
@@ -90,18 +105,26 @@ class Lookup:
             return run.log
         return await self._lines(await self.stored(run_id))
 
-    def newest(self, limit: int, before: str | None, algorithm: str | None, status: RunStatus | None) -> RunList:
+    async def newest(self, limit: int, before: str | None, algorithm: str | None, status: RunStatus | None) -> RunList:
         """See `Runs.list`."""
+        await self._catch_up()
         state, found = self._log.state, dict[str, Run | LiveRun]()
         for stored in (*state.open.values(), *state.ended.values(), *state.recent.values()):
             live = self._live.get(stored.run.id)
             run = stored.run if live is None else live.run
             fits = algorithm in (None, run.algorithm) and status in (None, run.status)
-            if fits and (before is None or run.id < before) and self._history.retention.expired(run.id) is None:
+            stays = not run.status.ended or self._history.retention.expired(run.id) is None
+            if fits and stays and (before is None or run.id < before):
                 found[run.id] = run if live is None else live
         newest = sorted(found, reverse=True)[:limit]
         runs = [self.view(run) if isinstance(run, LiveRun) else run for run in map(found.__getitem__, newest)]
         return RunList(runs=runs, more=len(found) > limit, snapshot_seq=self._log.snapshot_seq)
+
+    def longest_s(self, algorithm: str) -> float:
+        """For how long the longest of an algorithm's runs that go on is at work; 0 where none does."""
+        runs = [run.run for run in self._live.values() if run.run.algorithm == algorithm and run.goes_on]
+        begun = [run.started_at for run in runs if run.started_at is not None]
+        return (self._clock.now() - min(begun)).total_seconds() if begun else 0.0
 
     async def holder(self, key: str) -> StoredRun | None:
         """The run that was accepted with an idempotency key, by the hash of that."""
@@ -109,9 +132,13 @@ class Lookup:
         if (stored := state.holder(key)) is not None:
             return stored
         self._keys.update(state.pages)
-        if not self._keys.may_have(key):
-            return None
-        return await self._log.in_thread(self._history.pages.holder, list(state.pages.values()), key)
+        stored = None
+        if self._keys.may_have(key):
+            stored = await self._log.in_thread(self._history.pages.holder, list(state.pages.values()), key)
+        if stored is None and not self._former.is_empty:
+            former = await self._log.in_thread(self._former.holder, key)
+            stored = former and (await self.accepted_before(former.run.id) or former)
+        return stored
 
     async def accepted_before(self, run_id: str) -> StoredRun | None:
         """A run by its id, wherever it is; a new id costs nothing."""
@@ -130,12 +157,14 @@ class Lookup:
 
         Raises:
             RunNotFoundError, ExpiredError: there is none.
+            ServerUnavailableError, StoreUnavailableError: that cannot be known now.
         """
-        state = self._log.state
-        if state.find(run_id) is None and len(state.members) > 1:
-            with suppress(FencedError):
-                await self._log.catch_up()  # another cluster may have just accepted it
+        known = self._log.state.find(run_id)
+        if known is None or (not known.run.status.ended and known.owner != self._log.cluster):
+            await self._catch_up()
         stored = await self.accepted_before(run_id) if in_pages else self._log.state.find(run_id)
+        if stored is None and not self._former.is_empty:
+            stored = await self.accepted_before(run_id) or await self._log.in_thread(self._former.find, run_id)
         if stored is None:
             raise RunNotFoundError(f"run {run_id!r} neither is open nor has ended lately")
         if stored.run.status.ended and (expired := self._history.retention.expired(run_id)) is not None:
@@ -147,6 +176,20 @@ class Lookup:
         if not stored.log:
             return StoredLog(lines=stored.lines)
         return await self._log.in_thread(read_log, self._history.store, stored.log)
+
+    async def _catch_up(self) -> None:
+        """Read what other clusters have just written, if there are others.
+
+        Raises:
+            ServerUnavailableError: another one has this cluster's runs, until it has joined anew.
+            StoreUnavailableError: the store does not answer.
+        """
+        if self._log.is_member and len(self._log.state.members) == 1:
+            return
+        try:
+            await self._log.catch_up()
+        except FencedError as error:
+            raise ServerUnavailableError(TAKEN_OVER) from error
 
     async def _lines(self, stored: StoredRun) -> list[LogLine]:
         if stored.run.status.ended:

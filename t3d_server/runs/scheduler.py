@@ -22,6 +22,8 @@ from t3d_server.run_log import run_fields, storable
 from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Leftovers
+from t3d_server.run_store.former.importer import FormerLayout
+from t3d_server.run_store.former.objects import FormerObjects
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.state import FencedError, NotOwnedError, StoredRun
 from t3d_server.run_store.timings import Timings
@@ -30,11 +32,11 @@ from t3d_server.runs.admission import Admission, Catalog
 from t3d_server.runs.expiry import Datasets, Expiry
 from t3d_server.runs.interface import AttemptKey, Lines, Outcome, QueueName, Receipt, ReportAnswer, RunList
 from t3d_server.runs.live_run import STARTED_AGAIN, LiveRun, RunState, charged_attempts
-from t3d_server.runs.lookup import Lookup
+from t3d_server.runs.lookup import TAKEN_OVER, Lookup
 from t3d_server.runs.queues import Queues
 from t3d_server.runs.recording import Recorder
 from t3d_server.runs.replica_calls import ReplicaCalls, ReplicaGoneError, Replicas
-from t3d_server.runs.submission import TAKEN_OVER, Submissions
+from t3d_server.runs.submission import Submissions
 from t3d_server.runs.takeover import Takeover
 from t3d_server.runs.tasks import Tasks
 from t3d_server.runs.timeouts import CANCELLED, Timeouts, status_after
@@ -42,6 +44,7 @@ from t3d_server.runs.timeouts import CANCELLED, Timeouts, status_after
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
+ELSEWHERE = "the run is that of another cluster on this bucket: cancel it there, or try again once that is gone"
 _ATTEMPT_ENDS: dict[RunStatus, Literal["completed", "failed", "cancelled"]] = {
     RunStatus.COMPLETED: "completed",
     RunStatus.FAILED: "failed",
@@ -97,7 +100,8 @@ class RunScheduler:
             history.store, cluster, clock=clock, executor=executor, timings=timings, fenced=self._disown
         )
         self._queues = Queues()
-        self._lookup = Lookup(self._live, self._queues, self._log, history, timings)
+        former = FormerObjects(history.store)
+        self._lookup = Lookup(self._live, self._queues, self._log, history, former, clock, timings)
         self._calls = ReplicaCalls(
             replicas,
             self._queues,
@@ -115,12 +119,15 @@ class RunScheduler:
             timed_out=self._time_out,
             replica_ended=self._replica_ended,
         )
-        self._admission = Admission(catalog, devices, limits, self._queues, self._longest_s, clock)
+        self._admission = Admission(catalog, devices, limits, self._queues, self._lookup.longest_s, clock)
         self._submissions = Submissions(self._admission, self._log, self._lookup, self._live, self._admit)
         self._recorder = Recorder(self._log, history.store, timings)
         self._takeover = Takeover(self._log, clock, timings, self._adopt)
         self._compactor = Compactor(self._log, history.store, clock=clock, timings=timings)
-        self._expiry = Expiry(self._log, history, datasets, replicas, clock=clock, timings=timings)
+        self._former_layout = FormerLayout(
+            self._log, former, history, self._compactor, clock=clock, timings=timings, adopt=self._adopt
+        )
+        self._expiry = Expiry(self._log, history, datasets, replicas, self._compactor, clock=clock, timings=timings)
         self._watching: list[asyncio.Task[None]] = []
 
     # Start and stop
@@ -139,10 +146,11 @@ class RunScheduler:
             self._calls.hold("announce")
             asyncio.get_running_loop().call_later(self._timings.announce_s, self._calls.unhold, "announce")
         await self._adopt()
+        await self._former_layout.step()
         works = (
             self._takeover.watch(),
-            self._compact(),
-            self._expiry.watch_expired(),
+            self._compactor.watch(),
+            self._import_and_expire(),
             self._expiry.watch_leftovers(),
         )
         self._watching = [self._tasks.start(work) for work in works]
@@ -235,15 +243,10 @@ class RunScheduler:
             run.disown()
             self._calls.balance(run.queue)
 
-    async def _compact(self) -> None:
-        while True:
-            await asyncio.sleep(self._timings.watch_s)
-            try:
-                await self._compactor.step()
-            except (StoreUnavailableError, FencedError) as error:
-                logger.warning("the log of runs cannot be compacted: %s", error or type(error).__name__)
-            except Exception:  # the next time may do better
-                logger.exception("the log of runs cannot be compacted")
+    async def _import_and_expire(self) -> None:
+        """Remove what has expired once all open runs are known, whose inputs stay."""
+        await self._former_layout.watch()
+        await self._expiry.watch_expired()
 
     # A run comes
 
@@ -404,7 +407,10 @@ class RunScheduler:
         await self._submissions.arrived(run_id)
         run = self._live.get(run_id)
         if run is None:
-            return (await self._lookup.stored(run_id)).run
+            stored = await self._lookup.stored(run_id)
+            if not stored.run.status.ended:
+                raise ServerUnavailableError(ELSEWHERE)
+            return stored.run
         if run.state in (RunState.QUEUED, RunState.REQUEUED):
             failure = CANCELLED.model_copy(update={"message": "the run was cancelled in the queue"})
             self._end(run, RunStatus.CANCELLED, error=failure)
@@ -546,14 +552,8 @@ class RunScheduler:
         self, *, limit: int, before: str | None = None, algorithm: str | None = None, status: RunStatus | None = None
     ) -> RunList:
         """See `Runs.list`."""
-        return self._lookup.newest(limit, before, algorithm, status)
+        return await self._lookup.newest(limit, before, algorithm, status)
 
     def counts(self) -> Counter[tuple[str, RunStatus]]:
         """How many live runs of each algorithm are in each status."""
         return Counter((run.run.algorithm, run.run.status) for run in self._live.values())
-
-    def _longest_s(self, algorithm: str) -> float:
-        """For how long the longest of an algorithm's runs that go on is at work; 0 where none does."""
-        runs = [run.run for run in self._live.values() if run.run.algorithm == algorithm and run.goes_on]
-        begun = [run.started_at for run in runs if run.started_at is not None]
-        return (self._clock.now() - min(begun)).total_seconds() if begun else 0.0

@@ -15,10 +15,8 @@ from t3d_server.run_store.state import FencedError, KeyHeldError
 from t3d_server.runs.acceptance import request_sha256
 from t3d_server.runs.admission import Admission, key_hash
 from t3d_server.runs.live_run import LiveRun
-from t3d_server.runs.lookup import Lookup
+from t3d_server.runs.lookup import TAKEN_OVER, Lookup
 from t3d_server.runs.tasks import Tasks
-
-TAKEN_OVER = "another cluster takes over the runs of this one; try again in a moment"
 
 
 @dataclass(eq=False)
@@ -94,6 +92,7 @@ class Submissions:
         arrival = Arrival(run, sha256, self._log.append(accepted))
         names = [run_id, hashed] if hashed else [run_id]
         self._arrivals |= dict.fromkeys(names, arrival)
+        self._admission.arriving(run)
         self._tasks.start(self._settle(arrival, names))
         try:
             await self._log.stored(arrival.append)
@@ -135,8 +134,8 @@ class Submissions:
     async def _settle(self, arrival: Arrival, names: list[str]) -> None:
         """Have a run wait for its turn once it is on record, or withdraw it if its client got an error instead."""
         run, done = arrival.run, arrival.append.done
-        with self._admission.arriving(run):
-            await asyncio.wait([done])
+        await asyncio.wait([done])
+        self._admission.arrived(run)
         recorded = not done.cancelled() and done.exception() is None
         if recorded and arrival.refused:
             await asyncio.wait([self._log.append(Withdrawn(run_id=run.run.id)).done])

@@ -38,6 +38,7 @@ class Takeover:
         self._adopt = adopt
         self._seen: dict[str, tuple[int, float]] = {}
         self._looked_s = 0.0
+        self._to_adopt = False
 
     async def watch(self) -> None:
         """Look now and then, for ever."""
@@ -66,7 +67,6 @@ class Takeover:
         if now_s - self._looked_s > self._timings.confirmed_s:
             self._seen.clear()  # this cluster was away itself
         self._looked_s = now_s
-        gone = False
         for cluster, member in log.state.members.copy().items():
             if cluster == log.cluster:
                 continue
@@ -76,6 +76,7 @@ class Takeover:
             if member.left or (segment == member.segment and now_s - since_s >= self._timings.dead_s):
                 logger.warning("the runs of cluster %s are taken over", cluster)
                 await log.append(Claimed(cluster=cluster)).done
-                gone = True
-        if gone:
+                self._to_adopt = True
+        if self._to_adopt:
             await self._adopt()
+            self._to_adopt = False

@@ -93,7 +93,7 @@ def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
         {"wait_s": math.nan},
         {"wait_s": -1.0},
     ],
-    ids=repr,
+    ids=lambda options: next(iter(options)),
 )
 def test_what_cannot_be_sent_is_told_before_anything_is_uploaded(
     client: Client, server: Server, options: dict[str, Any]
