@@ -374,7 +374,7 @@ def test_deploy_bump_use_and_remove(t3d: T3d, gain: Path, client: Client) -> Non
     assert "1.0.1, 1.0.0" in line
     assert "Gain and offset." in line
 
-    assert "all of gain (1.0.1, 1.0.0) is removed only if --yes" in t3d("remove", "gain", code=1).stderr
+    assert "all of gain (1.0.1, 1.0.0) is removed only with --yes" in t3d("remove", "gain", code=1).stderr
     assert "Remove all of gain (1.0.1, 1.0.0)? [y/N]" in t3d("remove", "gain", answer="n\n", code=1).stderr
     t3d("remove", "gain", "1.0.1", answer="y\n")
     assert client.algorithm("gain").versions == ["1.0.0"]

@@ -39,7 +39,7 @@ def failed(monkeypatch: pytest.MonkeyPatch, *command: str) -> bool:
 def test_an_empty_id_is_not_the_beginning_of_a_run(client: MagicMock) -> None:
     for empty in ("", " "):
         with pytest.raises(InvalidRequestError, match="empty"):
-            arguments.whole_id(client, empty)
+            arguments.full_id(client, empty)
 
 
 @pytest.mark.parametrize("command", ["cancel", "logs", "results"])
