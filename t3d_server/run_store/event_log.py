@@ -24,8 +24,9 @@ from t3d_server.clock import Clock
 from t3d_server.errors import ObjectNotFoundError, StoreUnavailableError
 from t3d_server.ids import new_id
 from t3d_server.run_store.events import Event, Header, Joined, Left, decode, encode, header_of
+from t3d_server.run_store.records import FencedError
 from t3d_server.run_store.segments import is_at_end, newest_snapshot, put_segment, seq_of
-from t3d_server.run_store.state import FencedError, State
+from t3d_server.run_store.state import State
 from t3d_server.run_store.timings import Timings
 from t3d_server.storage.base import ObjectStore, read
 from t3d_server.storage.keys import RUN_EVENTS, segment_key
@@ -124,6 +125,19 @@ class EventLog:
             self._joining = self.append(Joined())
         await self.stored(self._joining)
 
+    async def rejoin(self) -> None:
+        """Join anew after another cluster has taken over; where another process has this cluster, it stays so.
+
+        Raises:
+            StoreUnavailableError: the store does not answer; to be called again.
+            FencedError: another process writes for this cluster.
+        """
+        if not self._accepts:
+            await self._load()
+            if self.state.members.get(self.cluster) is not None:
+                raise FencedError
+        await self.join()
+
     async def leave(self) -> None:
         """Write what waits, and that this cluster may be taken over at once; then no more.
 
@@ -185,12 +199,6 @@ class EventLog:
     def is_member(self) -> bool:
         """Whether this process writes for its cluster, as far as it knows."""
         return self._is_member
-
-    @property
-    def is_replaced(self) -> bool:
-        """Whether another process writes for its cluster."""
-        member = self.state.members.get(self.cluster)
-        return member is not None and member.process != self.process
 
     async def catch_up(self) -> None:
         """Read what others have written by now.

@@ -11,16 +11,16 @@ from __future__ import annotations
 import base64
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 from pydantic import TypeAdapter
 
 from t3d_server.ids import new_id
 from t3d_server.models import RunStatus
 from t3d_server.run_store.events import PageInfo
-from t3d_server.run_store.state import StoredRun
+from t3d_server.run_store.key_index import fingerprint
+from t3d_server.run_store.records import StoredRun
 from t3d_server.storage.base import ObjectStore
 from t3d_server.storage.keys import page_key
 
@@ -30,7 +30,6 @@ MAX_PAGES_A_LOOK = 32
 """Most pages that are looked at for one page of a listing."""
 MAX_GAP_BYTES = 64 * 1024
 """Ranges that are closer are read with one request."""
-NO_KEY = bytes(8)
 
 
 class Row(NamedTuple):
@@ -52,11 +51,6 @@ class Row(NamedTuple):
 
 
 _INDEX: TypeAdapter[list[Row]] = TypeAdapter(list[Row])
-
-
-def fingerprint(key: str) -> bytes:
-    """What the directory keeps of the hash of an idempotency key."""
-    return bytes.fromhex(key[:16]) if key else NO_KEY
 
 
 def write_page(store: ObjectStore, runs: Iterable[StoredRun]) -> PageInfo:
@@ -207,32 +201,3 @@ def _near(rows: Sequence[Row]) -> Iterable[list[Row]]:
         group.append(row)
     if group:
         yield group
-
-
-class KeyIndex:
-    """Tells whether an idempotency key may be that of a run in a page, without a look into the store."""
-
-    def __init__(self) -> None:
-        self._names: frozenset[str] = frozenset()
-        self._sorted = np.empty(0, np.uint64)
-
-    def update(self, pages: Mapping[str, PageInfo]) -> None:
-        """Take in the directory as it is now."""
-        names = frozenset(name for name, page in pages.items() if page.keys)
-        if self._names <= names:
-            new = [pages[name] for name in names - self._names]
-            added = np.sort(np.concatenate([np.empty(0, np.uint64), *map(_keys, new)]))
-            self._sorted = np.insert(self._sorted, np.searchsorted(self._sorted, added), added)
-        else:
-            self._sorted = np.sort(np.concatenate([np.empty(0, np.uint64), *(_keys(pages[name]) for name in names)]))
-        self._names = names
-
-    def may_have(self, key: str) -> bool:
-        """Whether the hash of a key is like that of a run in a page."""
-        wanted = np.frombuffer(fingerprint(key), np.uint64)[0]
-        at = int(np.searchsorted(self._sorted, wanted))
-        return at < len(self._sorted) and self._sorted[at] == wanted
-
-
-def _keys(page: PageInfo) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(page.keys), np.uint64)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from t3d_server.ids import time_of
-from t3d_server.models import LogLine, Model, Run
+from t3d_server.models import Model, Run
 from t3d_server.run_store.events import (
     Accepted,
     Claimed,
@@ -24,99 +24,20 @@ from t3d_server.run_store.events import (
     Updated,
     Withdrawn,
 )
+from t3d_server.run_store.key_index import KeyIndex
+from t3d_server.run_store.records import (
+    Fence,
+    FencedError,
+    KeyHeldError,
+    Member,
+    NotOwnedError,
+    StaleError,
+    StoredRun,
+    Sweep,
+)
 
 FENCES_KEPT = timedelta(days=30)
 """A process that was suspended for longer may write, and say, what nobody knows of."""
-
-
-class StoredRun(Model):
-    """A run with what is stored beside it.
-
-    Attributes:
-        run: the run.
-        owner: the cluster that has it.
-        key: hash of its idempotency key; "" without one.
-        request_sha256: hash of what was asked for.
-        lines: its log, where that is small; of one that goes on, what it began with.
-        log: the object that has its log instead; "" where there is none.
-    """
-
-    run: Run
-    owner: str = ""
-    key: str = ""
-    request_sha256: str = ""
-    lines: list[LogLine] = []
-    log: str = ""
-
-
-class Member(Model):
-    """A cluster that may write.
-
-    Attributes:
-        process: its coordinator's process, which alone writes for it.
-        segment: the latest segment that it has written.
-        left: it has stopped.
-    """
-
-    process: str
-    segment: int
-    left: bool = False
-
-
-class Fence(Model):
-    """Numbers at which a process may still try to write that must not: their segments are kept, so that it fails.
-
-    Attributes:
-        first: the first number.
-        last: that of the segment from which on it must not.
-        time: when that was written.
-    """
-
-    first: int
-    last: int
-    time: datetime
-
-
-class Sweep(Model):
-    """Datasets that attempts at a run may have left.
-
-    Attributes:
-        owner: the cluster that is to remove them.
-        created_at: when the run was accepted: none is older.
-        since: when the latest of them may have been stored.
-        outputs: datasets that stay.
-        replicas: where attempts were made that were lost: they may live on, out of reach.
-    """
-
-    owner: str
-    created_at: datetime
-    since: datetime
-    outputs: list[str] = []
-    replicas: list[str] = []
-
-
-class NotOwnedError(Exception):
-    """The run is not this cluster's, or has ended."""
-
-
-class FencedError(Exception):
-    """The process must not write for its cluster any more."""
-
-
-class KeyHeldError(Exception):
-    """A run was accepted with this idempotency key, or id, before.
-
-    Attributes:
-        run_id: that run.
-    """
-
-    def __init__(self, run_id: str) -> None:
-        super().__init__(run_id)
-        self.run_id = run_id
-
-
-class StaleError(Exception):
-    """What the event is about has changed since it was made."""
 
 
 @dataclass
@@ -132,6 +53,7 @@ class State:
         fences: numbers of segments that are kept.
         sweeps: what attempts may have left, by run.
         recent: runs of pages that no snapshot has yet, for readers; in no snapshot.
+        paged_keys: idempotency keys of runs in pages; follows from the directory.
         imports: how many pages and runs were taken over from the former layout.
     """
 
@@ -144,6 +66,7 @@ class State:
     sweeps: dict[str, Sweep] = field(default_factory=dict)
     recent: dict[str, StoredRun] = field(default_factory=dict)
     imports: int = 0
+    paged_keys: KeyIndex = field(default_factory=KeyIndex, compare=False)
     _keys: dict[str, str] = field(default_factory=dict)
 
     def apply(self, header: Header, events: list[Event]) -> list[Exception | None]:
@@ -173,8 +96,11 @@ class State:
         return None if run_id is None else self.find(run_id)
 
     def removable_to(self) -> int:
-        """Up to this number no process writes any more, but for those that are fenced."""
-        return min([member.segment for member in self.members.values()], default=self.seq)
+        """Up to this number no process writes any more, but for those that are fenced.
+
+        The latest segment of each is kept: who wrote it may not know that, and try again.
+        """
+        return min([member.segment - 1 for member in self.members.values()], default=self.seq)
 
     def copy(self) -> State:
         """A copy that does not change with this one; costs no copies of runs."""
@@ -188,6 +114,7 @@ class State:
             dict(self.sweeps),
             dict(self.recent),
             self.imports,
+            self.paged_keys,
             dict(self._keys),
         )
 
@@ -213,7 +140,7 @@ class State:
         first, *lines = snapshot.split(b"\n")
         summary = _Summary.model_validate_json(first)
         runs = [StoredRun.model_validate_json(line) for line in lines]
-        return cls(
+        state = cls(
             seq=summary.seq,
             open={stored.run.id: stored for stored in runs[: summary.open]},
             ended={stored.run.id: stored for stored in runs[summary.open :]},
@@ -224,6 +151,8 @@ class State:
             imports=summary.imports,
             _keys={stored.key: stored.run.id for stored in runs if stored.key},
         )
+        state.paged_keys.update(state.pages)
+        return state
 
     def _apply(self, header: Header, event: Event) -> Exception | None:  # one case an event
         cluster = header.cluster
@@ -249,6 +178,8 @@ class State:
                 run_id = event.run.id
                 if (held := self._keys.get(event.key)) is not None:
                     return KeyHeldError(held)
+                if event.key and self.paged_keys.may_have(event.key):
+                    return KeyHeldError("")
                 if run_id in self.open or run_id in self.ended:
                     return KeyHeldError(run_id)
                 if event.key:
@@ -290,6 +221,7 @@ class State:
             case Expired():
                 for name in event.pages:
                     self.pages.pop(name, None)
+                self.paged_keys.update(self.pages)
                 for run_id in event.run_ids:
                     if (gone := self.ended.pop(run_id, None)) is not None:
                         self._keys.pop(gone.key, None)
@@ -317,6 +249,7 @@ class State:
             for name, page in self.pages.items():
                 if page.keys and time_of(page.last) < event.keys_until:
                     self.pages[name] = page.model_copy(update={"keys": ""})
+        self.paged_keys.update(self.pages)
         return None
 
     def _import(self, cluster: str, event: Imported) -> Exception | None:
@@ -346,7 +279,7 @@ class State:
 
     def _fence(self, member: Member, time: datetime) -> None:
         kept = [fence for fence in self.fences if time - fence.time < FENCES_KEPT]
-        self.fences = [*kept, Fence(first=member.segment + 1, last=self.seq, time=time)]
+        self.fences = [*kept, Fence(first=member.segment, last=self.seq, time=time)]
 
     def _leave(self, run: Run, header: Header) -> None:
         self.sweeps[run.id] = Sweep(

@@ -8,18 +8,20 @@ from contextlib import suppress
 from datetime import datetime
 
 from t3d_server.clock import Clock
-from t3d_server.errors import ExpiredError, RunNotFoundError
+from t3d_server.errors import ExpiredError, ObjectNotFoundError, RunNotFoundError, ServerUnavailableError
+from t3d_server.ids import is_id
 from t3d_server.models import LogLine, Run, RunNews, RunStatus
 from t3d_server.run_store.event_log import EventLog
-from t3d_server.run_store.former_objects import FormerObjects
+from t3d_server.run_store.former.objects import FormerObjects
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.logs import StoredLog, read_log
-from t3d_server.run_store.pages import KeyIndex
-from t3d_server.run_store.state import FencedError, StoredRun
+from t3d_server.run_store.records import FencedError, StoredRun
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.interface import RunList
 from t3d_server.runs.live_run import LiveRun, RunState
 from t3d_server.runs.queues import Queues
+
+TAKEN_OVER = "another cluster takes over the runs of this one; try again in a moment"
 
 
 class Lookup:
@@ -52,7 +54,6 @@ class Lookup:
         self._former = former
         self._clock = clock
         self._timings = timings
-        self._keys = KeyIndex()
 
     def view(self, run: LiveRun) -> Run:
         """A run as clients see it."""
@@ -103,14 +104,17 @@ class Lookup:
             return run.log
         return await self._lines(await self.stored(run_id))
 
-    def newest(self, limit: int, before: str | None, algorithm: str | None, status: RunStatus | None) -> RunList:
+    async def newest(self, limit: int, before: str | None, algorithm: str | None, status: RunStatus | None) -> RunList:
         """See `Runs.list`."""
+        if not self._log.is_member or len(self._log.state.members) > 1:
+            await self._catch_up()
         state, found = self._log.state, dict[str, Run | LiveRun]()
         for stored in (*state.open.values(), *state.ended.values(), *state.recent.values()):
             live = self._live.get(stored.run.id)
             run = stored.run if live is None else live.run
             fits = algorithm in (None, run.algorithm) and status in (None, run.status)
-            if fits and (before is None or run.id < before) and self._history.retention.expired(run.id) is None:
+            stays = not run.status.ended or self._history.retention.expired(run.id) is None
+            if fits and stays and (before is None or run.id < before):
                 found[run.id] = run if live is None else live
         newest = sorted(found, reverse=True)[:limit]
         runs = [self.view(run) if isinstance(run, LiveRun) else run for run in map(found.__getitem__, newest)]
@@ -127,9 +131,8 @@ class Lookup:
         state = self._log.state
         if (stored := state.holder(key)) is not None:
             return stored
-        self._keys.update(state.pages)
         stored = None
-        if self._keys.may_have(key):
+        if state.paged_keys.may_have(key):
             stored = await self._log.in_thread(self._history.pages.holder, list(state.pages.values()), key)
         if stored is None and not self._former.is_empty:
             former = await self._log.in_thread(self._former.holder, key)
@@ -142,7 +145,9 @@ class Lookup:
         if (stored := state.find(run_id)) is not None:
             return stored
         pages = [page for page in state.pages.values() if page.first <= run_id <= page.last]
-        return await self._log.in_thread(self._history.pages.find, pages, run_id) if pages else None
+        with suppress(ObjectNotFoundError):  # the page has just expired
+            return await self._log.in_thread(self._history.pages.find, pages, run_id) if pages else None
+        return None
 
     async def stored(self, run_id: str, *, in_pages: bool = False) -> StoredRun:
         """A run as it is on record.
@@ -153,11 +158,9 @@ class Lookup:
 
         Raises:
             RunNotFoundError, ExpiredError: there is none.
+            ServerUnavailableError, StoreUnavailableError: that cannot be known now.
         """
-        state = self._log.state
-        if state.find(run_id) is None and len(state.members) > 1:
-            with suppress(FencedError):
-                await self._log.catch_up()  # another cluster may have just accepted it
+        await self._catch_up_on(run_id)
         stored = await self.accepted_before(run_id) if in_pages else self._log.state.find(run_id)
         if stored is None and not self._former.is_empty:
             stored = await self.accepted_before(run_id) or await self._log.in_thread(self._former.find, run_id)
@@ -172,6 +175,25 @@ class Lookup:
         if not stored.log:
             return StoredLog(lines=stored.lines)
         return await self._log.in_thread(read_log, self._history.store, stored.log)
+
+    async def _catch_up_on(self, run_id: str) -> None:
+        """Read what other clusters have just written, if that may be about a run: it is new, or one of theirs."""
+        known, pages = self._log.state.find(run_id), self._log.state.pages.values()
+        is_known = known is not None and (known.run.status.ended or known.owner == self._log.cluster)
+        if not is_known and is_id(run_id) and not any(page.first <= run_id <= page.last for page in pages):
+            await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        """Read what other clusters have just written.
+
+        Raises:
+            ServerUnavailableError: another one has this cluster's runs, until it has joined anew.
+            StoreUnavailableError: the store does not answer.
+        """
+        try:
+            await self._log.catch_up()
+        except FencedError as error:
+            raise ServerUnavailableError(TAKEN_OVER) from error
 
     async def _lines(self, stored: StoredRun) -> list[LogLine]:
         if stored.run.status.ended:

@@ -22,21 +22,21 @@ from t3d_server.run_log import run_fields, storable
 from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Leftovers
-from t3d_server.run_store.former_layout import FormerLayout
-from t3d_server.run_store.former_objects import FormerObjects
+from t3d_server.run_store.former.importer import FormerLayout
+from t3d_server.run_store.former.objects import FormerObjects
 from t3d_server.run_store.history import RunHistory
-from t3d_server.run_store.state import FencedError, NotOwnedError, StoredRun
+from t3d_server.run_store.records import FencedError, NotOwnedError, StoredRun
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.acceptance import RunLimits
 from t3d_server.runs.admission import Admission, Catalog
 from t3d_server.runs.expiry import Datasets, Expiry
 from t3d_server.runs.interface import AttemptKey, Lines, Outcome, QueueName, Receipt, ReportAnswer, RunList
 from t3d_server.runs.live_run import STARTED_AGAIN, LiveRun, RunState, charged_attempts
-from t3d_server.runs.lookup import Lookup
+from t3d_server.runs.lookup import TAKEN_OVER, Lookup
 from t3d_server.runs.queues import Queues
 from t3d_server.runs.recording import Recorder
 from t3d_server.runs.replica_calls import ReplicaCalls, ReplicaGoneError, Replicas
-from t3d_server.runs.submission import TAKEN_OVER, Submissions
+from t3d_server.runs.submission import Submissions
 from t3d_server.runs.takeover import Takeover
 from t3d_server.runs.tasks import Tasks
 from t3d_server.runs.timeouts import CANCELLED, Timeouts, status_after
@@ -127,7 +127,7 @@ class RunScheduler:
         self._former_layout = FormerLayout(
             self._log, former, history, self._compactor, clock=clock, timings=timings, adopt=self._adopt
         )
-        self._expiry = Expiry(self._log, history, datasets, replicas, clock=clock, timings=timings)
+        self._expiry = Expiry(self._log, history, datasets, replicas, self._compactor, clock=clock, timings=timings)
         self._watching: list[asyncio.Task[None]] = []
 
     # Start and stop
@@ -288,6 +288,7 @@ class RunScheduler:
         """See `Runs.report`."""
         run = self._current(attempt)
         if run is None:
+            self._timeouts.obsolete_reported(attempt)
             return ReportAnswer(go_on=False)
         resend_from = run.hear(progress, lines)
         if lines.lines and resend_from is None:
@@ -552,7 +553,7 @@ class RunScheduler:
         self, *, limit: int, before: str | None = None, algorithm: str | None = None, status: RunStatus | None = None
     ) -> RunList:
         """See `Runs.list`."""
-        return self._lookup.newest(limit, before, algorithm, status)
+        return await self._lookup.newest(limit, before, algorithm, status)
 
     def counts(self) -> Counter[tuple[str, RunStatus]]:
         """How many live runs of each algorithm are in each status."""

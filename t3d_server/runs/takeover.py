@@ -15,7 +15,7 @@ from t3d_server.clock import Clock
 from t3d_server.errors import StoreUnavailableError
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Claimed
-from t3d_server.run_store.state import FencedError, StaleError
+from t3d_server.run_store.records import FencedError, StaleError
 from t3d_server.run_store.timings import Timings
 
 logger = logging.getLogger(__name__)
@@ -59,9 +59,7 @@ class Takeover:
         """
         log = self._log
         if not log.is_member:
-            if log.is_replaced:
-                return  # another process is the coordinator of this cluster: this one is left over
-            await log.join()
+            await log.rejoin()
         await log.catch_up()
         now_s = self._clock.seconds()
         if now_s - self._looked_s > self._timings.confirmed_s:

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 
 from t3d_server.clock import Clock
 from t3d_server.models import RunFailure, RunStatus
-from t3d_server.run_log import run_fields
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.interface import AttemptKey, QueueName
 from t3d_server.runs.live_run import LiveRun
@@ -58,6 +57,7 @@ class Timeouts:
         self._followed: dict[AttemptKey, LiveRun] = {}
         self._following: asyncio.Task[None] | None = None
         self._killed: set[str] = set()
+        self._obsolete: dict[AttemptKey, float] = {}
         self._tasks = Tasks()
 
     def attempt_began(self, run: LiveRun) -> None:
@@ -74,6 +74,18 @@ class Timeouts:
         """An attempt has ended: it has no time limit any more."""
         if (timer := self._timers.pop(run, None)) is not None:
             timer.cancel()
+
+    def obsolete_reported(self, attempt: AttemptKey) -> None:
+        """A replica reports an attempt that does not count any more: it has the same time to stop.
+
+        Else one that never stops would keep its replica from other runs.
+        """
+        now_s = self._clock.seconds()
+        began_s = self._obsolete.setdefault(attempt, now_s)
+        if now_s - began_s >= self._grace_s:
+            self._tasks.start(self._end_replica(attempt.replica))
+            # Others that were reported as long ago have stopped; this one is looked at again.
+            self._obsolete = {each: since_s for each, since_s in self._obsolete.items() if since_s > began_s}
 
     def follow(self, run: LiveRun) -> None:
         """Notice by itself if the replica of an attempt ends: there is no open call that would tell."""
@@ -124,12 +136,15 @@ class Timeouts:
             f"{reason.message}; it did not report within {self._grace_s:g} s, so its replica was stopped. {_ADVICE}"
         )
         run.stop_reason = reason.model_copy(update={"message": message})
-        self._killed.add(attempt.replica)
         while run.attempt == attempt:
             self.follow(run)  # the call on a replica may be open for long after its end
-            try:
-                await self._replicas.kill(attempt.replica)
-            except Exception:  # the cluster may be busy with itself
-                fields = {**run_fields(run.run), "replica": attempt.replica}
-                logger.exception("the replica %s cannot be ended yet", attempt.replica, extra=fields)
+            await self._end_replica(attempt.replica)
             await asyncio.sleep(self._timings.kill_retry_s)
+
+    async def _end_replica(self, replica: str) -> None:
+        """End a replica by force."""
+        self._killed.add(replica)
+        try:
+            await self._replicas.kill(replica)
+        except Exception:  # the cluster may be busy with itself
+            logger.exception("the replica %s cannot be ended yet", replica, extra={"replica": replica})

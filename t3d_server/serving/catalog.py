@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
+from t3d_server.errors import ObjectNotFoundError
 from t3d_server.models import AlgorithmVersion
 from t3d_server.packages.registry import Registry
 from t3d_server.storage.base import ObjectStore, read
@@ -42,5 +44,6 @@ class Catalog:
         memory = MemoryObjectStore()
         for stat in self._store.list(ALGORITHMS):
             # There may be many tombstones; only their keys matter here.
-            memory.put(stat.key, read(self._store, stat.key) if stat.key.endswith(".json") else b"")
+            with suppress(ObjectNotFoundError):  # another cluster removes it in this moment
+                memory.put(stat.key, read(self._store, stat.key) if stat.key.endswith(".json") else b"")
         return Registry(memory)

@@ -24,11 +24,13 @@ from t3d_server.datasets.store import DatasetStore
 from t3d_server.ids import first_id, new_id, time_of
 from t3d_server.models import Run, RunStatus
 from t3d_server.packages.registry import Registry
+from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import PageInfo
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.pages import write_page
-from t3d_server.run_store.state import State, StoredRun
+from t3d_server.run_store.records import StoredRun
+from t3d_server.run_store.state import State
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.expiry import Expiry
 from t3d_server.runs.interface import RunList
@@ -196,7 +198,9 @@ def main() -> None:
             async def expire(keep_s: float = share * count * APART_S) -> None:
                 async with started(store) as log:
                     expiring = RunHistory(store, keep_s=keep_s)
-                    await Expiry(log, expiring, datasets, nobody, clock=SYSTEM_CLOCK, timings=TIMINGS).remove_expired()
+                    compactor = Compactor(log, store, clock=SYSTEM_CLOCK, timings=TIMINGS)
+                    expiry = Expiry(log, expiring, datasets, nobody, compactor, clock=SYSTEM_CLOCK, timings=TIMINGS)
+                    await expiry.remove_expired()
 
             measure(f"removal of all but {share:.0%} of the runs", expire, store, 1)
 

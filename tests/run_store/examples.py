@@ -9,7 +9,7 @@ from t3d_server.clock import SYSTEM_CLOCK
 from t3d_server.ids import first_id, new_id
 from t3d_server.models import Run, RunStatus
 from t3d_server.run_store.events import Accepted, Ended, Header
-from t3d_server.run_store.state import StoredRun
+from t3d_server.run_store.records import StoredRun
 
 
 def a_run(run_id: str = "", status: RunStatus = RunStatus.PENDING, **fields: Any) -> Run:

@@ -1,4 +1,4 @@
-"""The log: batches in one order, nothing that is told and not on record, and fences without clocks."""
+"""The log: batches in one order, no answer before it is on record, and fences without clocks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from t3d_server.models import Run
 from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import Append, EventLog
 from t3d_server.run_store.events import Claimed, decode
-from t3d_server.run_store.state import FencedError, KeyHeldError, NotOwnedError
+from t3d_server.run_store.records import FencedError, KeyHeldError, NotOwnedError
 from t3d_server.run_store.timings import Timings
 from t3d_server.storage.base import ObjectStore, read
 from t3d_server.storage.keys import RUN_EVENTS, segment_key
@@ -178,7 +178,12 @@ async def test_a_process_that_was_replaced_writes_nothing_more(fence: object) ->
     assert (old.fences, old.is_member, old.is_confirmed) == (1, False, False)
     assert await failed(old.accept())
     assert on_record(store).open == {}
-    assert old.is_replaced == (fence is fenced_by_a_restart)
+    if fence is fenced_by_a_restart:
+        with pytest.raises(FencedError):
+            await old.rejoin()
+    else:
+        await old.rejoin()
+    assert old.is_member == (fence is not fenced_by_a_restart)
 
 
 @FENCING

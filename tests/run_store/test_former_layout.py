@@ -18,17 +18,18 @@ import pytest
 from t3d_server.errors import ExpiredError, RunNotFoundError, StoreUnavailableError
 from t3d_server.ids import new_id, tag_for, time_of
 from t3d_server.models import AlgorithmVersion, LogLine, Manifest, Parameter, Run, RunRequest, RunStatus
-from t3d_server.run_store import former_layout
 from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import decode
-from t3d_server.run_store.former_layout import FormerLayout
-from t3d_server.run_store.former_objects import DONE, OPEN, FormerObjects, done_key, open_key
+from t3d_server.run_store.former import batches
+from t3d_server.run_store.former.importer import FormerLayout
+from t3d_server.run_store.former.objects import DONE, OPEN, FormerObjects, done_key, open_key
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.logs import read_log
 from t3d_server.run_store.pages import PageReader
-from t3d_server.run_store.snapshots import newest_snapshot
-from t3d_server.run_store.state import State, StoredRun
+from t3d_server.run_store.records import StoredRun
+from t3d_server.run_store.segments import newest_snapshot
+from t3d_server.run_store.state import State
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.acceptance import RunLimits
 from t3d_server.runs.admission import key_hash
@@ -288,7 +289,7 @@ def test_a_crash_at_any_change_of_the_store_changes_nothing(
     applies: Literal["no", "half", "yes"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another cluster goes on, and the end is the same. Calls that only read leave what the one before has left."""
-    monkeypatch.setattr(former_layout, "DELETED_AT_ONCE", 5)
+    monkeypatch.setattr(batches, "BATCH", 5)
 
     async def crashed(fails_at: int) -> Store:
         store = former_bucket(Store(fails_at, applies=applies))

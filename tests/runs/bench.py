@@ -16,8 +16,9 @@ from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest, Param
 from t3d_server.run_log import log_line
 from t3d_server.run_store.events import Event, decode
 from t3d_server.run_store.history import RunHistory
+from t3d_server.run_store.records import StoredRun
 from t3d_server.run_store.segments import newest_snapshot
-from t3d_server.run_store.state import State, StoredRun
+from t3d_server.run_store.state import State
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.acceptance import RunLimits
 from t3d_server.runs.interface import AttemptKey, Lines, Outcome, QueueName, Receipt, ReportAnswer

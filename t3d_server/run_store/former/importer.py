@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from bisect import bisect_left
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
-from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -26,27 +24,23 @@ from t3d_server.errors import StoreUnavailableError
 from t3d_server.ids import first_id, time_of
 from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import EventLog
-from t3d_server.run_store.events import Imported, Leftovers, Paged
-from t3d_server.run_store.former_objects import CLUSTERS, DONE, INDEXES, KEYS, OPEN, FormerObjects, id_in
-from t3d_server.run_store.former_servers import FormerServers, FormerState
+from t3d_server.run_store.events import Imported, Paged
+from t3d_server.run_store.former.batches import for_each, known_among
+from t3d_server.run_store.former.objects import FormerObjects
+from t3d_server.run_store.former.removal import FormerRemoval
+from t3d_server.run_store.former.servers import FormerServers, FormerState
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.logs import SMALL_LOG_BYTES, StoredLog, size_bytes, write_log
 from t3d_server.run_store.pages import write_page
-from t3d_server.run_store.state import FencedError, StaleError, StoredRun
+from t3d_server.run_store.records import FencedError, StaleError, StoredRun
 from t3d_server.run_store.timings import Timings
 from t3d_server.storage.keys import page_key
 
 logger = logging.getLogger(__name__)
 
-PARALLEL_READS = 4
-"""More would have the log of events wait for a thread."""
-DELETED_AT_ONCE = 1000
 PAGES_A_SNAPSHOT = 16
 CLOCKS_DIFFER = timedelta(seconds=600)
 """Ids carry the time of the router's machine, and may be older than their records."""
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 
 @dataclass
@@ -99,6 +93,7 @@ class FormerLayout:
         self._timings = timings
         self._adopt = adopt
         self._servers = FormerServers(log, history.store, clock=clock, timings=timings)
+        self._removal = FormerRemoval(log, objects, self._servers, history)
         self._found = self._adopts = False
         self._pass: _Pass | None = None
         self._imported_from = ""
@@ -148,7 +143,13 @@ class FormerLayout:
         if self._pages_unsnapped:
             await self._snapshot()
         if servers is FormerState.GONE and ended.is_final:
-            await self._remove()
+            await self._snapshot()
+            if await self._removal.remove(self._unreadable):
+                self._objects.is_empty = True
+                await self._adopt()
+                logger.info("all runs of the former version are imported")
+            else:
+                self._imported_from = ""
             return False
         return servers is FormerState.GONE
 
@@ -157,17 +158,17 @@ class FormerLayout:
     async def _import_open(self, open_ids: Collection[str]) -> None:
         """Take over the open runs that no server of the former version goes on with."""
         imports = self._log.state.imports
-        known = await self._known(open_ids)
+        known = await known_among(self._log, self._history.pages, open_ids)
         new = [run_id for run_id in open_ids if run_id not in known and run_id not in self._unreadable]
-        found = [stored for stored in await self._for_each(self._read_open, new) if stored is not None]
+        found = [stored for stored in await for_each(self._log, self._read_open, new) if stored is not None]
         left = await self._servers.left_by({stored.owner for stored in found})
         runs = [stored for stored in found if stored.owner in left]
         # Only now: a server that was alive may have ended them until it was claimed.
-        ended = await self._for_each(lambda stored: self._objects.has_ended(stored.run.id), runs)
+        ended = await for_each(self._log, lambda stored: self._objects.has_ended(stored.run.id), runs)
         runs = [stored for stored, has_ended in zip(runs, ended, strict=True) if not has_ended]
         if runs:
             self._adopts = True
-            await self._append_runs(await self._for_each(self._with_log_moved, runs), imports)
+            await self._append_runs(await for_each(self._log, self._with_log_moved, runs), imports)
         if self._adopts:  # also those of an earlier look, whose events took long
             await self._adopt()
 
@@ -182,9 +183,9 @@ class FormerLayout:
         run_ids = await self._log.in_thread(self._next_ended, current)
         if not run_ids:
             return False
-        known = await self._known(run_ids)
+        known = await known_among(self._log, self._history.pages, run_ids)
         new = [run_id for run_id in run_ids if run_id not in known and run_id not in self._unreadable]
-        found = await self._for_each(self._read_ended, new)
+        found = await for_each(self._log, self._read_ended, new)
         runs = [stored for stored in found if stored is not None]
         try:
             if len(runs) * 2 > self._timings.page_runs:
@@ -268,103 +269,6 @@ class FormerLayout:
     async def _snapshot(self) -> None:
         await self._compactor.snapshot()
         self._pages_unsnapped = 0
-
-    async def _known(self, run_ids: Collection[str]) -> set[str]:
-        """Those of these runs that the log of events has."""
-        state, reader = self._log.state, self._history.pages
-        known = {run_id for run_id in run_ids if state.find(run_id) is not None}
-        others = sorted(set(run_ids) - known)
-        pages = [
-            page
-            for page in state.pages.values()
-            if (at := bisect_left(others, page.first)) < len(others) and others[at] <= page.last
-        ]
-        for page in pages:
-            rows = await self._log.in_thread(reader.index, page)
-            known |= {row.id for row in rows}.intersection(others)
-        return known
-
-    # What is imported is removed
-
-    async def _remove(self) -> None:
-        """Remove what a snapshot has; the records last, and then the leases, by which it is seen that there is more."""
-        await self._snapshot()
-        for folder in (*INDEXES, KEYS):
-            await self._remove_each(stat.key for stat in self._store.list(folder))
-        await self._remove_each(key for key in self._objects.log_keys() if id_in(key) not in self._unreadable)
-        if not (await self._remove_open() and await self._remove_ended()):
-            self._imported_from = ""
-            return  # there are new ones
-        clusters = [stat.key for stat in await self._log.in_thread(lambda: list(self._store.list(CLUSTERS)))]
-        if not await self._servers.are_gone():
-            return
-        # In this order: a server that was away finds its claim, or no lease.
-        await self._log.in_thread(self._store.delete, *(key for key in clusters if key.endswith(".json")))
-        await self._log.in_thread(self._store.delete, *(key for key in clusters if not key.endswith(".json")))
-        self._objects.is_empty = True
-        await self._adopt()
-        logger.info("all runs of the former version are imported")
-
-    async def _remove_open(self) -> bool:
-        """Remove records of open runs that the log of events has; whether no others are left."""
-        state, left = self._log.state, list[str]()
-        async for batch in self._batches(stat.key for stat in self._store.list(OPEN)):
-            run_ids = [id_in(key) for key in batch]
-            known = await self._known(run_ids)
-            ended = await self._for_each(lambda run_id: bool(run_id) and self._objects.has_ended(run_id), run_ids)
-            for run_id, has_ended in zip(run_ids, ended, strict=True):
-                if has_ended and run_id in known and run_id not in state.open:
-                    # Its outcome was stored, and no more: attempts may have left datasets.
-                    stored = state.find(run_id) or await self._log.in_thread(self._find_in_pages, run_id)
-                    if stored is not None:
-                        await self._log.stored(self._log.append(Leftovers(run=stored.run)))
-            doomed = {run_id for run_id, has_ended in zip(run_ids, ended, strict=True) if has_ended} | known
-            await self._delete([key for key in batch if id_in(key) in doomed])
-            left += [run_id for run_id in run_ids if run_id and run_id not in doomed]
-        return self._unreadable.issuperset(left)
-
-    async def _remove_ended(self) -> bool:
-        """Remove records of ended runs that the log of events has, or that have expired; whether no others are left."""
-        left = list[str]()
-        async for batch in self._batches(stat.key for stat in self._store.list(DONE)):
-            run_ids = [run_id for key in batch if (run_id := id_in(key))]
-            known = await self._known(run_ids)
-            doomed = known | {run_id for run_id in run_ids if self._has_expired(run_id)}
-            await self._delete([key for key in batch if id_in(key) in doomed])
-            left += [run_id for run_id in run_ids if run_id not in doomed]
-        return self._unreadable.issuperset(left)
-
-    def _find_in_pages(self, run_id: str) -> StoredRun | None:
-        return self._history.pages.find(list(self._log.state.pages.values()), run_id)
-
-    async def _batches(self, keys: Iterator[str]) -> AsyncIterator[list[str]]:
-        """What a listing yields, some at a time."""
-        while batch := await self._log.in_thread(lambda: list(islice(keys, DELETED_AT_ONCE))):
-            yield batch
-
-    async def _remove_each(self, keys: Iterator[str]) -> None:
-        async for batch in self._batches(keys):
-            await self._delete(batch)
-
-    async def _delete(self, keys: Collection[str]) -> None:
-        """Remove objects that were listed before.
-
-        Raises:
-            StaleError: a server of the former version has come, which may have made them.
-        """
-        if keys and not await self._servers.are_gone():
-            raise StaleError
-        await self._log.in_thread(self._store.delete, *keys)
-
-    async def _for_each(self, function: Callable[[T], U], items: Iterable[T]) -> list[U]:
-        """What a function that blocks returns for each item; some are worked on at a time."""
-        todo = iter(list(enumerate(items)))
-
-        async def work() -> list[tuple[int, U]]:
-            return [(number, await self._log.in_thread(function, item)) for number, item in todo]
-
-        found = [each for done in await asyncio.gather(*(work() for _ in range(PARALLEL_READS))) for each in done]
-        return [result for _, result in sorted(found, key=lambda each: each[0])]
 
 
 def _without_owner(stored: StoredRun) -> StoredRun:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from t3d_server.errors import ObjectNotFoundError
 from t3d_server.ids import is_id, milliseconds_of
 from t3d_server.models import LogLine, Model, Run
-from t3d_server.run_store.state import StoredRun
+from t3d_server.run_store.records import StoredRun
 from t3d_server.storage.base import ObjectStore, exists, read
 from t3d_server.storage.keys import RUN_LOGS, run_log_key
 

@@ -18,7 +18,7 @@ from enum import Enum, auto
 from t3d_server.clock import Clock
 from t3d_server.errors import ObjectExistsError, ObjectNotFoundError, StoreUnavailableError
 from t3d_server.run_store.event_log import EventLog
-from t3d_server.run_store.former_objects import CLUSTERS
+from t3d_server.run_store.former.objects import CLUSTERS
 from t3d_server.run_store.timings import Timings
 from t3d_server.storage.base import ObjectStore, read
 from t3d_server.storage.keys import RUN_EVENTS
