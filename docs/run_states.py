@@ -1,6 +1,6 @@
 """Writes the table of states in `architecture.md`, from `TRANSITIONS` in `t3d_server/runs/live_run.py`.
 
-    python docs/run_states.py      (or: make docs)
+python docs/run_states.py      (or: make docs)
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any, TypedDict, Unpack, cast, overload
 from t3d_server.client.bodies import Data, is_several, labelled
 from t3d_server.client.connection import json_of, path_of
 from t3d_server.client.datasets import Datasets, discarding
-from t3d_server.client.events import RunEvent, followed
+from t3d_server.client.events import RunEvent, run_events
 from t3d_server.client.run_handle import RunHandle, kept, outputs_of
 from t3d_server.errors import InvalidInputError, InvalidRequestError, NotFoundError, QueueFullError, T3dError
 from t3d_server.ids import canonical, is_id, new_id
@@ -22,7 +22,7 @@ Input = Data | DatasetInfo
 """What a run takes: data, or a dataset that is stored already, by its info or id."""
 
 REFUSALS = (InvalidInputError, NotFoundError, QueueFullError)
-"""What `submit` raises where there is no run, and will be none."""
+"""Errors of `submit` after which there certainly is no run."""
 
 _SHORT_WAIT_S = 2.0
 _RUNS_PER_PAGE = 100
@@ -59,12 +59,12 @@ class Runs(Datasets):
         idempotency_key: str | None = None,
         wait_s: float = 0.0,
     ) -> RunHandle:
-        """Run an algorithm; once this has returned, the run goes on whatever becomes of the caller.
+        """Run an algorithm; after this has returned, the run goes on even if the caller ends.
 
         Args:
             name: the algorithm.
             inputs: a dataset's id or info, or what `upload` takes, which is uploaded; or a list or tuple of those.
-                Axes and spacing are said by `upload`, or as keys beside the image: {"image": stack, "axes": "ZYX"}.
+                Give axes and spacing to `upload`, or as keys beside the image: {"image": stack, "axes": "ZYX"}.
             args: values of the algorithm's parameters; the others take their defaults.
             device: "cpu" or "gpu"; the algorithm's default where None.
             version: the current one where None.
@@ -156,7 +156,7 @@ class Runs(Datasets):
 
         Args:
             algorithm: only runs of this one.
-            status: only runs that are there ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", in any case).
+            status: only runs with this status ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", in any case).
             limit: most runs.
         """
         runs: list[Run] = []
@@ -179,17 +179,17 @@ class Runs(Datasets):
         return self._ask(Run, "GET", path_of("runs", run_id), params={"wait_s": wait_s}, wait_s=wait_s)
 
     def follow(self, run_id: str) -> Generator[tuple[Run, RunEvent]]:
-        """A run and what is heard of it, up to its end; see `RunHandle.events`.
+        """The states and events of a run, up to its end; see `RunHandle.events`.
 
         Raises:
             RunNotFoundError: there is no such run.
         """
         path = path_of("runs", run_id, "events")
         with self._understanding(f"GET {path}"):
-            yield from followed(self._http, path)
+            yield from run_events(self._http, path)
 
     def handle(self, run_id: str) -> RunHandle:
-        """A handle to a run that was submitted before, by whomever."""
+        """A handle to a run that was submitted before, also by another client."""
         return RunHandle(self, self.get_run(run_id))
 
     def cancel(self, run_id: str) -> Run:
@@ -246,7 +246,7 @@ class Runs(Datasets):
 
 
 def stored_id(data: object) -> str | None:
-    """Id of what the server has got already, None of what is to be uploaded."""
+    """Id of a dataset that is stored; None for data that is to be uploaded."""
     if isinstance(data, DatasetInfo):
         return data.id
     if not isinstance(data, str):

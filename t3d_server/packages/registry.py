@@ -6,7 +6,7 @@ import builtins
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -40,10 +40,12 @@ class Registry:
 
     Args:
         store: where the records, modules and assets are.
+        pool: makes an executor of so many threads, in which records are read.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, *, pool: Callable[[int], Executor] = ThreadPoolExecutor) -> None:
         self._store = store
+        self._pool = pool
 
     def publish(self, version: AlgorithmVersion) -> AlgorithmVersion:
         """Write the record of a version, and make it current.
@@ -122,7 +124,7 @@ class Registry:
     def list(self) -> builtins.list[AlgorithmInfo]:
         """All algorithms, by name; those whose current record cannot be read are left out, and logged."""
         numbers = _published(list_numbers(self._store))
-        with ThreadPoolExecutor(_READERS) as pool:
+        with self._pool(_READERS) as pool:
             infos = pool.map(lambda item: _readable(lambda: self._info(*item)), numbers.items())
             return [info for info in infos if info is not None]
 
@@ -189,7 +191,7 @@ class Registry:
         self, reading: Callable[[Callable[[], AlgorithmVersion]], AlgorithmVersion | None]
     ) -> builtins.list[AlgorithmVersion]:
         pairs = [(name, number) for name, numbers in self.numbers().items() for number in numbers]
-        with ThreadPoolExecutor(_READERS) as pool:
+        with self._pool(_READERS) as pool:
             records = pool.map(lambda pair: reading(lambda: self._read(*pair)), pairs)
             return [record for record in records if record is not None]
 

@@ -35,6 +35,7 @@ class Compactor:
         self._store = store
         self._clock = clock
         self._timings = timings
+        self._snapshotting = asyncio.Lock()
 
     async def watch(self) -> None:
         """Do what is due now and then, for ever."""
@@ -73,6 +74,10 @@ class Compactor:
         Raises:
             StoreUnavailableError: the store does not answer; to be called again.
         """
+        async with self._snapshotting:  # else an earlier one could count as the latest
+            await self._snapshot()
+
+    async def _snapshot(self) -> None:
         state = self._log.state.copy()
         unsnapped_bytes = self._log.unsnapped_bytes
         await self._log.in_thread(self._write, state)

@@ -14,6 +14,7 @@ from t3d_server.run_store.events import (
     Event,
     Expired,
     Header,
+    Imported,
     Joined,
     Left,
     Leftovers,
@@ -131,6 +132,7 @@ class State:
         fences: numbers of segments that are kept.
         sweeps: what attempts may have left, by run.
         recent: runs of pages that no snapshot has yet, for readers; in no snapshot.
+        imports: how many pages and runs were taken over from the former layout.
     """
 
     seq: int = 0
@@ -141,6 +143,7 @@ class State:
     fences: list[Fence] = field(default_factory=list)
     sweeps: dict[str, Sweep] = field(default_factory=dict)
     recent: dict[str, StoredRun] = field(default_factory=dict)
+    imports: int = 0
     _keys: dict[str, str] = field(default_factory=dict)
 
     def apply(self, header: Header, events: list[Event]) -> list[Exception | None]:
@@ -170,8 +173,11 @@ class State:
         return None if run_id is None else self.find(run_id)
 
     def removable_to(self) -> int:
-        """Up to this number no process writes any more, but for those that are fenced."""
-        return min([member.segment for member in self.members.values()], default=self.seq)
+        """Up to this number no process writes any more, but for those that are fenced.
+
+        The latest segment of each is kept: who wrote it may not know that, and try again.
+        """
+        return min([member.segment - 1 for member in self.members.values()], default=self.seq)
 
     def copy(self) -> State:
         """A copy that does not change with this one; costs no copies of runs."""
@@ -184,6 +190,7 @@ class State:
             list(self.fences),
             dict(self.sweeps),
             dict(self.recent),
+            self.imports,
             dict(self._keys),
         )
 
@@ -196,6 +203,7 @@ class State:
             members=self.members,
             fences=self.fences,
             sweeps=self.sweeps,
+            imports=self.imports,
         )
         # One by one, so that other threads go on meanwhile.
         lines = [summary.model_dump_json()]
@@ -216,6 +224,7 @@ class State:
             members=summary.members,
             fences=summary.fences,
             sweeps=summary.sweeps,
+            imports=summary.imports,
             _keys={stored.key: stored.run.id for stored in runs if stored.key},
         )
 
@@ -279,6 +288,8 @@ class State:
                         del self.sweeps[run_id]
             case Paged():
                 return self._page(event)
+            case Imported():
+                return self._import(cluster, event)
             case Expired():
                 for name in event.pages:
                     self.pages.pop(name, None)
@@ -296,6 +307,10 @@ class State:
             return StaleError()
         if event.page.name in self.pages or (event.replaces and event.replaces not in self.pages):
             return StaleError()
+        if event.imports is not None:
+            if event.imports != self.imports:
+                return StaleError()
+            self.imports += 1
         self.pages.pop(event.replaces, None)
         for run_id in event.moved:
             stored = self.recent[run_id] = self.ended.pop(run_id)
@@ -307,13 +322,34 @@ class State:
                     self.pages[name] = page.model_copy(update={"keys": ""})
         return None
 
+    def _import(self, cluster: str, event: Imported) -> Exception | None:
+        """A run of the former layout comes."""
+        run_id = event.run.id
+        if event.number != self.imports or run_id in self.open or run_id in self.ended:
+            return StaleError()
+        self.imports += 1
+        stored = StoredRun(
+            run=event.run,
+            key="" if event.key in self._keys else event.key,
+            request_sha256=event.request_sha256,
+            lines=event.lines,
+            log=event.log,
+        )
+        if stored.key:
+            self._keys[stored.key] = run_id
+        if event.run.status.ended:
+            self.ended[run_id] = stored
+        else:
+            self.open[run_id] = stored.model_copy(update={"owner": cluster})
+        return None
+
     def _owns(self, cluster: str, run_id: str) -> bool:
         stored = self.open.get(run_id)
         return stored is not None and stored.owner == cluster
 
     def _fence(self, member: Member, time: datetime) -> None:
         kept = [fence for fence in self.fences if time - fence.time < FENCES_KEPT]
-        self.fences = [*kept, Fence(first=member.segment + 1, last=self.seq, time=time)]
+        self.fences = [*kept, Fence(first=member.segment, last=self.seq, time=time)]
 
     def _leave(self, run: Run, header: Header) -> None:
         self.sweeps[run.id] = Sweep(
@@ -338,6 +374,7 @@ class _Summary(Model):
     members: dict[str, Member]
     fences: list[Fence]
     sweeps: dict[str, Sweep]
+    imports: int = 0
 
 
 def directory(snapshot: bytes) -> list[PageInfo]:

@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from t3d_server.clock import Clock
-from t3d_server.errors import StoreUnavailableError
+from t3d_server.errors import ObjectNotFoundError, StoreUnavailableError
 from t3d_server.ids import tag_for, time_of
+from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Expired, Paged, PageInfo, Swept
 from t3d_server.run_store.history import RunHistory
@@ -55,6 +56,7 @@ class Expiry:
         history: the ended runs.
         datasets: the datasets.
         replicas: tells which replicas have ended.
+        compactor: writes snapshots.
         clock: the clock.
         timings: how long what takes.
     """
@@ -65,6 +67,7 @@ class Expiry:
         history: RunHistory,
         datasets: Datasets,
         replicas: Replicas,
+        compactor: Compactor,
         *,
         clock: Clock,
         timings: Timings,
@@ -73,6 +76,7 @@ class Expiry:
         self._history = history
         self._datasets = datasets
         self._replicas = replicas
+        self._compactor = compactor
         self._clock = clock
         self._timings = timings
         self._listed_s = -math.inf
@@ -147,24 +151,30 @@ class Expiry:
         if pages or run_ids or logs_of:
             event = Expired(pages=[page.name for page in pages], run_ids=run_ids, logs_of=logs_of)
             await self._log.append(event).done
-            await self._log.in_thread(history.store.delete, *(page_key(page.name) for page in pages))
-        for page in list(state.pages.values()):
-            if page.logs and _is_before(page.last, logs_before):
-                await self._drop_logs(page)
+        doomed = [page.name for page in pages]
+        with_logs = [page for page in state.pages.values() if page.logs and _is_before(page.last, logs_before)]
+        doomed += [await self._drop_logs(page) for page in with_logs]
+        if doomed:
+            await self._compactor.snapshot()  # readers look for those that the newest one has
+            await self._log.in_thread(history.store.delete, *map(page_key, doomed))
         return len(run_ids) + sum(sum(page.counts.values()) for page in pages)
 
-    async def _drop_logs(self, page: PageInfo) -> None:
-        """Write a page again without its logs."""
+    async def _drop_logs(self, page: PageInfo) -> str:
+        """Write a page again without its logs; name of the one that is not needed any more."""
         reader, store = self._history.pages, self._history.store
-        runs = await self._log.in_thread(lambda: reader.read(page, reader.index(page)))
+        try:
+            runs = await self._log.in_thread(lambda: reader.read(page, reader.index(page)))
+        except ObjectNotFoundError:  # another cluster has done it
+            return page.name
         without = [stored.model_copy(update={"lines": [], "log": ""}) for stored in runs]
         again = await self._log.in_thread(write_page, store, without)
-        replaced = page.name
+        if not page.keys:  # they have expired
+            again = again.model_copy(update={"keys": ""})
         try:
             await self._log.append(Paged(page=again, replaces=page.name)).done
         except StaleError:  # another cluster has done it
-            replaced = again.name
-        await self._log.in_thread(store.delete, page_key(replaced))
+            return again.name
+        return page.name
 
     def _remove_objects(self, open_ids: Collection[str], inputs: Collection[str]) -> dict[str, int]:
         history = self._history

@@ -12,6 +12,7 @@ from t3d_server.clock import Clock
 from t3d_server.errors import ExpiredError, RunNotFoundError
 from t3d_server.models import LogLine, Run, RunNews, RunStatus
 from t3d_server.run_store.event_log import EventLog
+from t3d_server.run_store.former.objects import FormerObjects
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.logs import StoredLog, read_log
 from t3d_server.run_store.pages import KeyIndex
@@ -30,6 +31,7 @@ class Lookup:
         queues: what waits.
         log: the log.
         history: the ended runs.
+        former: runs of the former layout that are not imported yet.
         clock: the clock.
         timings: how long what takes.
     """
@@ -40,6 +42,7 @@ class Lookup:
         queues: Queues,
         log: EventLog,
         history: RunHistory,
+        former: FormerObjects,
         clock: Clock,
         timings: Timings,
     ) -> None:
@@ -47,6 +50,7 @@ class Lookup:
         self._queues = queues
         self._log = log
         self._history = history
+        self._former = former
         self._clock = clock
         self._timings = timings
         self._keys = KeyIndex()
@@ -109,7 +113,7 @@ class Lookup:
             live = self._live.get(run_id)
             run = known[run_id].run if live is None else live.run
             fits = status in (None, run.status) and algorithm in (None, run.algorithm)
-            if fits and self._history.retention.expired(run_id) is None:
+            if fits and (not run.status.ended or self._history.retention.expired(run_id) is None):
                 found.append(run if live is None else live)
                 if len(found) > limit:
                     break
@@ -128,9 +132,13 @@ class Lookup:
         if (stored := state.holder(key)) is not None:
             return stored
         self._keys.update(state.pages)
-        if not self._keys.may_have(key):
-            return None
-        return await self._log.in_thread(self._history.pages.holder, list(state.pages.values()), key)
+        stored = None
+        if self._keys.may_have(key):
+            stored = await self._log.in_thread(self._history.pages.holder, list(state.pages.values()), key)
+        if stored is None and not self._former.is_empty:
+            former = await self._log.in_thread(self._former.holder, key)
+            stored = former and (await self.accepted_before(former.run.id) or former)
+        return stored
 
     async def accepted_before(self, run_id: str) -> StoredRun | None:
         """A run by its id, wherever it is; a new id costs nothing."""
@@ -155,6 +163,8 @@ class Lookup:
             with suppress(FencedError):
                 await self._log.catch_up()  # another cluster may have just accepted it
         stored = await self.accepted_before(run_id) if in_pages else self._log.state.find(run_id)
+        if stored is None and not self._former.is_empty:
+            stored = await self.accepted_before(run_id) or await self._log.in_thread(self._former.find, run_id)
         if stored is None:
             raise RunNotFoundError(f"run {run_id!r} neither is open nor has ended lately")
         if stored.run.status.ended and (expired := self._history.retention.expired(run_id)) is not None:

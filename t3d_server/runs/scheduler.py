@@ -22,6 +22,8 @@ from t3d_server.run_log import run_fields, storable
 from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Leftovers
+from t3d_server.run_store.former.importer import FormerLayout
+from t3d_server.run_store.former.objects import FormerObjects
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.state import FencedError, NotOwnedError, StoredRun
 from t3d_server.run_store.timings import Timings
@@ -98,7 +100,8 @@ class RunScheduler:
             history.store, cluster, clock=clock, executor=executor, timings=timings, fenced=self._disown
         )
         self._queues = Queues()
-        self._lookup = Lookup(self._live, self._queues, self._log, history, clock, timings)
+        former = FormerObjects(history.store)
+        self._lookup = Lookup(self._live, self._queues, self._log, history, former, clock, timings)
         self._calls = ReplicaCalls(
             replicas,
             self._queues,
@@ -121,7 +124,10 @@ class RunScheduler:
         self._recorder = Recorder(self._log, history.store, timings)
         self._takeover = Takeover(self._log, clock, timings, self._adopt)
         self._compactor = Compactor(self._log, history.store, clock=clock, timings=timings)
-        self._expiry = Expiry(self._log, history, datasets, replicas, clock=clock, timings=timings)
+        self._former_layout = FormerLayout(
+            self._log, former, history, self._compactor, clock=clock, timings=timings, adopt=self._adopt
+        )
+        self._expiry = Expiry(self._log, history, datasets, replicas, self._compactor, clock=clock, timings=timings)
         self._watching: list[asyncio.Task[None]] = []
 
     # Start and stop
@@ -140,10 +146,11 @@ class RunScheduler:
             self._calls.hold("announce")
             asyncio.get_running_loop().call_later(self._timings.announce_s, self._calls.unhold, "announce")
         await self._adopt()
+        await self._former_layout.step()
         works = (
             self._takeover.watch(),
             self._compactor.watch(),
-            self._expiry.watch_expired(),
+            self._import_and_expire(),
             self._expiry.watch_leftovers(),
         )
         self._watching = [self._tasks.start(work) for work in works]
@@ -235,6 +242,11 @@ class RunScheduler:
             self._recorder.forget(run)
             run.disown()
             self._calls.balance(run.queue)
+
+    async def _import_and_expire(self) -> None:
+        """Remove what has expired once all open runs are known, whose inputs stay."""
+        await self._former_layout.watch()
+        await self._expiry.watch_expired()
 
     # A run comes
 

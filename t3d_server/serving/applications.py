@@ -34,6 +34,8 @@ from t3d_server.serving.resources import Connect, PlacementDefaults, application
 
 ROOT_PREFIX = "bound-"
 POLL_S = 0.1
+DEPLOY_S = 30.0
+"""Time for an application to appear in Serve's status; it does not if it is deleted at once."""
 REASON_TIMEOUT_S = 10.0
 SHUTDOWN_S = 5.0
 """Time for the replicas of a removed application to end; they have no run any more."""
@@ -79,7 +81,7 @@ class Applications:
             await self._ensure_deployed(version, name, wanted)
 
     async def deploy_again(self, version: AlgorithmVersion) -> None:
-        """Deploy an application anew that `is_deleted`, on the same devices; calls that wait for it are answered then.
+        """Deploy an application again that `is_deleted`, on the same devices; calls that wait for it are answered then.
 
         Args:
             version: the version that it serves.
@@ -196,7 +198,11 @@ class Applications:
         return self._handles[key]
 
     async def _ensure_deployed(self, version: AlgorithmVersion, name: str, wanted: list[Device]) -> None:
-        """Deploy an application, unless Serve has it from the same content; with the lock held."""
+        """Deploy an application, unless Serve has it from the same content; with the lock held.
+
+        Raises:
+            TimeoutError: the application did not appear, or was deleted at once; may be called again.
+        """
         if "gpu" in wanted:
             await self._learn_gpu_memory(version.manifest)
         served = self._served(version, (await asyncio.to_thread(serve.status)).applications.get(name))
@@ -205,7 +211,11 @@ class Applications:
             application = self._build(version, wanted, root)
             await asyncio.to_thread(start_deploying, application, name)
             # Until then, a new handle still sees that a former application of that name was deleted.
-            await self._until(lambda applications: root in getattr(applications.get(name), "deployments", ()))
+            try:
+                async with asyncio.timeout(DEPLOY_S):
+                    await self._until(lambda applications: root in getattr(applications.get(name), "deployments", ()))
+            except TimeoutError:
+                raise TimeoutError(f"Ray Serve has no {name} {DEPLOY_S:g} s after its deployment") from None
             self._forget(name)
         self._deployed[name] = served
 

@@ -26,12 +26,14 @@ class Retention:
         keep_s: how long; None keeps them for ever.
         setting: the setting that says so.
         clock: the clock.
+        slack_s: see `SLACK_S`.
     """
 
     what: str
     keep_s: float | None
     setting: str
     clock: Clock = SYSTEM_CLOCK
+    slack_s: float = SLACK_S
 
     def __bool__(self) -> bool:
         """Whether anything expires."""
@@ -53,7 +55,7 @@ class Retention:
 
     def removable_before(self) -> datetime | None:
         """What was made before may be removed; None if nothing may."""
-        return None if self.keep_s is None else self.clock.now() - timedelta(seconds=self.keep_s + SLACK_S)
+        return None if self.keep_s is None else self.clock.now() - timedelta(seconds=self.keep_s + self.slack_s)
 
 
 def remove_expired(

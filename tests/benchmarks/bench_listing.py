@@ -24,6 +24,7 @@ from t3d_server.datasets.store import DatasetStore
 from t3d_server.ids import first_id, new_id, time_of
 from t3d_server.models import Run, RunStatus
 from t3d_server.packages.registry import Registry
+from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import PageInfo
 from t3d_server.run_store.history import RunHistory
@@ -196,7 +197,9 @@ def main() -> None:
             async def expire(keep_s: float = share * count * APART_S) -> None:
                 async with started(store) as log:
                     expiring = RunHistory(store, keep_s=keep_s)
-                    await Expiry(log, expiring, datasets, nobody, clock=SYSTEM_CLOCK, timings=TIMINGS).remove_expired()
+                    compactor = Compactor(log, store, clock=SYSTEM_CLOCK, timings=TIMINGS)
+                    expiry = Expiry(log, expiring, datasets, nobody, compactor, clock=SYSTEM_CLOCK, timings=TIMINGS)
+                    await expiry.remove_expired()
 
             measure(f"removal of all but {share:.0%} of the runs", expire, store, 1)
 

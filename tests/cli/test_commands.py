@@ -274,7 +274,7 @@ def test_run_refuses_what_does_not_fit(t3d: T3d, gain: Path, server_store: S3Obj
     ended = t3d("run", "gain", tmp_path / "image.npy", "--device", "gpu", code=1)
     warnings = [line for line in ended.stderr.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1
-    assert "image.npy: taken as one colour image of 3 channels; say axes='ZYX'" in warnings[0]
+    assert "image.npy: taken as one colour image of 3 channels; give axes='ZYX'" in warnings[0]
     assert "no_such_file" in t3d("run", "gain", tmp_path / "no_such_file.png", code=1).stderr
     assert list(server_store.list("datasets/")) == before
 

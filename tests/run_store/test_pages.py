@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from t3d_server.errors import ObjectNotFoundError
@@ -20,6 +20,7 @@ from t3d_server.storage.memory import MemoryObjectStore
 from tests.run_store.examples import a_run, an_id, stored
 from tests.run_store.stores import CountingStore
 
+ANY_TIME = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 READS = ("get", "runs/pages/")
 
@@ -105,6 +106,7 @@ def test_a_page_that_was_removed_is_an_error() -> None:
 kinds = st.tuples(st.integers(0, 40), st.sampled_from(["blur", "denoise"]), st.sampled_from(["COMPLETED", "FAILED"]))
 
 
+@ANY_TIME
 @given(
     st.lists(st.lists(kinds, min_size=1, max_size=6), max_size=6),
     st.integers(1, 5),
@@ -124,7 +126,9 @@ def test_a_listing_over_pages_that_overlap_is_complete_and_in_order(
         ]
         written.append(write_page(store, runs))
         expected += [
-            each.run.id for each in runs if algorithm in (None, each.run.algorithm) and status in (None, each.run.status)
+            each.run.id
+            for each in runs
+            if algorithm in (None, each.run.algorithm) and status in (None, each.run.status)
         ]
     reader = PageReader(store)
     listed: list[str] = []

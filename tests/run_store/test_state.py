@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from t3d_server.models import Run, RunStatus
@@ -30,6 +30,7 @@ from t3d_server.run_store.events import (
 from t3d_server.run_store.state import FencedError, KeyHeldError, NotOwnedError, StaleError, State
 from tests.run_store.examples import a_run, accepted, ended, has_ended, header
 
+ANY_TIME = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 RUN_IDS = [f"01990000-0000-7000-8000-{number:012d}" for number in range(4)]
 CLUSTERS, PROCESSES, KEYS, PAGES = ["one", "two", "three"], ["p1", "p2"], ["", "aa" * 32, "bb" * 32], ["x", "y"]
@@ -84,7 +85,8 @@ segments = st.tuples(headers, st.lists(events, max_size=3))
 
 def joined(*more: tuple[Header, list[Event]]) -> State:
     state = State()
-    for each, batch in [(header("one"), [Joined()]), (header("two"), [Joined()]), *more]:
+    begin: list[tuple[Header, list[Event]]] = [(header("one"), [Joined()]), (header("two"), [Joined()])]
+    for each, batch in [*begin, *more]:
         state.apply(each, batch)
     return state
 
@@ -102,6 +104,7 @@ def refusals(state: State, event: Event, by: Header) -> list[type[Exception] | N
     return [None if result is None else type(result) for result in results]
 
 
+@ANY_TIME
 @given(st.lists(segments, max_size=14), st.integers(0, 13))
 def test_a_snapshot_and_the_rest_of_the_log_give_the_state_of_the_whole(
     log: list[tuple[Header, list[Event]]], cut: int
@@ -118,6 +121,7 @@ def test_a_snapshot_and_the_rest_of_the_log_give_the_state_of_the_whole(
             assert whole_at_cut.dump() == whole.dump()
 
 
+@ANY_TIME
 @given(st.lists(segments, max_size=14))
 def test_an_event_that_is_refused_changes_nothing(log: list[tuple[Header, list[Event]]]) -> None:
     state = joined()
@@ -126,6 +130,7 @@ def test_an_event_that_is_refused_changes_nothing(log: list[tuple[Header, list[E
             refusals(state, event, by)
 
 
+@ANY_TIME
 @given(st.lists(segments, max_size=14))
 def test_a_copy_stays_as_it_is(log: list[tuple[Header, list[Event]]]) -> None:
     state = joined()
@@ -135,6 +140,7 @@ def test_a_copy_stays_as_it_is(log: list[tuple[Header, list[Event]]]) -> None:
         assert copy.dump() == dumped
 
 
+@ANY_TIME
 @given(st.lists(segments, max_size=14))
 def test_each_key_stands_for_at_most_one_run_and_each_run_is_in_one_place(
     log: list[tuple[Header, list[Event]]],

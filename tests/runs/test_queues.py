@@ -18,7 +18,7 @@ def live(device: str = "cpu") -> LiveRun:
 def test_positions_are_right_whatever_comes_and_goes() -> None:
     chance = random.Random(3)
     queue, plain, absent = RunQueue(), list[LiveRun](), live()
-    for _ in range(2000):
+    for _ in range(800):
         match chance.choice(("put", "put", "first", "take", "remove")):
             case "put":
                 queue.put(run := live())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ class LostAnswers(FaultyStore):
         super().__init__()
         self.loses = False
 
-    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:  # type: ignore[override]
+    def put(self, key: str, data: Any, *, if_absent: bool = False) -> None:
         super().put(key, data, if_absent=if_absent)
         if self.loses:
             self.loses, self.down = False, True
@@ -71,7 +72,7 @@ async def test_a_run_whose_event_was_not_sent_is_taken_back(key: str | None) -> 
     await bench.look()
     store.down = True
     sent = asyncio.create_task(bench.submit(key="sent"))
-    await until(lambda: sent.done() or not bench.runs._log._waiting and bench.runs._submissions._arrivals)
+    await until(lambda: sent.done() or (not bench.runs._log._waiting and bench.runs._submissions._arrivals))
     with pytest.raises(StoreUnavailableError):
         await bench.submit(key=key)
     store.down = False

@@ -277,4 +277,3 @@ async def test_a_run_that_was_left_to_another_cluster_is_not_recorded_any_more()
     else:
         assert cancelling.result().cancel_requested
         assert on_record.run.cancel_requested or on_record.run.status is RunStatus.CANCELLED
-

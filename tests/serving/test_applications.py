@@ -158,6 +158,28 @@ def test_an_application_that_was_deleted_is_deployed_again(monkeypatch: pytest.M
     assert controller.deployed == [["cpu", "gpu"]] * 3
 
 
+def test_an_application_that_is_deleted_at_once_does_not_block_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    controller = Controller(monkeypatch)
+    monkeypatch.setattr("t3d_server.serving.applications.DEPLOY_S", 0.2)
+    run = controller.run
+    blur = AlgorithmVersion(manifest=manifest(), source_sha256="0", module_sha256="0", assets={})
+
+    def run_and_delete(*args: Any, **options: Any) -> None:
+        run(*args, **options)
+        controller.applications.clear()
+
+    async def play() -> None:
+        applications = Applications(unconnected, DEFAULTS)
+        monkeypatch.setattr(serve, "_run", run_and_delete)
+        with pytest.raises(TimeoutError, match=r"no blur-1\.0\.0"):
+            await applications.deploy(blur, ["cpu"])
+        monkeypatch.setattr(serve, "_run", run)
+        await applications.deploy(blur, ["cpu"])
+
+    asyncio.run(play())
+    assert list(controller.applications) == ["blur-1.0.0"]
+
+
 def test_an_application_that_was_removed_is_not_deployed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     controller = Controller(monkeypatch)
     monkeypatch.setattr(serve, "delete", lambda name, **_: controller.applications.pop(name))
