@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -110,16 +111,18 @@ class Lookup:
         """See `Runs.list`."""
         if not self._log.is_member or len(self._log.state.members) > 1:
             await self._catch_up()
-        state, found = self._log.state, dict[str, Run | LiveRun]()
-        for stored in (*state.open.values(), *state.ended.values(), *state.recent.values()):
-            live = self._live.get(stored.run.id)
-            run = stored.run if live is None else live.run
-            fits = algorithm in (None, run.algorithm) and status in (None, run.status)
-            stays = not run.status.ended or self._history.retention.expired(run.id) is None
-            if fits and stays and (before is None or run.id < before):
-                found[run.id] = run if live is None else live
-        newest = sorted(found, reverse=True)[:limit]
-        runs = [self.view(run) if isinstance(run, LiveRun) else run for run in map(found.__getitem__, newest)]
+        state, found = self._log.state, list[Run | LiveRun]()
+        known = {**state.open, **state.ended, **state.recent}
+        ids = sorted(known)  # all but in order already
+        for run_id in reversed(ids[: None if before is None else bisect_left(ids, before)]):
+            live = self._live.get(run_id)
+            run = known[run_id].run if live is None else live.run
+            fits = status in (None, run.status) and algorithm in (None, run.algorithm)
+            if fits and (not run.status.ended or self._history.retention.expired(run_id) is None):
+                found.append(run if live is None else live)
+                if len(found) > limit:
+                    break
+        runs = [self.view(run) if isinstance(run, LiveRun) else run for run in found[:limit]]
         return RunList(runs=runs, more=len(found) > limit, snapshot_seq=self._log.snapshot_seq)
 
     def longest_s(self, algorithm: str) -> float:

@@ -48,14 +48,18 @@ def listings(store: ObjectStore, repeats: int) -> dict[str, float]:
     Cold is a router that has just started, or has to read a new snapshot: it has read nothing. Then it has the
     directory of pages, but no index of a page; then these, too.
     """
-    kinds = {f"1 in {EVERY_COMMON}": COMMON, f"1 in {EVERY_RARE}": RARE}
+    kinds: dict[str, tuple[str | None, RunStatus | None]] = {
+        f"1 in {EVERY_COMMON}": COMMON,
+        f"1 in {EVERY_RARE}": RARE,
+        "all": (None, None),
+    }
     times: dict[str, list[float]] = {}
 
     async def measure() -> None:
         coordinator, workers = Present(store, _never), Workers()
         await coordinator.start()
 
-        async def timed(name: str, history: RunHistory, kind: tuple[str, RunStatus]) -> None:
+        async def timed(name: str, history: RunHistory, kind: tuple[str | None, RunStatus | None]) -> None:
             with _timed(times.setdefault(name, [])):
                 page = await list_runs(
                     coordinator.runs, history, workers, limit=LIMIT, cursor=None, algorithm=kind[0], status=kind[1]

@@ -37,8 +37,9 @@ def runs_of(count: int, algorithm: str = "blur", begin: int = 0, **fields: str) 
     ]
 
 
-def test_a_run_is_found_by_one_read_of_an_index_and_one_of_a_range() -> None:
+def test_a_run_is_found_by_one_read_of_an_index_and_one_of_a_range(monkeypatch: pytest.MonkeyPatch) -> None:
     """The index is kept, so the next one of that page costs its range."""
+    monkeypatch.setattr(pages, "HEAD_BYTES", 0)
     store = CountingStore()
     runs = runs_of(100)
     info = write_page(store, runs)
@@ -64,6 +65,7 @@ def test_a_few_indexes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_runs_that_lie_close_together_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "HEAD_BYTES", 0)
     reader = PageReader(store := CountingStore())
     runs = runs_of(100)
     info = write_page(store, runs)
@@ -74,6 +76,24 @@ def test_runs_that_lie_close_together_are_read_at_once(monkeypatch: pytest.Monke
     monkeypatch.setattr(pages, "MAX_GAP_BYTES", 10)
     assert reader.read(info, [index[0], index[1], index[50]]) == [runs[99], runs[98], runs[49]]
     assert store.requests[READS] == 3
+    spread = [*range(0, 100, 10)]
+    assert reader.read(info, [index[n] for n in spread]) == [runs[99 - n] for n in spread]
+    assert store.requests[READS] == 4
+    monkeypatch.setattr(pages, "MAX_SPAN_BYTES", 10)
+    assert reader.read(info, [index[n] for n in spread]) == [runs[99 - n] for n in spread]
+    assert store.requests[READS] == 14
+
+
+def test_what_is_rare_is_read_with_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "HEAD_BYTES", 5000)
+    reader = PageReader(store := CountingStore())
+    rare, common = runs_of(3, "rare", begin=50), runs_of(100)
+    info = write_page(store, [*common, *rare])
+    found, _ = reader.newest([info], limit=10, before=None, algorithm="rare", status=None)
+    assert reader.read(info, [row for _, row in found]) == rare[::-1]
+    assert store.requests[READS] == 1
+    assert reader.read(info, reader.index(info, "blur")) == common[::-1]
+    assert store.requests[READS] == 2
 
 
 def test_a_filter_passes_over_pages_that_have_nothing_of_it() -> None:
@@ -147,7 +167,8 @@ def hashed(number: int) -> str:
     return f"{number:064x}"[::-1]
 
 
-def test_the_run_of_a_key_is_found_by_one_index_and_one_range() -> None:
+def test_the_run_of_a_key_is_found_by_one_index_and_one_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "HEAD_BYTES", 0)
     reader = PageReader(store := CountingStore())
     runs = [stored(run.run, key=hashed(n + 1)) for n, run in enumerate(runs_of(20))]
     infos = [write_page(store, runs[:10]), write_page(store, runs[10:])]
