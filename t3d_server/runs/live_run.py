@@ -124,7 +124,7 @@ class LiveRun:
         self._clock = clock
         self._log = LogTail()
         self._heard = 0
-        self._announces_restart = recovered and self.state is RunState.RUNNING
+        self._announces_restart = recovered
 
     @property
     def queue(self) -> QueueName:
@@ -141,17 +141,23 @@ class LiveRun:
         """Whether it has no outcome yet, and is this cluster's."""
         return self.state not in (RunState.ENDING, RunState.ENDED, RunState.DISOWNED)
 
-    def begin(self, number: int, replica: str) -> None:
-        """A replica begins an attempt."""
+    def begin(self, number: int, replica: str, *, hidden: bool = False) -> None:
+        """A replica begins an attempt, or has begun one that a crash has hidden.
+
+        The log of such a one comes again, from its beginning: no line of the server's comes before, so that lines have
+        the times by which followers know them.
+        """
         self._enter(RunEvent.BEGIN)
         self.shortage = None
         self._heard = 0
-        self._announces_restart = False
+        if self._announces_restart and not hidden:
+            self._announces_restart = False
+            self.note("WARNING", STARTED_AGAIN)
         now = self._clock.now()
         attempt = Attempt(number=number, replica=replica, started_at=now)
         history = [*self.run.attempt_history, attempt]
         self.update(status=RunStatus.RUNNING, started_at=now, attempts=number, attempt_history=history)
-        if number > 1:
+        if number > 1 and not hidden:
             self.note("INFO", f"the run is retried as attempt {number}")
 
     def stop(self, reason: RunFailure) -> None:

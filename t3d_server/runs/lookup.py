@@ -183,9 +183,11 @@ class Lookup:
 
     async def _catch_up_on(self, run_id: str) -> None:
         """Read what other clusters have just written, if that may be about a run: it is new, or one of theirs."""
-        known, pages = self._log.state.find(run_id), self._log.state.pages.values()
-        is_known = known is not None and (known.run.status.ended or known.owner == self._log.cluster)
-        if not is_known and is_id(run_id) and not any(page.first <= run_id <= page.last for page in pages):
+        state = self._log.state
+        known = state.find(run_id)
+        is_new = known is None or (not known.run.status.ended and known.owner != self._log.cluster)
+        is_old = any(page.first <= run_id <= page.last for page in state.pages.values())
+        if is_new and is_id(run_id) and (len(state.members) > 1 or not is_old):
             await self._catch_up()
 
     async def _catch_up(self) -> None:

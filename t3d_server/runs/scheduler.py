@@ -30,7 +30,7 @@ from t3d_server.runs.acceptance import RunLimits
 from t3d_server.runs.admission import Admission, Catalog
 from t3d_server.runs.expiry import Datasets, Expiry
 from t3d_server.runs.interface import AttemptKey, Lines, Outcome, QueueName, Receipt, ReportAnswer
-from t3d_server.runs.live_run import STARTED_AGAIN, LiveRun, RunState, charged_attempts
+from t3d_server.runs.live_run import LiveRun, RunState, charged_attempts
 from t3d_server.runs.lookup import TAKEN_OVER, Lookup
 from t3d_server.runs.queues import Queues
 from t3d_server.runs.recording import Recorder
@@ -234,7 +234,6 @@ class RunScheduler:
         elif stored.run.cancel_requested:
             self._end(run, RunStatus.CANCELLED, error=CANCELLED)
         else:
-            run.note("WARNING", STARTED_AGAIN)
             self._enqueue(run)
 
     def _disown(self) -> None:
@@ -308,7 +307,7 @@ class RunScheduler:
         if run.state is RunState.QUEUED and attempt.number > run.run.attempts:
             self._queues.remove(run)
             self._calls.balance(run.queue)
-            run.begin(attempt.number, attempt.replica)
+            run.begin(attempt.number, attempt.replica, hidden=True)
             self._recorder.save_started_soon(run)
             self._follow(run)
         return run if run.attempt == attempt else None

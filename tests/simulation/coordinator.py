@@ -74,7 +74,7 @@ class Coordinator:
             replica = arguments["replica"] if method == "begin" else arguments["attempt"].replica
             queue = QueueName(granted.algorithm, granted.version, granted.resolved_device)
             waiting = [run.run for run in self.scheduler._queues.waiting(queue)]
-            self._world.grants.granted(self._process, granted, replica, waiting)
+            self._world.grants.granted(self._process, self.scheduler._log.process, granted, replica, waiting)
         return answer
 
     async def release(self) -> None:

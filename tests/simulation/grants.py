@@ -32,10 +32,18 @@ class Grants:
         self._world = world
         self._granted: dict[tuple[str, str, int], str] = {}
 
-    def granted(self, process: Process, run: Run, replica: str, waiting: Collection[Run]) -> None:
-        """A coordinator has given a run to a replica, perhaps once more, while others wait."""
+    def granted(self, process: Process, writer: str, run: Run, replica: str, waiting: Collection[Run]) -> None:
+        """A coordinator has given a run to a replica, perhaps once more.
+
+        Args:
+            process: the coordinator's process.
+            writer: its id in the log, which is another one each time that it joins.
+            run: the run.
+            replica: the replica.
+            waiting: the runs that wait in the same queue.
+        """
         findings = self._world.findings
-        name = (process.name, run.id, run.attempts)
+        name = (writer, run.id, run.attempts)
         if name in self._granted:
             if self._granted[name] != replica:
                 findings.violation("granted-twice", f"{run.id} attempt {run.attempts} by {process.name}")

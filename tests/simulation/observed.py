@@ -140,6 +140,7 @@ class Observed:
             self._findings.violation("event-ids", f"{run.id}: event {number} after {run.events[-1][0]}")
         if message.startswith("line ") and any(each == message for _, each in run.events):
             self._findings.violation("line-twice", f"{run.id}: {message!r}")
+        self._world.trace("follow", f"{run.id[-6:]} {number} {message}")
         run.events.append((number, message))
 
     def version_removed(self, cluster: Cluster, algorithm: str) -> None:
