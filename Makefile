@@ -32,6 +32,7 @@ types: install
 
 docs: install  ## the parts of docs/ that are made from the code
 	$(BIN)/python docs/http_api.py
+	$(BIN)/python docs/run_states.py
 
 pictures: install  ## the pictures of the algorithms' READMEs, into docs/algorithms
 	$(BIN)/python algorithms/draw_pictures.py

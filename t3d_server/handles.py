@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -18,17 +19,19 @@ from ray.serve.exceptions import DeploymentUnavailableError, RayServeException, 
 
 from t3d_server.algorithm_utils.axes import resolve_axes
 from t3d_server.client.bodies import SupportsArray, is_several, labelled, naming, values_of, warn_of_colour
+from t3d_server.client.connection import json_of
 from t3d_server.client.datasets import Dataset, id_of, ids_of
 from t3d_server.client.run_handle import outputs_of
-from t3d_server.client.runs import RunOptions, checked_key, stored_id
+from t3d_server.client.runs import RunOptions, checked_args, checked_key, stored_id
 from t3d_server.datasets.values import normalise
 from t3d_server.errors import InvalidDatasetError, ServerUnavailableError
 from t3d_server.models import AlgorithmInfo, DatasetInfo, Device, LogLine, Run
 from t3d_server.serving.coordinator_client import unwrapped
+from t3d_server.serving.ray_internals import BY_REFERENCE
 from t3d_server.serving.router import APPLICATION_NAME
 
 Values = SupportsArray | Mapping[str, Any]
-"""What becomes a dataset: an array, which is its `image`, or values by key (arrays, numbers, text)."""
+"""Data for a dataset: an array, which becomes its `image`, or values by key (arrays, numbers, text)."""
 
 RETRY_FOR_S = 30.0
 _PAUSE_S = 0.2
@@ -37,7 +40,7 @@ T = TypeVar("T")
 
 
 class Reply(Generic[T]):
-    """The answer to a call that is under way: `.result()` waits for it, `await` does so in async code.
+    """The answer to a call: `.result()` waits for it, or `await` in async code.
 
     Errors are those of `t3d_server.errors`, as the server raised them. `cancel`, Ctrl-C in `.result()`, and cancelling
     what awaits all cancel the call, and with it the run that it waits for.
@@ -57,9 +60,9 @@ class Reply(Generic[T]):
             timeout_s: how long, in seconds; for ever where None.
 
         Raises:
-            TimeoutError: there is none by then; the call goes on.
+            TimeoutError: there is no answer by then; the call goes on.
             T3dError: the error that the server raised.
-            ServerUnavailableError: the server is not there, or went while it worked on the call.
+            ServerUnavailableError: the server is not there, or ended while it worked on the call.
             concurrent.futures.CancelledError: the call was cancelled.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -98,7 +101,7 @@ class Reply(Generic[T]):
             self._response = self._send()
 
     def _require_retry(self, error: RayError | RayServeException) -> None:
-        """Returns where the call may be sent again; else raises the error as callers are to see it."""
+        """Return if the call may be sent again; else raise the error for the caller."""
         if isinstance(error, RequestCancelledError):
             raise CancelledError("the call was cancelled, and with it the run that it waited for") from None
         if isinstance(error, RayTaskError):
@@ -118,8 +121,8 @@ class T3D:
 
     Each call returns at once, with a `Reply`: `t3d.run("denoise", image).result()["image"]` in a driver, a task or a
     synchronous actor, `(await t3d.run("denoise", image))["image"]` in a deployment. Arrays go through Ray's object
-    store; those that come back may be read-only. Make one and keep it; it can be handed to tasks and deployments, and
-    goes on working when the server's application is deployed anew.
+    store; those that come back may be read-only. Make one and keep it; it can be passed to tasks and deployments, and
+    still works after the server's application was deployed again.
 
     Raises:
         ServerUnavailableError: no t3d server runs in this cluster.
@@ -129,13 +132,13 @@ class T3D:
         advice = (
             "Start one by `t3d up`, and join its cluster by `ray.init()` with the environment variables that it prints."
         )
-        if not ray.is_initialized():  # Serve would start a cluster of its own
+        if not ray.is_initialized():  # Serve would start another cluster
             raise ServerUnavailableError(f"This process belongs to no Ray cluster, and so to no t3d server. {advice}")
         try:
             handle: Any = serve.get_app_handle(APPLICATION_NAME)
         except RayServeException as error:
             raise ServerUnavailableError(f"No t3d server runs in this Ray cluster. {advice}") from error
-        self._handle = handle.options(_by_reference=True)  # by value, messages have at most 4 MB
+        self._handle = handle.options(**BY_REFERENCE)
 
     @overload
     def upload(self, data: Values) -> Reply[DatasetInfo]: ...
@@ -207,10 +210,9 @@ class T3D:
             outputs_of(run, of_one=not several)
             return results if several else results[0]
 
+        plain = _plain(args)
         given = _each(_id_or_values, inputs, "inputs")
-        return self._call(
-            made, "compute", name, given, dict(args or {}), device=device, version=version, timeout_s=timeout_s
-        )
+        return self._call(made, "compute", name, given, plain, device=device, version=version, timeout_s=timeout_s)
 
     def submit(
         self,
@@ -223,7 +225,7 @@ class T3D:
         timeout_s: float | None = None,
         idempotency_key: str | None = None,
     ) -> Reply[Run]:
-        """Run an algorithm; once this is answered, the run goes on whatever becomes of the caller.
+        """Run an algorithm; after the answer, the run goes on even if the caller ends.
 
         Args:
             name: the algorithm.
@@ -239,14 +241,14 @@ class T3D:
             InvalidArgsError: lists every arg that is wrong.
             DeviceNotSupportedError: it does not run there.
             InvalidDatasetError: as `upload`. What was stored for a run that is refused is removed.
-            InvalidRequestError: `idempotency_key` cannot be one.
+            InvalidRequestError: `args` cannot be sent as JSON, or `idempotency_key` cannot be one; nothing was stored.
         """
-        key = checked_key(idempotency_key)
+        key, plain = checked_key(idempotency_key), _plain(args)
         given = _each(_id_or_values, inputs, "inputs")
-        options = {"device": device, "version": version, "timeout_s": timeout_s}
-        # With its key the same request is the same run; data, which is stored anew, would make it another request.
+        options: dict[str, Any] = {"device": device, "version": version, "timeout_s": timeout_s}
+        # The same request with its key is the same run; data is stored again each time, which makes it another request.
         repeatable = all(isinstance(each, str) for each in given)
-        return self._call(_same, "submit", name, given, dict(args or {}), key, repeatable=repeatable, **options)
+        return self._call(_same, "submit", name, given, plain, idempotency_key=key, repeatable=repeatable, **options)
 
     def get_run(self, run_id: str, wait_s: float = 0.0) -> Reply[Run]:
         """A run: its status, progress, latest message, error and outputs.
@@ -305,7 +307,7 @@ class T3D:
     def _call(
         self, convert: Callable[[Any], T], method: str, *args: Any, repeatable: bool = False, **options: Any
     ) -> Reply[T]:
-        """Call the router; if it is `repeatable`, again where the call may have had its effect already."""
+        """Call the router; a `repeatable` call is sent again even if it may have had its effect already."""
         return Reply(partial(getattr(self._handle, method).remote, *args, **options), convert, repeatable=repeatable)
 
 
@@ -318,7 +320,7 @@ def _only(answers: list[Any]) -> Any:
 
 
 def _each(convert: Callable[[Any], T], data: Any, name: str) -> list[T]:
-    """What becomes of one thing, or of each of several; errors and warnings tell which one they are about."""
+    """The result of `convert` for one input, or for each of several; errors and warnings name the input."""
     converted = []
     for label, each in labelled(data, name):
         with naming(label):
@@ -328,6 +330,16 @@ def _each(convert: Callable[[Any], T], data: Any, name: str) -> list[T]:
             warn_of_colour(label, each, {}, image.shape, stacklevel=4)
         converted.append(given)
     return converted
+
+
+def _plain(args: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Args as JSON has them, numbers and arrays of numpy too.
+
+    Raises:
+        InvalidRequestError: they cannot be written as JSON.
+    """
+    plain: dict[str, Any] = json.loads(json_of(checked_args(args)))
+    return plain
 
 
 def _id_or_values(data: Any) -> str | dict[str, Any]:

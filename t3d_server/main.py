@@ -56,7 +56,7 @@ def connect() -> Resources:
     needed = ["s3_endpoint", "s3_access_key", "s3_secret_key", *(["tokens"] if settings.auth == "on" else [])]
     if missing := [f"T3D_{name.upper()}" for name in needed if not getattr(settings, name)]:
         raise InvalidRequestError(f"{', '.join(missing)} must be set on {socket.gethostname()}: {WHERE}")
-    for library in ("urllib3", "tifffile"):  # they warn of what reaches the caller as an error anyway
+    for library in ("urllib3", "tifffile"):  # they log warnings of errors that the caller gets anyway
         logging.getLogger(library).setLevel(logging.ERROR)
     store = S3ObjectStore(_location(settings))
     scratch = settings.scratch_dir or Path(tempfile.gettempdir())
@@ -97,13 +97,13 @@ def connect() -> Resources:
 
 
 def application(args: dict[str, Any]) -> Application:
-    """The server as a Ray Serve application, for `serve deploy` on a cluster that is there.
+    """The server as a Ray Serve application, for `serve deploy` on a running cluster.
 
     Args:
-        args: `args` of the Serve config. There are none, since the coordinator and the replicas would not see them.
+        args: `args` of the Serve config; must be empty, since the coordinator and the replicas do not get them.
 
     Raises:
-        InvalidRequestError: there are some, or its `env_vars` have settings, which nothing would see.
+        InvalidRequestError: it is not empty, or the `env_vars` have settings, which would have no effect.
     """
     _refuse("args", args)
     import ray
@@ -126,10 +126,10 @@ def local_server(settings: Settings, on_step: Callable[[str], None] = logger.inf
 
     Args:
         settings: the options.
-        on_step: is called before each step of the start with what it is; what it raises ends the start.
+        on_step: is called with the name of each step before it; an exception that it raises ends the start.
 
     Yields:
-        Where the server is, once it serves. Leaving the context stops all of it.
+        The addresses of the server, once it serves. Leaving the context stops everything.
 
     Raises:
         StoreUnavailableError: the store cannot be reached or started.
@@ -142,7 +142,7 @@ def local_server(settings: Settings, on_step: Callable[[str], None] = logger.inf
         if settings.v0_port is not None:
             _check_port(settings.v0_host, settings.v0_port, "T3D_V0_PORT")
         _raise_open_files_limit()
-        cleanup.callback(os.umask, os.umask(0o077))  # what authors print, and Ray's token, are for this user alone
+        cleanup.callback(os.umask, os.umask(0o077))  # only this user may read what authors print, and Ray's token
         location = _start_store(settings, cleanup, on_step)
         instance = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="t3d-")))
         cleanup.enter_context(_reaped(instance))
@@ -173,7 +173,7 @@ def local_server(settings: Settings, on_step: Callable[[str], None] = logger.inf
 
 
 def _start_store(settings: Settings, cleanup: ExitStack, on_step: Callable[[str], None]) -> S3Location:
-    """Start the store and keep it running, or see that the one of the settings works."""
+    """Start the store and keep it running, or check that the one of the settings works."""
     if settings.s3_endpoint is not None:
         location = _location(settings)
         on_step(f"looking for the object store at {location.endpoint}")
@@ -187,7 +187,7 @@ def _start_store(settings: Settings, cleanup: ExitStack, on_step: Callable[[str]
 
 @contextmanager
 def _reaped(instance: Path) -> Iterator[None]:
-    """Have what is left of the cluster ended if this process is killed."""
+    """If this process is killed, end the processes of the cluster that are left."""
     if sys.platform != "linux":
         yield  # there is no /proc, and no HAProxy
         return
@@ -212,7 +212,7 @@ def _kept_running(store: EmbeddedStore) -> Iterator[None]:
                 try:
                     store.start()
                 except StoreUnavailableError as error:
-                    logger.warning("it is tried again: %s", error)
+                    logger.warning("its start failed, and it is tried again: %s", error)
 
     thread = threading.Thread(target=watch, name="embedded-store-watch", daemon=True)
     thread.start()
@@ -260,9 +260,9 @@ def _check_port(host: str, port: int, setting: str) -> None:
 
 
 def _raise_open_files_limit() -> None:
-    """As many open files as the system allows: each mapped array of a run is one, and so is each connection."""
+    """Allow as many open files as the system does: each mapped array and each connection needs one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # macOS calls its limit infinite, and refuses it
+    with suppress(ValueError, OSError):  # the limit of macOS is infinite, but cannot be set
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from t3d_server.errors import ObjectNotFoundError
 from t3d_server.run_store.events import decode
-from t3d_server.run_store.objects import newest_snapshot, segment_key
+from t3d_server.run_store.segments import newest_snapshot
 from t3d_server.run_store.state import State
 from t3d_server.storage.base import ObjectStore, read
-from t3d_server.storage.keys import RUN_EVENTS
+from t3d_server.storage.keys import RUN_EVENTS, segment_key
 
 
 def recorded(store: ObjectStore) -> State:

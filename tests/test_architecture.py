@@ -49,6 +49,8 @@ MAY_IMPORT = {
 
 FENCES = {
     "ray": {"serving", "main.py", "handles.py"},
+    "ray._private": {"serving/ray_internals.py"},
+    "ray.serve._private": {"serving/ray_internals.py"},
     "fastapi": {"api"},
     "fastapi.dependencies": {"api/fastapi_internals.py"},
     "fastapi.sse": {"api/fastapi_internals.py"},
@@ -69,6 +71,13 @@ FENCES = {
     "watchfiles": {"cli/watching.py"},
 }
 """Where each library, or one part of it, may be imported."""
+
+
+PRIVATE_IN_RAY = {
+    "_actor_id", "_blocking", "_by_reference", "_internal", "_node_ip_address", "_run", "metrics_interval_s",
+    "pickle_by_value", "unregister_pickle_by_value", "DeploymentHandle",
+}  # fmt: skip
+"""Names of Ray that it does not document, or deprecates; as attributes, arguments or keys."""
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -105,6 +114,22 @@ def test_imports_run_one_way_and_libraries_stay_behind_their_fences(path: Path) 
             if fenced and not any(relative == place or relative.startswith(f"{place}/") for place in places):
                 faults.append(f"{library} belongs in {', '.join(sorted(places))}")
     assert not faults
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if part_of(path) in ("serving", "main", "handles") and path.name != "ray_internals.py"],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_undocumented_names_of_ray_are_in_one_file(path: Path) -> None:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        match node:
+            case ast.Attribute(attr=name) | ast.keyword(arg=str(name)) | ast.alias(name=name):
+                names.add(name)
+            case ast.Constant(value=str(text)):
+                names |= {text} | {part for part in ("SERVE_REPLICA::", "__internal_head__") if part in text}
+    assert not names & (PRIVATE_IN_RAY | {"SERVE_REPLICA::", "__internal_head__"})
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ async def algorithms(
 async def algorithm(name: str, service: Operations) -> AlgorithmInfo:
     """An algorithm, its versions, and the current one in full.
 
-    `version.manifest` tells how to call it: by `inputs` and `outputs`, what datasets hold and how many there are; by
-    `additional_parameters`, or by `/args-schema`, what `args` may be.
+    `version.manifest` has what a caller needs: `inputs` and `outputs` describe the datasets and their number;
+    `additional_parameters`, or `/args-schema`, describe `args`.
     """
     return await service.algorithm(name)
 
@@ -50,9 +50,9 @@ async def algorithm(name: str, service: Operations) -> AlgorithmInfo:
 async def args_schema(
     name: str,
     service: Operations,
-    version: Annotated[str | None, Query(description="Of this version; of the current one without.")] = None,
+    version: Annotated[str | None, Query(description="The version; the current one by default.")] = None,
 ) -> dict[str, Any]:
-    """JSON Schema of the args, for forms; of the current version unless `version` says otherwise.
+    """JSON Schema of the args, for forms; of the current version if `version` is not given.
 
     It accepts what a run accepts, by any draft since 6. `x-step` is for sliders; values between the steps are valid.
     Where `x-adjustable` is false, leave the parameter out of forms. These two are not JSON Schema's: ajv wants
@@ -63,7 +63,7 @@ async def args_schema(
 
 @router.get("/algorithms/{name}/{version}")
 async def algorithm_version(name: str, version: str, service: Operations) -> AlgorithmVersion:
-    """One version in full; its manifest tells how to call it, as with `/algorithms/{name}`."""
+    """One version in full; its manifest is described at `/algorithms/{name}`."""
     return await service.version(name, version)
 
 
@@ -86,7 +86,7 @@ async def put_blob(request: Request, sha256: str, service: Operations) -> None:
     "/algorithms",
     status_code=201,
     response_model=AlgorithmVersion,
-    responses={202: {"model": Publication, "description": "Still going on: send the same again."}},
+    responses={202: {"model": Publication, "description": "It goes on: send the same request again."}},
     openapi_extra=described(PublishRequest),
 )
 async def publish(
@@ -103,7 +103,7 @@ async def publish(
 
 @admin.put("/algorithms/{name}/current", openapi_extra=described(Choice))
 async def use(name: str, choice: Annotated[Choice, Depends(json_body(Choice))], service: Operations) -> AlgorithmInfo:
-    """Make a version the one that requests without a version get."""
+    """Make a version the current one, which requests without a version get."""
     return await service.use(name, choice.version)
 
 
@@ -112,7 +112,9 @@ async def remove(
     name: str,
     version: str,
     service: Operations,
-    runs: Annotated[Literal["wait", "cancel"], Query(description="What becomes of its live runs.")] = "wait",
+    runs: Annotated[
+        Literal["wait", "cancel"], Query(description="Whether to wait for its open runs, or cancel them.")
+    ] = "wait",
 ) -> None:
     """Remove a version, after its runs have ended or were cancelled."""
     await service.remove(name, version, cancel_runs=runs == "cancel")

@@ -1,4 +1,4 @@
-"""The HTTP API as an ASGI app: puts routes, tokens and errors together."""
+"""The HTTP API as an ASGI app: routes, tokens and errors together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from t3d_server.models import Health, ProblemDetails, PublishRequest, RunRequest
 _probes = APIRouter(tags=["health"])
 _about = APIRouter(prefix="/v1", tags=["server"], dependencies=FOR_USERS)
 
-# Headers that pages of other origins may send and read, beside those that any may.
+# Headers that pages of other origins may send and read, beside those that are always allowed.
 _SENT = ("Authorization", "Idempotency-Key", "If-None-Match", "If-Range", "Last-Event-ID", "Range")
 _READ = (
     "Accept-Ranges",
@@ -65,7 +65,7 @@ def create_app(service: Service, tokens: Mapping[str, Role] | None, *, cors_orig
 
     Args:
         service: the operations.
-        tokens: role of each token; None lets everybody who reaches the port do everything.
+        tokens: role of each token; None turns authentication off.
         cors_origins: origins whose pages browsers let use v1, such as "https://viewer.example.org", or "*" for all.
     """
     app = App(
@@ -79,7 +79,7 @@ def create_app(service: Service, tokens: Mapping[str, Role] | None, *, cors_orig
     app.state.gate = Gate(tokens)
     problems.install(app)
     if cors_origins:
-        # Tokens come in a header of the page's own, never by themselves as cookies do.
+        # Pages send tokens in a header; browsers never add them by themselves, as they do with cookies.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=cors_origins,

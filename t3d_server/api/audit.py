@@ -1,4 +1,4 @@
-"""Who changed what: a line of the server's log for each request that may change something."""
+"""The audit log: a line of the server's log for each request that may change something."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _READING = ("GET", "HEAD", "OPTIONS")
 
 
 class Audited:
-    """ASGI middleware that logs what was done to what, by whose token, and the status of the answer.
+    """ASGI middleware that logs the action, its subject, the token, and the status of the answer.
 
     `action` is the name of the route; `subject` is the path of what was made or changed; `role` and `token` are those
-    of `Caller`, and None where no token was valid; `status` is None where nobody was answered.
+    of `Caller`, and None without a valid token; `status` is None if there was no answer.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -40,7 +40,7 @@ class Audited:
         try:
             await self._app(scope, receive, send_noted)
         finally:
-            if action := route_name(scope):  # else there is nothing that it could have changed
+            if action := route_name(scope):  # else it cannot have changed anything
                 caller = scope.get("state", {}).get("caller")
                 fields = {
                     "action": action,

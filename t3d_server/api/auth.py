@@ -1,4 +1,4 @@
-"""Who may do what: bearer tokens, each with a role."""
+"""Authorization: bearer tokens, each with a role."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Role(StrEnum):
 
     Attributes:
         USE: datasets and runs.
-        ADMIN: all of that, and changing which algorithms there are, which is running code of one's own.
+        ADMIN: all of that, and publishing and removing algorithms, which means running one's own code.
     """
 
     USE = "use"
@@ -28,11 +28,11 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Caller:
-    """Whose request it is.
+    """The sender of a request.
 
     Attributes:
-        role: what may be done.
-        token: the first 8 digits of the token's SHA-256; None where everybody may do everything.
+        role: what the sender may do.
+        token: the first 8 digits of the token's SHA-256; None where authentication is off.
     """
 
     role: Role
@@ -40,17 +40,17 @@ class Caller:
 
 
 class Gate:
-    """Tells whose a request is.
+    """Finds the sender of a request.
 
     Args:
-        tokens: role of each token; None lets everybody do everything.
+        tokens: role of each token; None turns authentication off.
     """
 
     def __init__(self, tokens: Mapping[str, Role] | None) -> None:
         self._callers = None if tokens is None else [_caller(token.encode(), role) for token, role in tokens.items()]
 
     def caller_of(self, authorization: str | None) -> Caller:
-        """Whose an Authorization header is.
+        """The sender of an Authorization header.
 
         Raises:
             UnauthorizedError: it holds no valid token.
@@ -60,7 +60,7 @@ class Gate:
         scheme, _, given = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
             raise UnauthorizedError("A token is needed: send the header `Authorization: Bearer TOKEN`.")
-        # Every token is compared, and in constant time: how long this takes tells nothing of any of them.
+        # Every token is compared, and in constant time: the duration gives no hint to any of them.
         sent = given.strip().encode("latin-1")
         callers = [caller for token, caller in self._callers if hmac.compare_digest(token, sent)]
         if not callers:
@@ -72,7 +72,7 @@ def _caller(token: bytes, role: Role) -> tuple[bytes, Caller]:
     return token, Caller(Role(role), hashlib.sha256(token).hexdigest()[:8])
 
 
-# For the API's description only, so that programs that generate clients know of the token; `Gate` does the checking.
+# Only for the API's description, from which client generators learn of the token; `Gate` checks it.
 _described = Depends(HTTPBearer(auto_error=False, description="A token of the server."))
 
 

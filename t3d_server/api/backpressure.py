@@ -1,9 +1,9 @@
 """Keeps uploads from filling the router's memory: a middleware for Ray Serve's HTTP server.
 
 Serve reads a request's body ahead without bound, in order to notice a client that goes away, unless the request
-carries `x-request-disconnect-disabled: ?1`. This adds the header to each request that may have a body. Of the others
-Serve does notice, so that nobody goes on telling a run's events to a client that has gone. (Measured with a slow
-reader of a 300 MB body: the router grew by 298 MB without it and by 1 MB with it.)
+carries `x-request-disconnect-disabled: ?1`. This adds the header to each request that may have a body. For other
+requests Serve does notice it, so that the events of a run are not sent to a client that has disconnected. (Measured
+with a slow reader of a 300 MB body: the router grew by 298 MB without it and by 1 MB with it.)
 """
 
 from __future__ import annotations
@@ -31,5 +31,5 @@ class ReadOnDemand:
 
 
 def middlewares() -> list[Middleware]:
-    """What Serve asks for at `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`."""
+    """The function that `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH` names."""
     return [Middleware(ReadOnDemand)]

@@ -1,4 +1,4 @@
-"""Reads what clients send into models, and tells all of it that does not fit."""
+"""Reads bodies of requests into models, and reports everything in them that does not fit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from t3d_server.models import RunRequest
 from t3d_server.packages.wording import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
-_MAX_TOLD = 100
+_MAX_REPORTED = 100
 
 
 def fitted(model: type[M], content: object) -> M:
@@ -49,7 +49,7 @@ class Draft:
         """What a client sent, ids of datasets in their canonical spelling.
 
         Raises:
-            InvalidRequestError: so much is wrong that nothing else is looked at.
+            InvalidRequestError: there are so many faults that nothing else is checked.
         """
         try:
             request = RunRequest.model_validate(content)
@@ -76,8 +76,8 @@ def _unfit(model: type[BaseModel], error: ValidationError) -> InvalidRequestErro
 
 def _faults(error: ValidationError) -> list[ErrorDetails]:
     count = error.error_count()
-    if count > _MAX_TOLD:  # to word a million takes many seconds
-        raise InvalidRequestError(f"The body does not fit the API: {count} things are wrong with it.")
+    if count > _MAX_REPORTED:  # messages for a million faults take many seconds
+        raise InvalidRequestError(f"The body does not fit the API: it has {count} faults.")
     return error.errors(include_input=False, include_url=False, include_context=False)
 
 

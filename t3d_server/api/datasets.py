@@ -19,16 +19,16 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=FOR_US
 
 _FILE = {"type": "string", "format": "binary"}
 _UPLOAD = {"requestBody": {"required": True, "content": {kind: {"schema": _FILE} for kind in READABLE}}}
-_KNOWN: dict[int | str, dict[str, Any]] = {304: {"description": "What If-None-Match names."}}
+_KNOWN: dict[int | str, dict[str, Any]] = {304: {"description": "The client has it: If-None-Match has its ETag."}}
 _DOWNLOAD: dict[int | str, dict[str, Any]] = {
     200: {"content": {kind: {"schema": _FILE} for kind in (HDF5, *WRITABLE)}},
-    206: {"description": "The part of the HDF5 file that Range names.", "content": {HDF5: {"schema": _FILE}}},
+    206: {"description": "The part of the HDF5 file that Range asks for.", "content": {HDF5: {"schema": _FILE}}},
     **_KNOWN,
 }
 
 ArrayName = Annotated[str | None, Query(description="Only this array, in the format that Accept asks for.")]
 
-# An id never names other bytes. Private: they are for the token's owner.
+# The bytes of an id never change. Private: they are for the owner of the token.
 _FOR_EVER = "private, max-age=31536000, immutable"
 
 
@@ -37,8 +37,8 @@ def _numbers(text: str) -> str:
     try:
         list(map(float, text.split(",")))
     except ValueError:
-        told = "found {found}, allowed are numbers separated by commas, such as 2,.65,.65"
-        raise PydanticCustomError("no_numbers", told, {"found": f"{text!r:.80}"}) from None
+        message = "found {found}, allowed are numbers separated by commas, such as 2,.65,.65"
+        raise PydanticCustomError("no_numbers", message, {"found": f"{text!r:.80}"}) from None
     return text
 
 
@@ -56,7 +56,7 @@ async def upload(
     ] = None,
     spacing_unit: Annotated[str | None, Query(description="Unit of `spacing`; um by default.")] = None,
 ) -> DatasetInfo:
-    """Store the file in the body as a new dataset; Content-Type tells its format, HDF5 by default."""
+    """Store the file in the body as a new dataset; Content-Type is its format, HDF5 by default."""
     content_type = by_content_type(request.headers.get("content-type", HDF5)).media_type
     distances = None if spacing is None else [float(part) for part in spacing.split(",")]
     async with spooled(request, service, service.limits.max_dataset_bytes) as file:
@@ -78,7 +78,7 @@ async def download(request: Request, dataset_id: Id, service: Operations, array:
     if array is not None:
         size_bytes, body = await service.array(dataset_id, array, kind)
         return ByteStream(body, 200, headers | {"Content-Length": str(size_bytes)}, kind)
-    # If-Range asks for the whole where the client's part is of another file.
+    # If-Range asks for the whole file if the client has a part of another one.
     asked = request.headers.get("range") if request.headers.get("if-range", etag) == etag else None
     span = requested_span(asked, int(headers["Content-Length"]))
     if span is None:
@@ -91,7 +91,7 @@ async def download(request: Request, dataset_id: Id, service: Operations, array:
 
 @router.head("/{dataset_id}", response_class=Response, responses=_KNOWN)
 async def head(request: Request, dataset_id: Id, service: Operations, array: ArrayName = None) -> Response:
-    """What GET would tell of the file or array, without it: no size where only converting the array tells."""
+    """The headers of GET, without the file or array; no Content-Length if only a conversion shows the size."""
     kind, headers = await _headers(request, service, dataset_id, array)
     response = Response(status_code=304 if _knows(request, headers["ETag"]) else 200, media_type=kind)
     response.headers.update(headers)
@@ -115,7 +115,7 @@ async def delete(dataset_id: Id, service: Operations) -> None:
 async def _headers(
     request: Request, service: Operations, dataset_id: str, array: str | None
 ) -> tuple[str, dict[str, str]]:
-    """Media type and headers of a file or an array, once it is known to be there."""
+    """Media type and headers of a file or an array that is there."""
     headers = {"Cache-Control": _FOR_EVER, "X-Content-Type-Options": "nosniff"}
     if array is None:
         agreed(request, (HDF5, *by_content_type(HDF5).aliases))
@@ -127,13 +127,13 @@ async def _headers(
     if size_bytes is not None:
         headers["Content-Length"] = str(size_bytes)
     variant = hashlib.sha256(f"{kind} {array}".encode("utf-8", "backslashreplace")).hexdigest()[:16]
-    # Weak where a later release of a library may write the same pixels in other bytes.
+    # Weak if a later release of a library may write the same pixels as other bytes.
     weak = "W/" if by_content_type(kind).header is None else ""
     etag = f'{weak}"{dataset_id}-{variant}"'
     return kind, headers | {"ETag": etag, "Vary": "Accept"}
 
 
 def _knows(request: Request, etag: str) -> bool:
-    """Whether the client has what this tag names (If-None-Match, which compares tags as if they were weak)."""
+    """Whether the client has the content with this tag (If-None-Match, which compares all tags as weak ones)."""
     tags = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
     return "*" in tags or etag.removeprefix("W/") in tags

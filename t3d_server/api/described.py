@@ -16,25 +16,25 @@ _REF = "#/components/schemas/{model}"
 
 
 class App(FastAPI):
-    """An app that has no routes but its own.
+    """An app without the routes that FastAPI adds.
 
     Args:
         title: its name.
         summary: what it does.
-        errors: what all of its errors are.
-        media_type: of these.
-        bodies: what is named by `described`.
+        errors: model of all of its errors.
+        media_type: media type of its errors.
+        bodies: models that `described` refers to.
     """
 
     def __init__(
         self, *, title: str, summary: str, errors: type[BaseModel], media_type: str, bodies: Iterable[type[BaseModel]]
     ) -> None:
-        wrong = {"description": "What was wrong.", "content": {media_type: {"schema": _named(errors)}}}
+        wrong = {"description": "An error.", "content": {media_type: {"schema": _named(errors)}}}
         super().__init__(
             title=title,
             summary=summary,
             version=__version__,
-            # The description is behind the token like all else; the HTML pages would load scripts from elsewhere.
+            # The description needs a token, as everything does; the HTML pages would load scripts of other servers.
             openapi_url=None,
             docs_url=None,
             redoc_url=None,
@@ -52,7 +52,7 @@ class App(FastAPI):
 
 
 def described(model: type[BaseModel]) -> dict[str, Any]:
-    """The part of a route's description that tells of its JSON body, one of the app's `bodies`."""
+    """The part of a route's description for its JSON body, which is one of the app's `bodies`."""
     return {"requestBody": {"required": True, "content": {JSON: {"schema": _named(model)}}}}
 
 

@@ -1,4 +1,4 @@
-"""Server-sent events of runs: how each is told, and where a client that comes back goes on."""
+"""Server-sent events of runs: their form, and where a client continues that connects again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from t3d_server.errors import InvalidRequestError, Problem
 
 MEDIA_TYPE = "text/event-stream"
 END = "end"
-"""Id of the last event of a run: who comes back with it has seen everything."""
+"""Id of the last event of a run: a client that connects again with it has seen everything."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -32,11 +32,11 @@ def last_seen(event_id: str | None) -> datetime | None:
     return _EPOCH + int(event_id) * _MICROSECOND
 
 
-async def told(feeds: Feeds, run_id: str, after: datetime | None) -> AsyncGenerator[bytes]:
+async def stream_events(feeds: Feeds, run_id: str, after: datetime | None) -> AsyncGenerator[bytes]:
     """The events of a run, up to its end.
 
-    Each log line is an event `log`, whose id is its time. After them comes the run as it is then: an event `run`, with
-    the id of the last line, since to see it again does no harm. The last one has the id `end`.
+    Each log line is an event `log`, whose id is its time. Then the state of the run follows: an event `run`, with the
+    id of the last line, since receiving it twice does no harm. The last event has the id `end`.
 
     Args:
         feeds: follows the run.

@@ -1,4 +1,4 @@
-"""Follows runs for any number of clients: the coordinator is asked once for each run, however many listen."""
+"""Follows runs for any number of clients: the coordinator gets one request for each run, for all clients of it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Feeds:
         self._feeds: dict[str, _Feed] = {}
 
     async def follow(self, run_id: str, after: datetime | None = None) -> AsyncGenerator[RunNews | None]:
-        """How a run is, and then whatever is new, up to its end.
+        """The state of a run, and then each change, up to its end.
 
         Args:
             run_id: the run.
@@ -47,7 +47,7 @@ class Feeds:
             The run with the log lines that are new; None when there was nothing new for `HEARTBEAT_S`.
 
         Raises:
-            Exception: it cannot be followed any more; a T3dError where that was to be expected.
+            Exception: the run cannot be followed any more; a T3dError unless it is a fault of the server.
         """
         feed = self._feeds.get(run_id)
         if feed is None:
@@ -80,15 +80,15 @@ class Feeds:
     async def _ask(self, run_id: str, feed: _Feed) -> None:
         """Keep a feed up to date until its run has ended."""
         while feed.run is None or not feed.run.status.ended:
-            pause_s = _INTERVAL_S  # what comes thick and fast is told together
+            pause_s = _INTERVAL_S  # changes that follow each other quickly are sent together
             try:
-                feed.hear(await self.news(run_id, feed.run, feed.latest, _WAIT_S))
+                feed.update(await self.news(run_id, feed.run, feed.latest, _WAIT_S))
             except (ServerUnavailableError, StoreUnavailableError):
                 pause_s = _RETRY_S
             await asyncio.sleep(pause_s)
 
     async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
-        """What is new of a run, wherever it is; see `Runs.news`. A log that has expired has no lines.
+        """What is new of a run, open or ended; see `Runs.news`. A log that has expired has no lines.
 
         Raises:
             RunNotFoundError, ExpiredError: there is no such run.
@@ -104,13 +104,13 @@ class Feeds:
 
 
 class _Feed:
-    """What is known of a run that is being followed.
+    """The state of a run that is being followed.
 
     Attributes:
-        run: the run; None until it was heard of.
-        error: why nothing more will be heard of it.
-        followers: how many listen.
-        changed: is set at the next change, which has another one after it.
+        run: the run; None until the first answer.
+        error: why the run cannot be followed any more.
+        followers: how many follow the run.
+        changed: is set at the next change; then another event takes its place.
     """
 
     def __init__(self, ask: Callable[[_Feed], Awaitable[None]]) -> None:
@@ -128,7 +128,7 @@ class _Feed:
         return self._lines[-1].time if self._lines else None
 
     def news(self, seen: Run | None, after: datetime | None) -> RunNews | None:
-        """What somebody does not know who has seen so much."""
+        """What is new for a follower that has seen this; None if nothing is."""
         if self.run is None or self.run is seen:
             return None
         fresh: list[LogLine] = []
@@ -138,23 +138,23 @@ class _Feed:
             fresh.append(line)
         return RunNews(run=self.run, lines=fresh[::-1])
 
-    def hear(self, news: RunNews) -> None:
-        """Take in what is new."""
+    def update(self, news: RunNews) -> None:
+        """Take the new state and the new lines over."""
         if news.run != self.run or news.lines:
             self.run = news.run
             self._lines.extend(news.lines)
-            self._tell()
+            self._notify()
 
     def stop(self) -> None:
-        """Nobody listens any more."""
+        """Stop asking: there is no follower any more."""
         self._asking.cancel()
 
     def _has_ended(self, asking: asyncio.Future[None]) -> None:
-        """Tell, where it failed, that nothing more will come."""
+        """If asking has failed, pass the error to the followers."""
         if not asking.cancelled() and (error := asking.exception()) is not None:
             self.error = error
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self.changed.set()
         self.changed = asyncio.Event()

@@ -46,7 +46,7 @@ async def list_runs(
 ) -> RunPage:
     """A page of runs: those that the coordinator knows, merged with those in pages of the store.
 
-    It may have fewer runs than it may have, or none, and yet a next one: a bounded part of the pages is looked at.
+    It may have fewer runs than `limit`, or none, although more follow: only a bounded part of the pages is read.
 
     Args:
         runs: the runs that are open or have ended lately.
@@ -55,7 +55,7 @@ async def list_runs(
         limit: most runs on the page.
         cursor: `next_cursor` of the page before.
         algorithm: only runs of this one.
-        status: only runs that are there.
+        status: only runs with this status.
     """
     known = await runs.list(limit=limit, before=cursor, algorithm=algorithm, status=status)
     ended, more_ended = list[Run](), False
@@ -68,7 +68,7 @@ async def list_runs(
             status=status,
             snapshot_seq=known.snapshot_seq,
         )
-    # A part that was cut says nothing of runs that are older than its last one.
+    # A part that is not complete says nothing about runs older than its last one.
     bounds = [part[-1].id for part, more in ((known.runs, known.more), (ended, more_ended)) if more and part]
     found = {run.id: run for run in [*ended, *known.runs] if not bounds or run.id >= max(bounds)}
     page = [found[run_id] for run_id in sorted(found, reverse=True)][:limit]

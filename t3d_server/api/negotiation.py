@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 
 
 def agreed(request: Request, offered: Sequence[str]) -> str:
-    """The one of `offered` that the client wants, the first one where it does not say.
+    """The type of `offered` that the client wants, the first one if it does not say.
 
     Raises:
         HTTPException: 406, it wants none of them.
@@ -26,11 +26,11 @@ def preferred(accept: str, offered: Sequence[str]) -> str | None:
 
     Args:
         accept: the header, such as "text/html, image/*;q=0.8".
-        offered: types that there are.
+        offered: the types to choose from.
 
     Returns:
-        One of `offered`: of those of equal weight the one that the header names first, of those that one range takes
-        in the first; None where it takes none.
+        One of `offered`: among equal weights the one that the header names first, and among those of one range the
+        first in `offered`; None if the header accepts none.
     """
     ranges: dict[str, tuple[float, int]] = {}
     for index, part in enumerate(accept.split(",")):
@@ -38,7 +38,7 @@ def preferred(accept: str, offered: Sequence[str]) -> str | None:
         ranges.setdefault(kind.strip() or "*/*", (_weight(parameters), -index))
 
     def rank(kind: str) -> tuple[float, int]:
-        # The most exact range that takes a type in decides for it.
+        # The most specific range that includes a type decides.
         exact = (each for each in (kind, f"{kind.partition('/')[0]}/*", "*/*") if each in ranges)
         return ranges.get(next(exact, ""), (0.0, 0))
 
@@ -47,7 +47,7 @@ def preferred(accept: str, offered: Sequence[str]) -> str | None:
 
 
 def _weight(parameters: Sequence[str]) -> float:
-    """The parameter `q`, from 0 to 1; 1 where there is none that can be read."""
+    """The parameter `q`, from 0 to 1; 1 if there is no valid one."""
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip() == "q":

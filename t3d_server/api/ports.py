@@ -1,4 +1,4 @@
-"""What the operations ask of publishing, wherever that runs; for runs see `runs.interface`."""
+"""The interface of publishing, in whichever process it runs; that of runs is `runs.interface`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Publishing(Protocol):
     """Publishes and removes versions, and knows the cluster."""
 
     async def publish(self, request: PublishRequest, wait_s: float) -> Publication:
-        """Publish a folder, or go on publishing it; returns after `wait_s` at the latest."""
+        """Publish a folder, or wait for its publication that goes on; returns after `wait_s` at the latest."""
 
     async def use(self, name: str, version: str) -> AlgorithmInfo:
         """Make a version the current one."""

@@ -47,14 +47,14 @@ STATUS: Mapping[type[T3dError], int] = {
     errors.ServerUnavailableError: 503,
     errors.AlgorithmError: 500,
 }
-"""The status of each class of `errors.py`; a test sees to it that none is missing."""
+"""The status of each class of `errors.py`; a test checks that none is missing."""
 
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 _CODES = {404: "not_found", 405: "method_not_allowed", 406: "unsupported_media_type"}
 
 
 def answer(error: T3dError) -> Response:
-    """The answer that tells a client of an error."""
+    """The HTTP answer for an error."""
     return _answer(
         STATUS[type(error)],
         error.code,
@@ -66,7 +66,7 @@ def answer(error: T3dError) -> Response:
 
 
 def printable(text: str) -> str:
-    """Text that UTF-8 can hold: file names and an author's messages may bring lone surrogates."""
+    """Text that UTF-8 can encode: file names and messages of authors may have lone surrogates."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -102,13 +102,13 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
-    """Nobody is left to read this."""
+    """No client is there to receive this."""
     return Response(status_code=400)
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:
     """A fault of the server; starlette raises it again after the answer, so that it is logged."""
-    return _answer(500, T3dError.code, "The server failed to answer; its log says why.")
+    return _answer(500, T3dError.code, "The server failed to answer; its log has the reason.")
 
 
 def _answer(

@@ -1,4 +1,4 @@
-"""What the routes share: who may use them, the service, their queries, and bodies that are read within limits."""
+"""What the routes share: authorization, the service, their queries, and bodies that are read within limits."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from t3d_server.errors import Faults, InvalidRequestError, PayloadTooLargeError,
 from t3d_server.ids import canonical
 from t3d_server.packages.wording import did_you_mean
 
-MAXJSON_BYTES = 16 * 1024**2
+MAX_JSON_BYTES = 16 * 1024**2
 MAX_RUN_BYTES = 2 * 1024**2
-"""Of the body that asks for a run: thousands of them are kept in memory while they wait."""
+"""Largest body of a request for a run: thousands of them are in memory while they wait."""
 _BLOCK_BYTES = 1024**2
 
 
@@ -34,7 +34,7 @@ async def _service(request: Request) -> Service:
 
 
 def query_faults(request: Request) -> Faults:
-    """What is wrong with the query: values, and names that the route does not take, which would be of no effect."""
+    """The faults of a query: wrong values, and names that the route does not take, which would have no effect."""
     known = query_names(request)
     taken = f"unknown; this route takes {', '.join(known) or 'none'}"
     problems = [
@@ -52,38 +52,38 @@ def query_faults(request: Request) -> Faults:
 
 
 async def _fitting_query(request: Request) -> None:
-    """Refuses a query that does not fit; where a body is described as JSON, who reads it does, and reports both."""
+    """Refuse a query that does not fit; routes with a JSON body check it themselves, to report the faults of both."""
     if JSON not in body_types(request):
         query_faults(request).raise_if_any()
 
 
-# Who has no token learns nothing of the query.
+# In this order: without a token, nothing is reported of the query.
 FOR_USERS = [Depends(may_use), Depends(_fitting_query)]
 """Dependencies of the routes of v1 that need a token."""
 FOR_ADMINS = [Depends(may_administer), Depends(_fitting_query)]
-"""Dependencies of those that need an admin's."""
+"""Dependencies of the routes that need an admin token."""
 
 Operations = Annotated[Service, Depends(_service)]
 """The service of the app."""
 
 Id = Annotated[str, AfterValidator(canonical)]
-"""The id of a dataset or run in a path, in any form that clients may have it in."""
+"""The id of a dataset or run in a path, in any form that clients have."""
 
 WaitS = Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="Longest time to wait for the end, in seconds.")]
-"""How long an answer may wait for the end of what it tells of, in seconds."""
+"""How long an answer may wait for the end of a run or publication, in seconds."""
 
 
 def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
     """Dependency that reads a JSON body; unlike FastAPI's own it stops at a limit, and authorization comes first.
 
     Args:
-        model: what it holds.
+        model: model of the body.
     """
 
     async def read(request: Request) -> M:
         faults = query_faults(request)
         with faults.at("body"):
-            content = fitted(model, await json_content(request, MAXJSON_BYTES))
+            content = fitted(model, await json_content(request, MAX_JSON_BYTES))
         faults.raise_if_any()
         return content
 
@@ -91,21 +91,21 @@ def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
 
 
 async def json_content(request: Request, max_bytes: int, *, of_any_type: bool = False) -> Any:
-    """What a JSON body holds, whatever that is.
+    """The content of a JSON body.
 
     Args:
         request: the request.
         max_bytes: largest size of the body.
-        of_any_type: whatever Content-Type says.
+        of_any_type: do not check Content-Type.
 
     Raises:
-        UnsupportedMediaTypeError: Content-Type says that it is something else, or Content-Encoding that it is packed.
+        UnsupportedMediaTypeError: Content-Type is another one, or Content-Encoding says that it is compressed.
         PayloadTooLargeError: it is larger.
         InvalidRequestError: it is no JSON.
     """
     _require_plain(request)
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    # A page in a browser can send other types to this server without asking first.
+    # Pages in browsers can send other types to this server without a preflight request.
     if content_type != JSON and not of_any_type:
         raise UnsupportedMediaTypeError(f"Content-Type is {content_type!r:.80}; send application/json.")
     body = bytearray()
@@ -122,11 +122,11 @@ async def json_content(request: Request, max_bytes: int, *, of_any_type: bool = 
 
 @asynccontextmanager
 async def spooled(request: Request, service: Service, max_bytes: int) -> AsyncIterator[Path]:
-    """The body as a file, which is gone afterwards, whatever happens.
+    """The body as a temporary file, which is removed in any case.
 
     Raises:
-        UnsupportedMediaTypeError: Content-Encoding says that it is packed.
-        PayloadTooLargeError: more than `max_bytes`; told before it is read where the request says its size.
+        UnsupportedMediaTypeError: Content-Encoding says that it is compressed.
+        PayloadTooLargeError: it has more than `max_bytes`; raised before it is read if there is a Content-Length.
     """
     _require_plain(request)
     declared = request.headers.get("content-length", "")

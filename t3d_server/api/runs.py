@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 from t3d_server.api.bodies import Draft
 from t3d_server.api.described import JSON, described
-from t3d_server.api.events import END, MEDIA_TYPE, last_seen, told
+from t3d_server.api.events import END, MEDIA_TYPE, last_seen, stream_events
 from t3d_server.api.listing import MAX_RUNS_PER_PAGE, RunPage, known_cursor
 from t3d_server.api.negotiation import agreed
 from t3d_server.api.requests import FOR_USERS, MAX_RUN_BYTES, Id, Operations, WaitS, json_content, query_faults
@@ -18,7 +18,7 @@ from t3d_server.models import LogLine, Run, RunRequest, RunStatus
 
 router = APIRouter(prefix="/v1", tags=["runs"], dependencies=FOR_USERS)
 
-_LAST = "Id of the last event that was seen: only what came after it is told."
+_LAST = "Id of the last event that the client has received: only later events are sent."
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}},
     204: {"description": "Everything was seen."},
@@ -30,7 +30,7 @@ async def _draft(request: Request) -> Draft:
     faults = query_faults(request)
     with faults.at("body"):
         draft = Draft.of(await json_content(request, MAX_RUN_BYTES))
-        if faults and draft.fault is not None:  # else it is told with what the service finds
+        if faults and draft.fault is not None:  # else it is reported with what the service finds
             raise draft.fault
     faults.raise_if_any()
     return draft
@@ -47,12 +47,12 @@ async def submit(
         str | None,
         Header(
             description="Chosen by the client, 1 to 255 characters of printable ASCII: the same request with the same "
-            "key again gives the same run."
+            "key again returns the same run."
         ),
     ] = None,
 ) -> Run:
-    """Run an algorithm on datasets. Once this has answered, the run will reach an end."""
-    run = await service.submit(name, draft, wait_s, idempotency_key=idempotency_key)
+    """Run an algorithm on datasets. After this answer, the run certainly reaches an end."""
+    run = await service.submit(name, draft, wait_s=wait_s, idempotency_key=idempotency_key)
     response.headers["Location"] = f"/v1/runs/{run.id}"
     return run
 
@@ -66,19 +66,21 @@ async def runs(
     ] = None,
     algorithm: Annotated[str | None, Query(description="Only runs of this algorithm.")] = None,
     status: Annotated[
-        RunStatus | None, BeforeValidator(str.upper), Query(description="Only runs that are there; in any case.")
+        RunStatus | None,
+        BeforeValidator(str.upper),
+        Query(description="Only runs with this status, in upper or lower case."),
     ] = None,
 ) -> RunPage:
     """Runs, newest first.
 
-    A page may have fewer runs than `limit`, or none, and yet a next one: go on while there is a `next_cursor`.
+    A page may have fewer runs than `limit`, or none, although more follow: go on while there is a `next_cursor`.
     """
     return await service.list_runs(limit=limit, cursor=cursor, algorithm=algorithm, status=status)
 
 
 @router.get("/runs/{run_id}")
 async def run(run_id: Id, service: Operations, wait_s: WaitS = 0.0) -> Run:
-    """A run, once it has ended or `wait_s` is over."""
+    """A run; the answer waits until it has ended, but at most `wait_s`."""
     return await service.run(run_id, wait_s)
 
 
@@ -97,25 +99,25 @@ async def log(request: Request, run_id: Id, service: Operations) -> list[LogLine
 async def events(
     run_id: Id, service: Operations, last_event_id: Annotated[str | None, Header(description=_LAST)] = None
 ) -> Response:
-    """What happens to a run, as server-sent events, from the beginning of its log to its end.
+    """The events of a run, as server-sent events, from the beginning of its log to its end.
 
-    An event `log` is a line of the log. An event `run` is the run: first as it is, then at each change of status,
-    progress, message and place in the queue. A comment comes when nothing has happened for ten seconds. The stream
-    ends with the run; its last event has the id `end`, and who asks with that one gets 204. Each event has an id but
-    `run` before the first line of the log: who has seen none asks again without Last-Event-ID.
+    An event `log` is a line of the log. An event `run` is the run: first its present state, then each change of status,
+    progress, message and place in the queue. A comment is sent after ten seconds without an event. The stream ends with
+    the run. Its last event has the id `end`; a request with that id gets 204. Each event has an id, except `run` before
+    the first line of the log: a client that has received no id connects again without Last-Event-ID.
     """
     if last_event_id == END:
         return Response(status_code=204)
     after = last_seen(last_event_id)
     await service.run(run_id)  # while 404 can be answered
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return ByteStream(told(service.feeds, run_id, after), 200, headers, MEDIA_TYPE)
+    return ByteStream(stream_events(service.feeds, run_id, after), 200, headers, MEDIA_TYPE)
 
 
 @router.post("/runs/{run_id}/cancel")
 async def cancel(run_id: Id, service: Operations) -> Run:
-    """Cancel a run: a queued one at once, a running one at its next call back or soon by force.
+    """Cancel a run: a queued one at once, a running one when its code next calls the server, or soon by force.
 
-    One that has ended, or is cancelled already, stays as it is.
+    A run that has ended, or is cancelled already, does not change.
     """
     return await service.cancel(run_id)

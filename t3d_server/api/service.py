@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -40,25 +38,23 @@ from t3d_server.models import (
     RunStatus,
     ServerInfo,
 )
-from t3d_server.packages.folder import find_file
+from t3d_server.packages.folder import find_file, store_blob
 from t3d_server.packages.parameters import args_schema
 from t3d_server.packages.registry import Registry
 from t3d_server.run_store.history import RunHistory
 from t3d_server.runs.acceptance import accept
 from t3d_server.runs.interface import Runs
 from t3d_server.storage.base import ObjectStore, exists
-from t3d_server.storage.keys import blob_key
 
 logger = logging.getLogger(__name__)
 
 MAX_WAIT_S = 60.0
 READY_TIMEOUT_S = 5.0
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused.
+    """Limits of requests.
 
     Attributes:
         max_dataset_bytes: largest upload.
@@ -83,7 +79,7 @@ class Service:
         runs: the runs that are open or have ended lately.
         publishing: publishes and removes versions.
         scratch: folder for request bodies; best on the file system that `datasets` uses.
-        limits: what is refused.
+        limits: limits of requests.
         workers: threads for all that blocks.
     """
 
@@ -117,10 +113,10 @@ class Service:
         )
 
     async def ready(self) -> None:
-        """Return if store and coordinator answer.
+        """Check that store and coordinator answer.
 
         Raises:
-            StoreUnavailableError: the store does not; names no endpoint, as anybody may ask.
+            StoreUnavailableError: the store does not; names no endpoint, since no token is needed.
             ServerUnavailableError: one of them did not answer in time.
         """
         try:
@@ -129,7 +125,7 @@ class Service:
                 await self.publishing.devices()
         except StoreUnavailableError as error:
             logger.warning("not ready: %s", error)
-            raise StoreUnavailableError("The object store does not answer; the server's log says more.") from error
+            raise StoreUnavailableError("The object store does not answer; the server's log has the reason.") from error
         except TimeoutError as error:
             raise ServerUnavailableError(
                 f"The store and the coordinator did not answer within {READY_TIMEOUT_S:g} s."
@@ -225,30 +221,19 @@ class Service:
         return args_schema((await self.version(name, version)).manifest)
 
     async def has_blob(self, sha256: str) -> bool:
-        """Whether a file of an algorithm folder is stored, be it as an asset of a version."""
-        _blob_key(sha256)
+        """Whether a file of an algorithm folder is stored, as a blob or as an asset of a version."""
         return await self.workers.run(find_file, self.store, sha256) is not None
 
     async def put_blob(self, sha256: str, source: Path) -> None:
         """Store a file of an algorithm folder.
 
         Raises:
-            InvalidRequestError: the file has another hash.
+            InvalidRequestError: the file has another hash, or that is none.
         """
-        key = _blob_key(sha256)
-
-        def store() -> None:
-            with source.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-                if found != sha256:
-                    raise InvalidRequestError(f"The body has the SHA-256 {found}, not {sha256}: send it again.")
-                file.seek(0)
-                self.store.put(key, file)
-
-        await self.workers.run(store)
+        await self.workers.run(store_blob, self.store, sha256, source)
 
     async def publish(self, request: PublishRequest, wait_s: float) -> Publication:
-        """Publish an algorithm folder, or go on with it where the same was asked for before."""
+        """Publish an algorithm folder, or wait for the publication of the same folder that goes on."""
         return await self.publishing.publish(request, wait_s)
 
     async def use(self, name: str, version: str) -> AlgorithmInfo:
@@ -263,8 +248,8 @@ class Service:
         self,
         algorithm: str,
         draft: Draft,
-        wait_s: float = 0.0,
         *,
+        wait_s: float = 0.0,
         idempotency_key: str | None = None,
         run_id: str | None = None,
     ) -> Run:
@@ -275,11 +260,11 @@ class Service:
             draft: how.
             wait_s: longest time to wait, in seconds.
             idempotency_key: chosen by the caller; the same request with it again gives the same run.
-            run_id: a new id, where the caller has to know it before this returns.
+            run_id: a new id, if the caller has to know it before this returns.
 
         Raises:
             InvalidRequestError: the draft has faults, the key cannot be one, or was used for another request; or
-                several things are wrong: all are told.
+                there are several faults: the error lists all of them.
             DatasetNotFoundError, ExpiredError: naming every input dataset that is not there.
             T3dError: as `Runs.submit`.
         """
@@ -290,13 +275,16 @@ class Service:
             check_key(idempotency_key)
         with faults.at("input_dataset_ids"):
             await require_inputs(self.datasets, self.workers, draft.request.input_dataset_ids)
-        if faults:  # it is refused: the coordinator is not asked, who would accept it, but what it would say is told
+        if faults:  # the coordinator, which would accept it, is not called; its checks are made here
             with faults.at("algorithm"):
                 await self._check(algorithm, draft)
             faults.raise_if_any()
-        # The id is made here: a call that is repeated, because the coordinator died in it, makes no second run.
+        # The id is made here: when Ray repeats the call after a crash of the coordinator, there is no second run.
         run = await self.runs.submit(
-            algorithm=algorithm, request=draft.request, run_id=run_id or new_id(), key=idempotency_key
+            algorithm=algorithm,
+            request=draft.request,
+            run_id=new_id() if run_id is None else run_id,
+            key=idempotency_key,
         )
         return await self.run(run.id, wait_s) if wait_s > 0 else run
 
@@ -348,14 +336,8 @@ class Service:
         )
 
     async def _check(self, algorithm: str, draft: Draft) -> None:
-        """Raises what the coordinator would."""
+        """Raise the error that the coordinator would raise."""
         manifest = (await self.version(algorithm, draft.request.version)).manifest
-        if "input_dataset_ids" in draft.unread:  # then any number is right
+        if "input_dataset_ids" in draft.unread:  # then their number is not checked
             manifest = manifest.model_copy(update={"inputs": None})
         accept(manifest, draft.request, await self.publishing.devices(), "", self.limits.max_run_s)
-
-
-def _blob_key(sha256: str) -> str:
-    if not _SHA256.fullmatch(sha256):
-        raise InvalidRequestError(f"{sha256!r:.80} is no SHA-256 in lower-case hexadecimal digits.")
-    return blob_key(sha256)

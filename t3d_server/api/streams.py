@@ -25,11 +25,11 @@ def requested_span(header: str | None, size_bytes: int) -> Span | None:
     """The part that a Range header asks for.
 
     Args:
-        header: the header; several ranges, and what is no range, count as none, as the RFC allows.
+        header: the header; several ranges, and invalid ones, are ignored, as the RFC allows.
         size_bytes: size of the whole.
 
     Returns:
-        The part, None where the whole is asked for.
+        The part, None for the whole file.
 
     Raises:
         HTTPException: 416, no byte of the range is there.
@@ -64,6 +64,6 @@ class ByteStream(StreamingResponse):
         self._source = source
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, and close the source also where the client has gone."""
+        """Send it, and close the source, also if the client has disconnected."""
         async with aclosing(self._source):
             await super().__call__(scope, receive, send)

@@ -1,4 +1,4 @@
-"""What can be told of a submission without the coordinator: its key, and whether its inputs are there."""
+"""Checks of a submission that need no coordinator: its key, and whether its inputs are there."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _KEY = re.compile(r"[ -~]{1,255}")
 
 
 def check_key(idempotency_key: str | None) -> None:
-    """Return if a text can be an Idempotency-Key.
+    """Check an Idempotency-Key.
 
     Raises:
-        InvalidRequestError: it cannot.
+        InvalidRequestError: the text cannot be one.
     """
     if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
         raise InvalidRequestError("The Idempotency-Key has to have 1 to 255 characters of printable ASCII.")
 
 
 async def require_inputs(datasets: DatasetStore, workers: Workers, dataset_ids: Sequence[str]) -> None:
-    """Return if all these datasets are there.
+    """Check that all these datasets are there.
 
     Args:
         datasets: the datasets.

@@ -1,4 +1,4 @@
-"""Threads for what blocks: the event loop never waits for the store or a disk."""
+"""Threads for blocking calls: the event loop never waits for the store or a disk."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ class Workers:
     """A bounded pool of threads, beside the event loop's own.
 
     Args:
-        threads: most calls that are worked on at a time; the others wait.
+        threads: most calls at a time; the others wait.
     """
 
     def __init__(self, threads: int = 32) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="t3d-api")
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a blocking function in a thread. Whoever stops waiting does not stop the function."""
+        """Call a blocking function in a thread. Cancelling this does not stop the function."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, partial(function, *args, **kwargs))
 
     async def iterate(self, source: Iterator[bytes]) -> AsyncGenerator[bytes]:
-        """What a blocking iterator gives; the next item is fetched while the last one is sent."""
+        """The items of a blocking iterator; the next one is fetched while the last one is sent."""
         lock = threading.Lock()
 
         def pull() -> bytes | None:

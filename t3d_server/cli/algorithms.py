@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from t3d_server.cli.developing import publish_at_each_save
-from t3d_server.cli.output import console, errors, files_told, print_error, print_table
+from t3d_server.cli.output import console, errors, print_error, print_table, reporting_file_errors
 from t3d_server.cli.publishing import publish, remove_version
 from t3d_server.cli.versions import Part, raised_version
 from t3d_server.client import Client
@@ -28,7 +28,7 @@ from t3d_server.packages.folder import scan
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     for command in (deploy, use, remove):
-        app.command()(files_told()(command))
+        app.command()(reporting_file_errors()(command))
     app.command("list")(list_algorithms)
 
 
@@ -42,12 +42,12 @@ def deploy(
 ) -> None:
     """Publish algorithm folders, and wait until they are loaded.
 
-    One that cannot be published does not keep the others from it; the exit code is 1 then.
+    If one cannot be published, the others are published all the same; the exit code is 1 then.
 
     With --watch, each save that changes the content is published as the next free patch version, which pyproject.toml
     gets too, and the version that this command published before is removed, unless it has runs: there is one
-    development version at a time. What cannot be published is told, and the next save is waited for. The last version
-    stays after Ctrl-C (exit code 130).
+    development version at a time. If a save cannot be published, the error is shown, and the command waits for the
+    next save. The last version stays after Ctrl-C (exit code 130).
 
     Example: t3d deploy my_algorithm --bump patch
     """
@@ -63,14 +63,14 @@ def deploy(
 
 
 def _is_deployed(client: Client, path: Path, bump: Part | None, *, alone: bool) -> bool:
-    """Publish a folder. What is wrong with one of several is shown, and keeps no other from being published."""
+    """Publish a folder. The errors of one of several are shown, and the others are published."""
     try:
-        with files_told():
+        with reporting_file_errors():
             files, warnings = scan(path)
             with raised_version(path / "pyproject.toml", bump) as deployment:
                 publish(client, path, files, warnings, deployment)
     except (ServerUnavailableError, UnauthorizedError, ForbiddenError):
-        raise  # which would come of each of them
+        raise  # each of the folders would have the same error
     except T3dError as error:
         if alone:
             raise
@@ -102,7 +102,7 @@ def list_algorithms() -> None:
     with Client() as client:
         algorithms = client.algorithms()
     if not algorithms:
-        errors.print("None is published yet: `t3d deploy FOLDER` does that.", markup=False)
+        errors.print("No algorithm is published yet: `t3d deploy FOLDER` publishes one.", markup=False)
     print_table(
         ["algorithm", "current", "versions", "type", "devices", "description"],
         [
@@ -135,24 +135,24 @@ def remove(
     """
     with Client() as client:
         before = client.algorithm(name)
-        if version:
-            client.version(name, version)  # what is not there need not be asked about
+        if version is not None:
+            client.version(name, version)  # before the question: a version that is not there cannot be removed
         if not yes:
             _ask_whether_to_remove(before, version)
-        for number in [version] if version else before.versions:
+        for number in before.versions if version is None else [version]:
             remove_version(client, name, number, cancel_runs=cancel_runs)
         if version == before.current and before.versions != [version]:
             console.print(f"{name}: {client.algorithm(name).current} is current now", markup=False)
 
 
 def _ask_whether_to_remove(info: AlgorithmInfo, version: str | None) -> None:
-    """Return if a person agrees.
+    """Ask, and return if the answer is yes.
 
     Raises:
-        InvalidRequestError: nobody is there to be asked.
+        InvalidRequestError: there is no terminal to ask on.
         typer.Abort: the answer is no.
     """
-    what = f"{info.name} {version}" if version else f"all of {info.name} ({', '.join(info.versions)})"
+    what = f"{info.name} {version}" if version is not None else f"all of {info.name} ({', '.join(info.versions)})"
     if not sys.stdin.isatty():
-        raise InvalidRequestError(f"{what} is removed only if --yes says so, as there is no terminal to ask on")
+        raise InvalidRequestError(f"{what} is removed only with --yes, as there is no terminal to ask on")
     typer.confirm(f"Remove {what}?", abort=True, err=True)

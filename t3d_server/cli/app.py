@@ -17,7 +17,7 @@ EXIT_FAILED, EXIT_UNREACHABLE = 1, 3
 app = typer.Typer(
     name="t3d",
     help="Serve image-processing algorithms on a Ray cluster, and use them.",
-    epilog="`t3d run --help` tells more of one command. "
+    epilog="`t3d run --help` describes one command. "
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no server there, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from t3d_server.client import Client
-from t3d_server.errors import InvalidArgsError, Problem, RunNotFoundError
+from t3d_server.errors import InvalidArgsError, InvalidRequestError, Problem, RunNotFoundError
 from t3d_server.ids import canonical, is_id
 from t3d_server.models import Device as DeviceName
 from t3d_server.models import Parameter
@@ -26,7 +26,7 @@ Args = Annotated[
     ),
 ]
 Device = Annotated[DeviceName | None, typer.Option(help="Else the algorithm's default.")]
-RunId = Annotated[str, typer.Argument(help="Id of the run; of a recent one, its beginning will do.")]
+RunId = Annotated[str, typer.Argument(help="Id of the run, or the beginning of the id of a recent run.")]
 
 _RECENT_RUNS = 200
 _BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
@@ -34,7 +34,7 @@ _LISTS = {"string": "cell,nucleus", "integer": "8,16", "number": "0.5,2", "boole
 
 
 def parse_args(items: Sequence[str], parameters: Sequence[Parameter]) -> dict[str, Any]:
-    """Parameters from `name=value`, each read as its type says.
+    """Parameters from `name=value`, each read by its type.
 
     A string is the text as it stands, `7` and `true` too; a list has commas, or is JSON: `["a, b", "c"]`.
 
@@ -73,7 +73,7 @@ def parse_args(items: Sequence[str], parameters: Sequence[Parameter]) -> dict[st
 
 
 def parse_spacing(text: str | None) -> list[float] | None:
-    """Numbers from `2,0.65,0.65`; what they have to be is for the server to say.
+    """Numbers from `2,0.65,0.65`; the server checks their values.
 
     Raises:
         InvalidArgsError: they are no numbers.
@@ -84,12 +84,15 @@ def parse_spacing(text: str | None) -> list[float] | None:
         raise InvalidArgsError(f"--spacing {text}: numbers with commas are expected, such as 2,0.65,0.65") from None
 
 
-def whole_id(client: Client, beginning: str) -> str:
-    """The id of a run that begins so; of the latest runs where it is not whole.
+def full_id(client: Client, beginning: str) -> str:
+    """The full id of a run, from its beginning; a beginning is looked for among the latest runs.
 
     Raises:
-        RunNotFoundError: none of them does, or several do.
+        InvalidRequestError: it is empty, which is the beginning of every id.
+        RunNotFoundError: no run has it, or several have.
     """
+    if not beginning.strip():
+        raise InvalidRequestError("the id of the run is empty; `t3d runs` lists the ids")
     if is_id(identifier := canonical(beginning)):
         return identifier
     found = [run.id for run in client.runs(limit=_RECENT_RUNS) if run.id.startswith(beginning.lower())]
@@ -104,7 +107,7 @@ def whole_id(client: Client, beginning: str) -> str:
 
 
 def _read(text: str, json_type: str) -> Any:
-    """A value; the text itself where it is none of that type, which its check then tells."""
+    """A value; the text itself if it is not of that type, which a later check reports."""
     if json_type == "boolean":
         return _BOOLEANS.get(text.lower(), text)
     if json_type != "string":

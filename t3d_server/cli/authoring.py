@@ -1,4 +1,4 @@
-"""`t3d check` and `t3d debug`: what an author does before there is a server."""
+"""`t3d check` and `t3d debug`: for authors, without a server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from t3d_server.algorithm_utils.tags import load_tags
 from t3d_server.cli.arguments import Args, Device, parse_args
 from t3d_server.cli.inputs import check_inputs
-from t3d_server.cli.output import console, files_told, print_files, print_line, print_table, print_warnings
+from t3d_server.cli.output import console, print_files, print_line, print_table, print_warnings, reporting_file_errors
 from t3d_server.cli.results import remove_last, save_results
 from t3d_server.cli.scaffold import new
 from t3d_server.cli.watching import run_at_each_save
@@ -33,11 +33,11 @@ _MOST_SHOWN = 12
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     for command in (new, check, debug):
-        app.command()(files_told()(command))
+        app.command()(reporting_file_errors()(command))
 
 
 def check(path: Annotated[Path, typer.Argument(help="The algorithm folder.")]) -> None:
-    """Check an algorithm folder, and tell every problem at once.
+    """Check an algorithm folder, and show all problems at once.
 
     It looks at the manifest and the code, and imports `Runner` as a server would.
 
@@ -48,7 +48,7 @@ def check(path: Annotated[Path, typer.Argument(help="The algorithm folder.")]) -
     try:
         manifest, more = check_import(folder_package(path), built.manifest, built.manifest.load_timeout_s, tags=tags)
     except ImportFailedError as error:
-        # It may be due to one of them; but that a module is missing, the error says itself.
+        # A warning may have the cause; but not those of a missing module that the error names itself.
         facts = {warning: warning.split(": ", 1)[-1].partition(" is installed ")[0] for warning in built.warnings}
         print_warnings(warning for warning, fact in facts.items() if fact not in error.message)
         raise
@@ -90,7 +90,7 @@ def debug(
     if watch:
         run_at_each_save(path, output)
         return
-    # What the code prints is seen anyway; a run's log on a server has this beside it.
+    # The output of the code is shown anyway; on a server, the log of the run has these records, too.
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     listener = _Console()
     built = build(path, tags=load_tags())
@@ -108,7 +108,7 @@ def debug(
 
 
 def _rows(paths: Sequence[Path], run: LocalRun) -> list[Row]:
-    """What the picture shows: a row for each input and its result where their numbers agree, else all in one."""
+    """The rows of the picture: one for each input and its result if their numbers are equal, else one for all."""
     inputs = _titled([f": {path.name}" for path in paths], "input", list(run.inputs.values()))
     results = _titled([""] * len(run.outputs), "result", run.outputs)
     if len(inputs) == len(results):
@@ -117,7 +117,7 @@ def _rows(paths: Sequence[Path], run: LocalRun) -> list[Row]:
 
 
 def _titled(names: Sequence[str], what: str, datasets: Sequence[Mapping[str, Any]]) -> list[Titled]:
-    """The first datasets, each told by its number where there are several."""
+    """The first datasets with their titles; numbered if there are several."""
     count = len(datasets)
     numbers = [f" {index} of {count}" if count > 1 else "" for index in range(1, count + 1)]
     titled = zip(numbers, names, datasets, strict=True)

@@ -1,4 +1,4 @@
-"""Keeps a development version of algorithm folders deployed, which each save takes the place of."""
+"""Keeps a development version of algorithm folders deployed, which is replaced at each save."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from t3d_server.algorithm_utils.tags import load_tags
-from t3d_server.cli.output import console, files_told, print_error, print_warnings
-from t3d_server.cli.publishing import count_runs, publish, say_unchanged
+from t3d_server.cli.output import console, print_error, print_warnings, reporting_file_errors
+from t3d_server.cli.publishing import count_runs, print_unchanged, publish
 from t3d_server.cli.versions import OPEN_ENDS, Deployment, raised_version
-from t3d_server.cli.watching import saves, say_saved, say_waiting
+from t3d_server.cli.watching import print_saved, print_waiting, saves
 from t3d_server.client import Client
 from t3d_server.errors import AlgorithmNotFoundError, ForbiddenError, NotFoundError, T3dError, UnauthorizedError
 from t3d_server.models import AlgorithmVersion
@@ -37,7 +37,7 @@ def publish_at_each_save(client: Client, paths: Sequence[Path]) -> None:
             begun = True
             changed = [folder for folder in folders if folder.update(saved)]
             if changed:
-                say_waiting(what)
+                print_waiting(what)
 
 
 class _Folder:
@@ -51,29 +51,29 @@ class _Folder:
     def __init__(self, client: Client, path: Path) -> None:
         self._client = client
         self._path = path
-        # Hash of what was tried last: whatever came of it, it need not be tried again.
+        # Hash of the content that was tried last: whether it failed or not, it is not tried again.
         self._tried = ""
         self._own_versions: list[tuple[str, str]] = []
 
     def update(self, saved: set[Path]) -> bool:
-        """Deploy what the folder holds, in place of what was deployed before; errors are shown.
+        """Deploy the content of the folder, and remove the version that was deployed before; errors are shown.
 
         Returns:
-            Whether it holds something else than what was tried last.
+            Whether the content has changed since the last attempt.
         """
         try:
-            with files_told():
+            with reporting_file_errors():
                 built = build(self._path, tags=load_tags())
         except T3dError as error:
-            say_saved(saved)
+            print_saved(saved)
             print_error(error)
             return True
         if built.source_sha256 == self._tried:
             return False
         self._tried = built.source_sha256
-        say_saved(saved)
+        print_saved(saved)
         try:
-            with files_told():
+            with reporting_file_errors():
                 self._deploy(built)
         except (UnauthorizedError, ForbiddenError):
             raise
@@ -93,11 +93,11 @@ class _Folder:
             name = built.manifest.name
             version = _free_version(self._client, built, raised)
             if version is None:
-                say_unchanged(name, built.manifest.version)
+                print_unchanged(name, built.manifest.version)
                 return
             self._tried = self._published(name, version, raised, before).source_sha256
             self._keep(raised, before)
-        # The same number may be tried twice, if it was not known what became of it.
+        # The same number may be tried twice, if the outcome was not known.
         earlier = [own for own in self._own_versions if own != (name, version)]
         self._own_versions = [*earlier, (name, version)]
         for own in earlier:
@@ -105,7 +105,7 @@ class _Folder:
                 self._own_versions.remove(own)
 
     def _keep(self, raised: Path, before: bytes) -> None:
-        """Give the folder the raised manifest, unless its author has gone on with it meanwhile."""
+        """Give the folder the raised manifest, unless its author has changed it meanwhile."""
         manifest_path = self._path / _MANIFEST
         if manifest_path.read_bytes() == before:
             manifest_path.write_bytes(raised.read_bytes())
@@ -135,10 +135,10 @@ class _Folder:
 
 
 def _free_version(client: Client, built: BuiltPackage, manifest_path: Path) -> str | None:
-    """Raise the version in a manifest until it is one that was never published.
+    """Raise the version in a manifest until it was never published.
 
     Returns:
-        The version; None if that of the package is published with this very content.
+        The version; None if that of the package is published with the same content.
     """
     name, version = built.manifest.name, built.manifest.version
     try:

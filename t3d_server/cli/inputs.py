@@ -1,4 +1,4 @@
-"""What commands take: files and folders of the user, and ids of datasets."""
+"""Inputs of commands: files and folders of the user, and ids of datasets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from t3d_server.ids import canonical, is_id
 
 
 def check_inputs(inputs: Sequence[str], *, ids: bool) -> None:
-    """Check what a command was given before any of it is read.
+    """Check the inputs of a command before they are read.
 
     Args:
         inputs: paths of files or of folders of slices, or ids of datasets.
@@ -42,7 +42,7 @@ def check_inputs(inputs: Sequence[str], *, ids: bool) -> None:
 
 @contextmanager
 def naming(files: Mapping[str, str]) -> Iterator[None]:
-    """Errors tell of files, which the user knows, in place of ids.
+    """Replace ids in errors by the files, which the user knows.
 
     Args:
         files: the file that each dataset was made of, by id.

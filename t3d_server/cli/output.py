@@ -1,4 +1,4 @@
-"""How commands show things: messages, tables and progress."""
+"""The output of commands: messages, tables and progress."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def print_error(error: T3dError) -> None:
     """An error with all its problems, and the traceback of the author's code if there is one."""
     if error.traceback:
         errors.print(error.traceback.rstrip(), style="dim", markup=False)
-    # The message of an error in the author's code may be the end of its traceback: once is enough.
-    told = _squeezed(error.traceback or "")
-    text = "\n  - ".join([_beginning(error.message, told), *map(str, error.problems)])
+    # The message of an error in the author's code may be the end of its traceback, which is printed already.
+    traceback = _squeezed(error.traceback or "")
+    text = "\n  - ".join([_beginning(error.message, traceback), *map(str, error.problems)])
     errors.print(f"error: {text}", style="red", markup=False)
     if isinstance(error, AlgorithmError) and error.run_id:
         errors.print(f"`t3d logs {error.run_id}` shows the log of the run.", markup=False)
 
 
-def _beginning(message: str, told: str) -> str:
-    """The first lines alone of a message whose other lines were told before."""
+def _beginning(message: str, traceback: str) -> str:
+    """A message; only its first lines if the others are in the traceback."""
     rest = message.partition("\n")[2]
-    return first_lines(message) if rest and _squeezed(rest) in told else message
+    return first_lines(message) if rest and _squeezed(rest) in traceback else message
 
 
 def first_lines(message: str) -> str:
-    """The lines of a message with which most causes are told; the first one alone often only leads to them."""
+    """The first lines of a message, which have the cause in most cases; a single line often has not."""
     lines = message.splitlines()
     return "\n".join([*lines[:_MOST_LINES], *(["…"] if len(lines) > _MOST_LINES else [])])
 
@@ -54,15 +54,15 @@ def _squeezed(text: str) -> str:
 
 
 @contextmanager
-def files_told() -> Iterator[None]:
-    """Turns errors of the operating system, about files of the user, into one line.
+def reporting_file_errors() -> Iterator[None]:
+    """Report errors of the operating system about files of the user in one line.
 
     Raises:
         InvalidRequestError: names the file and what is wrong with it.
     """
     try:
         yield
-    except BrokenPipeError:  # whoever read the output has gone
+    except BrokenPipeError:  # the reader of the output has ended
         raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -76,7 +76,7 @@ def print_warnings(warnings: Iterable[str]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, cut: bool = True) -> None:
-    """A table, one line a row: a terminal shows as much of each as fits if `cut`, a file or pipe gets all of it."""
+    """A table, one line a row: on a terminal, lines are cut to its width if `cut`; files and pipes get all of it."""
     table = [list(columns), *([_squeezed(str(cell)) for cell in row] for row in rows)]
     widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
     for index, row in enumerate(table):
@@ -94,13 +94,13 @@ def print_line(line: LogLine) -> None:
 
 
 def print_files(files: Mapping[Path, str]) -> None:
-    """Files that were written, one a line; a terminal gets what each is, too, where that has to be said."""
+    """Files that were written, one a line; on a terminal with a description, if the file has one."""
     for path, what in files.items():
         console.print(f"{path} ({what})" if what and console.is_terminal else str(path), markup=False)
 
 
 class _Clock(ProgressColumn):
-    """How long the stage has taken; rich's own column stands still at 100 %, when a server may still be at work."""
+    """The duration of the stage; rich's own column stops at 100 %, when the server may still work."""
 
     def render(self, task: Task) -> Text:
         return Text(str(timedelta(seconds=int(task.elapsed or 0))), style="progress.elapsed")
@@ -111,7 +111,7 @@ def progress_bar(stage: str) -> Iterator[Bar]:
     """A progress bar on standard error; standard output stays for results.
 
     Args:
-        stage: what happens first; see `Bar.begin`.
+        stage: the first stage; see `Bar.begin`.
     """
     columns = (
         _Clock(),
@@ -134,12 +134,12 @@ class Bar:
         self._task = task
 
     def begin(self, stage: str) -> None:
-        """Something else happens now: the clock starts again, and nothing is known of how far it is."""
+        """Begin the next stage: the clock starts again, and the progress is unknown."""
         self._progress.remove_task(self._task)
         self._task = self._progress.add_task(_squeezed(stage), total=None)
 
     def show(self, fraction: float | None, text: str | None = None) -> None:
-        """Set how far the stage is, 0 to 1, and what is said of it; None leaves that as it is."""
+        """Set the progress of the stage, 0 to 1, and its text; None does not change the value."""
         changes: dict[str, Any] = {} if fraction is None else {"total": 1.0, "completed": fraction}
         self._progress.update(self._task, description=text and _squeezed(text), **changes)
 

@@ -1,4 +1,4 @@
-"""Publishes and removes versions of algorithms, and shows how that goes."""
+"""Publishes and removes versions of algorithms, and shows the progress."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def publish(
     warnings: Sequence[str],
     deployment: Deployment,
 ) -> AlgorithmVersion:
-    """Publish a folder, and show how that goes.
+    """Publish a folder, and show the progress.
 
     Args:
         client: connection to the server.
-        path: the folder, as the user calls it.
+        path: the folder, as the user gave it.
         files: its files, see `scan`.
-        warnings: what `scan` noticed.
-        deployment: is told when the server was asked.
+        warnings: those of `scan`.
+        deployment: `asked` is set once the server was asked.
     """
     before = {info.name: info for info in client.algorithms()}
     with progress_bar(f"{path}: hashing") as bar:
@@ -41,13 +41,13 @@ def publish(
             version = client.publish(files, on_progress=bar.show_bytes, on_stage=show)
         except (*OPEN_ENDS, KeyboardInterrupt):
             if deployment.asked:
-                print_warnings([f"it is not known whether {path} was published; `t3d list` tells"])
+                print_warnings([f"it is not known whether {path} was published; `t3d list` shows it"])
             raise
     manifest = version.manifest
     print_warnings(dict.fromkeys([*warnings, *version.warnings]))
     known = before.get(manifest.name)
     if known and manifest.version in known.versions:  # else it would have been refused: a version never changes
-        say_unchanged(manifest.name, manifest.version, now_current=known.current != manifest.version)
+        print_unchanged(manifest.name, manifest.version, now_current=known.current != manifest.version)
         return version
     loaded = " and ".join(version.proven) or "no device yet"
     console.print(
@@ -57,14 +57,14 @@ def publish(
     return version
 
 
-def say_unchanged(name: str, version: str, *, now_current: bool = False) -> None:
-    """Tell that a version is published with this very content."""
-    changed = "nothing has changed, but that it is current now" if now_current else "nothing has changed"
+def print_unchanged(name: str, version: str, *, now_current: bool = False) -> None:
+    """Print that a version is published already, with the same content."""
+    changed = "nothing has changed, but it is the current version now" if now_current else "nothing has changed"
     console.print(f"{name} {version} is deployed already, and serves: {changed}", markup=False)
 
 
 def remove_version(client: Client, name: str, version: str, *, cancel_runs: bool = False) -> None:
-    """Remove a version, and show what that waits for."""
+    """Remove a version, and show how many runs are waited for."""
     runs = count_runs(client, name, version)
     doing = "removing"
     if runs:

@@ -1,4 +1,4 @@
-"""Writes what runs have given as files, for other programs and to look at."""
+"""Writes the results of runs as files, for other programs and to look at."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from t3d_server.views import view_labels
 
 _LARGEST_IN_JSON = 16
 _ONE_FOR_EACH = ("Image2Image", "Image2Segmentation", "Image2Embedding")
-"""Types whose results belong to the inputs one by one; with others an equal number says nothing."""
+"""Types with one result for each input; with other types, equal numbers of both mean nothing."""
 
 
 def save_results(
@@ -34,18 +34,18 @@ def save_results(
     algorithm_type: str | None,
     force: bool,
 ) -> dict[Path, str]:
-    """Write what a run has given as files, named after the inputs where there is one result for each: all or none.
+    """Write the results of a run as files, all or none; named after the inputs if there is one result for each.
 
     Args:
         results: the datasets.
-        inputs: what the run was given: paths, or ids of datasets.
+        inputs: the inputs of the run: paths, or ids of datasets; may be empty.
         name: the algorithm; results that no input names are numbered.
         folder: where to write; made if it is missing.
         algorithm_type: that of the algorithm; None where it is not known.
         force: replace files that are there.
 
     Returns:
-        The files, and what each is where that has to be said, else "".
+        The files, each with a description; "" if it needs none.
 
     Raises:
         InvalidRequestError: files of these names are there.
@@ -55,7 +55,8 @@ def save_results(
     if belong and len(stems) == len(results) == len(set(stems)):
         targets = [(f"{stem}-{name}", _kind_of(item)) for stem, item in zip(stems, inputs, strict=True)]
     else:
-        targets = [(f"{name}-{index}", _kind_of(inputs[0])) for index in range(len(results))]
+        kind = _kind_of(inputs[0]) if inputs else formats.PNG
+        targets = [(f"{name}-{index}", kind) for index in range(len(results))]
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".t3d-") as unfinished:
         saved: dict[Path, str] = {}
@@ -67,7 +68,7 @@ def save_results(
 
 
 def check_output(inputs: Sequence[str], name: str, folder: Path, *, force: bool) -> None:
-    """Refuse before a run what `save_results` would refuse after it, as far as that can be told by then.
+    """Refuse before a run what `save_results` would refuse after it, as far as that is known.
 
     Raises:
         InvalidRequestError: the folder is a file, or has results of this algorithm that are named after these inputs.
@@ -82,7 +83,7 @@ def check_output(inputs: Sequence[str], name: str, folder: Path, *, force: bool)
 
 
 def remove_last(saved: Iterable[Path], record: Path) -> None:
-    """Remove files of the last time that were not written again, unless others have changed them since.
+    """Remove files of the last time that were not written again, unless they were changed since.
 
     Args:
         saved: the files of this time, beside the record.
@@ -126,7 +127,7 @@ def save_dataset(values: Mapping[str, Any], folder: Path, stem: str, content_typ
     HDF5 and npz inputs give one HDF5 file. Otherwise each array is a file: `image` one of the input's kind (a PNG for a
     JPEG), or TIFF where that cannot hold it; `mask` TIFF, or npy for npy, and a picture of it in colours, because
     labels are black in most viewers; others npy. One JSON file has small values, short lists of numbers, and axes and
-    spacing if none of the other files tells them; numbers that are not finite are the texts "nan", "inf" and "-inf".
+    spacing if none of the other files has them; numbers that are not finite are the texts "nan", "inf" and "-inf".
 
     Args:
         values: the dataset.
@@ -135,7 +136,7 @@ def save_dataset(values: Mapping[str, Any], folder: Path, stem: str, content_typ
         content_type: that of the input.
 
     Returns:
-        The files, and what each is where that has to be said, else "".
+        The files, each with a description; "" if it needs none.
     """
     source = formats.by_content_type(content_type)
     if source.holds_dataset:
@@ -144,7 +145,7 @@ def save_dataset(values: Mapping[str, Any], folder: Path, stem: str, content_typ
         return {path: ""}
     files: dict[Path, str] = {}
     small: dict[str, Any] = {}
-    told: set[str] = set()
+    written: set[str] = set()
     for key, value in values.items():
         if not isinstance(value, np.ndarray):
             small[key] = value
@@ -152,13 +153,13 @@ def save_dataset(values: Mapping[str, Any], folder: Path, stem: str, content_typ
             small[key] = value.tolist()
         else:
             base = folder / f"{stem}-{key}"
-            path, tells = _save_array(key, value, values, base, source)
+            path, keys = _save_array(key, value, values, base, source)
             files[path] = ""
-            told |= tells
+            written |= keys
             if key == "mask" and value.ndim in (2, 3):
                 files[path] = "labels"
                 files[_save_picture(value, base)] = f"picture of the {'labels' if value.ndim == 2 else 'middle slice'}"
-    small = {key: _for_json(value) for key, value in small.items() if value is not None and key not in told}
+    small = {key: _for_json(value) for key, value in small.items() if value is not None and key not in written}
     if small:
         path = folder / f"{stem}.json"
         path.write_text(json.dumps(small, indent=2, allow_nan=False) + "\n", "utf-8")
@@ -194,10 +195,10 @@ def _save_array(
             path.unlink()
             continue
         break
-    tells = {"spacing", "spacing_unit"} if target.keeps_layout and spacing else set()
+    keys = {"spacing", "spacing_unit"} if target.keeps_layout and spacing else set()
     if key == "image" and (target.keeps_layout or axes == resolve_axes(array.shape, None)):
-        tells.add("axes")
-    return path, tells
+        keys.add("axes")
+    return path, keys
 
 
 def _narrowed(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

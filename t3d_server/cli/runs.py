@@ -1,4 +1,4 @@
-"""`t3d runs`, `logs` and `cancel`: what is known of runs, and ending them."""
+"""`t3d runs`, `logs` and `cancel`: list runs, show their logs, and cancel them."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Annotated
 
 import typer
 
-from t3d_server.cli.arguments import RunId, whole_id
-from t3d_server.cli.output import console, errors, files_told, first_lines, print_line, print_table
+from t3d_server.cli.arguments import RunId, full_id
+from t3d_server.cli.output import console, errors, first_lines, print_line, print_table, reporting_file_errors
 from t3d_server.client import Client, RunHandle
 from t3d_server.models import Run, RunStatus
 
 _WIDE = 140
-_LENGTH_OF_TIME = 13  # of an id: what is left to tell apart is what was submitted in the same millisecond
+_LENGTH_OF_TIME = 13  # of an id: only ids of the same millisecond have the same beginning
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     for command in (runs, logs, cancel):
-        app.command()(files_told()(command))
+        app.command()(reporting_file_errors()(command))
 
 
 def runs(
     algorithm: Annotated[str | None, typer.Option(help="Only runs of this algorithm.")] = None,
     status: Annotated[RunStatus | None, typer.Option(help="Only runs with this status.", case_sensitive=False)] = None,
     limit: Annotated[int, typer.Option(help="How many.", min=1)] = 20,
-    long: Annotated[bool, typer.Option("--long", help="All of each, however narrow the terminal is.")] = False,
+    long: Annotated[bool, typer.Option("--long", help="Do not cut the columns to the width of the terminal.")] = False,
 ) -> None:
     """List runs, newest first.
 
-    A narrow terminal gets the beginnings of their ids, which other commands take.
+    On a narrow terminal, ids are shortened to their beginnings, which other commands take, too.
 
     Example: t3d runs --algorithm denoise --status failed
     """
@@ -92,8 +92,8 @@ def _status(run: Run) -> str:
 
 
 def _error(run: Run) -> str:
-    """Why a run has no result, in a few lines."""
-    if run.error is None or run.error.code == "cancelled":  # as its status tells
+    """The error of a run, in a few lines."""
+    if run.error is None or run.error.code == "cancelled":  # its status shows that
         return ""
     what = run.error.type if run.error.code == "algorithm_error" else run.error.code
     return first_lines(f"{what}: {run.error.message}")
@@ -108,7 +108,7 @@ def logs(
     Example: t3d logs 01993c5e-12ab -f
     """
     with Client() as client:
-        run_id = whole_id(client, run_id)
+        run_id = full_id(client, run_id)
         if follow:
             handle = client.handle(run_id)
             with left_running(handle):
@@ -129,13 +129,13 @@ def cancel(run_id: RunId) -> None:
     Example: t3d cancel 01993c5e-12ab
     """
     with Client() as client:
-        cancelled = client.cancel(whole_id(client, run_id))
-    console.print(told_of_cancelled(cancelled), markup=False)
+        cancelled = client.cancel(full_id(client, run_id))
+    console.print(cancellation_text(cancelled), markup=False)
 
 
 @contextmanager
 def left_running(handle: RunHandle) -> Iterator[None]:
-    """Tells who presses Ctrl-C that the run goes on, and how to get at it."""
+    """After Ctrl-C, print that the run goes on, and how to get its results."""
     try:
         yield
     except KeyboardInterrupt:
@@ -145,6 +145,6 @@ def left_running(handle: RunHandle) -> Iterator[None]:
         raise
 
 
-def told_of_cancelled(run: Run) -> str:
-    """What to say of a run whose cancellation was asked for."""
+def cancellation_text(run: Run) -> str:
+    """The message for a run that is to be cancelled."""
     return f"run {run.id} is {run.status if run.status.ended else 'being cancelled'}"

@@ -30,7 +30,7 @@ _SAMPLE_SHIFTS = ((0, 0), (9, -14), (-6, -21), (3, -12))
 
 @dataclass(frozen=True)
 class _Example:
-    """What the manifest of a type's example says.
+    """The values in the manifest of a type's example.
 
     Attributes:
         base: the class that its `Runner` inherits from.
@@ -107,7 +107,7 @@ def new(
         ),
     ] = "Image2Image",
 ) -> None:
-    """Make a folder with an algorithm that works, to begin with.
+    """Make a folder with an algorithm that works, as a starting point.
 
     It has code, a manifest, tests, and an input to try it on.
 
@@ -120,14 +120,14 @@ def new(
         folder = Path(temporary) / path.name
         _write(folder, algorithm_type, example)
         folder.rename(path)  # all or nothing
-    console.print(_told(path, algorithm_type, example), markup=False)
+    console.print(_next_steps(path, algorithm_type, example), markup=False)
 
 
 def _check(path: Path) -> None:
-    """See that an algorithm can be made there.
+    """Check that an algorithm can be made there.
 
     Raises:
-        InvalidRequestError: with everything that is wrong.
+        InvalidRequestError: lists all problems.
     """
     problems = []
     if not NAME.fullmatch(path.name):
@@ -195,13 +195,13 @@ def _draw_sample(path: Path) -> None:
             conversion.encode_array(stack[0], formats.PNG, file, axes="YX")
 
 
-def _told(path: Path, algorithm_type: AlgorithmType, example: _Example) -> str:
+def _next_steps(path: Path, algorithm_type: AlgorithmType, example: _Example) -> str:
     steps = {
         f"cd {shlex.quote(str(path))}": "",
-        "t3d check .": "everything that is wrong with it, at once",
+        "t3d check .": "shows all of its problems at once",
         f"t3d debug . tests/{example.sample} --watch": "runs it at each save, and draws the result",
-        "pytest": "its tests, which are the template's: put your own in their place (needs `pip install pytest`)",
-        "t3d deploy .": "to the server, which `t3d up` starts",
+        "pytest": "runs its tests, which are examples: replace them by your own (needs `pip install pytest`)",
+        "t3d deploy .": "publishes it on the server, which `t3d up` starts",
     }
     width = max(map(len, steps))
     lines = [f"  {command:{width}}  # {why}" if why else f"  {command}" for command, why in steps.items()]

@@ -28,11 +28,11 @@ def register(app: typer.Typer) -> None:
 def up() -> None:
     """Start a server on this machine, and serve until Ctrl-C.
 
-    It starts the store, Ray and the server; what was published before is there again. Settings come from the
+    It starts the store, Ray and the server, with all algorithms that were published before. Settings come from the
     environment (T3D_PORT, T3D_S3_ENDPOINT, ...) and the file that T3D_SETTINGS_FILE names.
 
-    Ctrl-C and SIGTERM stop all of it; another Ctrl-C does not wait for that. The exit code is 0 if it has served, and
-    130 if it was stopped before.
+    Ctrl-C and SIGTERM stop everything; a second Ctrl-C ends the command at once. The exit code is 0 if it has served,
+    and 130 if it was stopped before.
 
     Example: T3D_PORT=8001 t3d up
     """
@@ -46,7 +46,7 @@ def up() -> None:
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         if stop.is_set() and number == signal.SIGINT:
-            os._exit(EXIT_AT_ONCE)  # what it started notices, as if this process were killed
+            os._exit(EXIT_AT_ONCE)  # the processes that it started end, as if this process was killed
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -59,7 +59,9 @@ def up() -> None:
         pass
     if not ended.done():
         console.print("stopping ...")
-        logging.getLogger("ray").setLevel(logging.CRITICAL)  # Ctrl-C ends some of its processes, which it laments
+        logging.getLogger("ray").setLevel(
+            logging.CRITICAL
+        )  # Ctrl-C ends some of its processes, and it logs errors for them
     ended.result()
 
 
@@ -74,7 +76,7 @@ def _serve(settings: Settings, stop: threading.Event, ended: Future[None]) -> No
 
     try:
         with local_server(settings, on_step) as server:
-            _introduce(server, settings)
+            _print_addresses(server, settings)
             stop.wait()
     except BaseException as error:  # noqa: BLE001  # it is raised again where it is waited for
         # Ctrl-C in a terminal reaches Ray's processes as well: what then fails of the start is no fault.
@@ -85,14 +87,14 @@ def _serve(settings: Settings, stop: threading.Event, ended: Future[None]) -> No
         stop.set()
 
 
-def _introduce(server: ServerState, settings: Settings) -> None:
+def _print_addresses(server: ServerState, settings: Settings) -> None:
     console.print(f"t3d is ready: {server.url}   dashboard: {server.dashboard_url}")
     if settings.auth == "on":
         token = state_directory() / "token"
-        console.print(f"The t3d command and Client find the token by themselves; others read it from {token}")
+        console.print(f"The t3d command and Client find the token by themselves; other programs read it from {token}")
         console.print(f'  curl -H "Authorization: Bearer $(cat {token})" {server.url}/v1/algorithms')
     else:
-        console.print("Authentication is off: whoever reaches the port can do everything.", style="yellow")
+        console.print("Authentication is off: everybody who reaches the port can do everything.", style="yellow")
     if settings.v0_port is not None:
         console.print(f"The v0 API asks for no token on {settings.v0_host}, port {settings.v0_port}.", style="yellow")
     # Without the last one Ray takes 127.0.0.1 for another address of this machine.

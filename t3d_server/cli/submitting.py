@@ -13,11 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
-from t3d_server.cli.arguments import Args, Device, RunId, parse_args, parse_spacing, whole_id
+from t3d_server.cli.arguments import Args, Device, RunId, full_id, parse_args, parse_spacing
 from t3d_server.cli.inputs import check_inputs, naming
-from t3d_server.cli.output import Bar, console, errors, files_told, print_files, print_warnings, progress_bar
+from t3d_server.cli.output import Bar, console, errors, print_files, print_warnings, progress_bar, reporting_file_errors
 from t3d_server.cli.results import check_output, save_results
-from t3d_server.cli.runs import left_running, told_of_cancelled
+from t3d_server.cli.runs import cancellation_text, left_running
 from t3d_server.client import Client, RunHandle
 from t3d_server.client.datasets import discarding
 from t3d_server.client.runs import REFUSALS
@@ -26,14 +26,14 @@ from t3d_server.models import DatasetInfo, Run
 from t3d_server.packages.wording import counted
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace results of the same names, which is refused else.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files of the same names; without it, that is an error.")]
 _FOLDER = Path("t3d-output")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     for command in (run, results):
-        app.command()(files_told()(command))
+        app.command()(reporting_file_errors()(command))
 
 
 def run(
@@ -51,7 +51,9 @@ def run(
     force: Force = False,
     no_wait: Annotated[
         bool,
-        typer.Option("--no-wait", help="Print the run's id once it is accepted, and leave: `t3d results ID` fetches."),
+        typer.Option(
+            "--no-wait", help="Print the run's id once it is accepted, and do not wait: `t3d results ID` fetches."
+        ),
     ] = False,
     key: Annotated[str, typer.Option(help="Key of the array in an npy or image file or a folder.")] = "image",
     axes: Annotated[
@@ -73,17 +75,17 @@ def run(
 
     Example: t3d run denoise photo.png -a method=nl_means -o results
     """
-    said: dict[str, Any] = {"axes": axes, "spacing": parse_spacing(spacing), "spacing_unit": spacing_unit, "key": key}
+    layout: dict[str, Any] = {"axes": axes, "spacing": parse_spacing(spacing), "spacing_unit": spacing_unit, "key": key}
     check_inputs(inputs, ids=True)
     check_output(inputs, name, output, force=force)
     paths = [item for item in inputs if Path(item).exists()]
     with Client() as client, progress_bar(f"{name}: uploading") as bar:
-        # Where there is none, or the args do not fit, nothing need be sent.
-        found = client.version(name, version) if version else client.algorithm(name).version
+        # First: without such an algorithm, or with wrong args, nothing is uploaded.
+        found = client.algorithm(name).version if version is None else client.version(name, version)
         args = parse_args(arg, found.manifest.additional_parameters)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            uploaded = client.upload(paths, on_progress=bar.show_bytes, **said)
+            uploaded = client.upload(paths, on_progress=bar.show_bytes, **layout)
         print_warnings(str(warning.message) for warning in caught)
         files = {info.id: path for info, path in zip(uploaded, paths, strict=True)}
         new = iter(files)
@@ -109,7 +111,7 @@ def results(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="The run's inputs, as `t3d run` was given them, to name the files after; else ids do.",
+            help="The run's inputs, as given to `t3d run`: the files are named after them; else after ids.",
             metavar="INPUT",
         ),
     ] = [],  # noqa: B006  # typer copies it
@@ -118,12 +120,12 @@ def results(
 ) -> None:
     """Wait for a run, and save its results as `t3d run` does.
 
-    It was submitted before, by whomever. Ctrl-C lets the run go on.
+    The run may be of another client. After Ctrl-C, it goes on.
 
     Example: t3d results 01993c5e-12ab photo.png -o results
     """
     with Client() as client, progress_bar("asking for the run") as bar:
-        handle = client.handle(whole_id(client, run_id))
+        handle = client.handle(full_id(client, run_id))
         inputs = inputs or handle.run.input_dataset_ids
         check_output(inputs, handle.run.algorithm, output, force=force)
         with left_running(handle):
@@ -142,7 +144,7 @@ def _type_of(client: Client, run: Run) -> str | None:
 def _save(
     handle: RunHandle, inputs: Sequence[str], output: Path, bar: Bar, algorithm_type: str | None, *, force: bool
 ) -> dict[Path, str]:
-    """Shows a run until it has ended, and writes what it made; gives the files."""
+    """Show a run until it has ended, and write its results; returns the files."""
     name = handle.run.algorithm
     _follow(handle, bar)
     found = counted(len(handle.output_dataset_ids()), "result")
@@ -157,7 +159,7 @@ def _save(
 
 
 def _follow(handle: RunHandle, bar: Bar) -> None:
-    """Shows a run until it has ended; a run that is repeated waits once more."""
+    """Show a run until it has ended; a run that is repeated waits again."""
     name = handle.run.algorithm
     for status, events in groupby(handle.events(), key=lambda event: event.status):
         bar.begin(f"{name}: {status.lower()}")
@@ -165,7 +167,7 @@ def _follow(handle: RunHandle, bar: Bar) -> None:
             if event.queue_position is not None:
                 ahead = counted(event.queue_position, "run") + " ahead" if event.queue_position else "next in the queue"
                 bar.show(None, f"{name}: waiting, {ahead}")
-            elif event.message or event.progress:  # until its code tells, nothing is known
+            elif event.message or event.progress:  # before its code reports, nothing is known
                 bar.show(event.progress or None, f"{name}: {event.message or status.lower()}")
 
 
@@ -173,7 +175,7 @@ def _follow(handle: RunHandle, bar: Bar) -> None:
 def _submitted(
     client: Client, uploaded: Sequence[DatasetInfo], name: str, ids: list[str], **options: Any
 ) -> Iterator[Future[RunHandle]]:
-    """Submits a run, which Ctrl-C cancels; what was uploaded for one that is refused is removed."""
+    """Submit a run, which Ctrl-C cancels; if it is refused, its uploads are removed."""
 
     def submit() -> RunHandle:
         with discarding(client, uploaded, *REFUSALS):
@@ -186,5 +188,5 @@ def _submitted(
             yield submitting
         except KeyboardInterrupt:
             if submitting.exception() is None:
-                errors.print(told_of_cancelled(submitting.result().cancel()), markup=False)
+                errors.print(cancellation_text(submitting.result().cancel()), markup=False)
             raise

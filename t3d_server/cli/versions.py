@@ -1,4 +1,4 @@
-"""Raises the version in `pyproject.toml` for a deployment, and takes that back where the deployment fails."""
+"""Raises the version in `pyproject.toml` for a deployment, and restores it if the deployment fails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPEN_ENDS = (ServerUnavailableError, StoreUnavailableError)
 
 @dataclass
 class Deployment:
-    """How far a deployment is.
+    """The state of a deployment.
 
     Attributes:
         asked: the server has been asked to publish.
@@ -32,11 +32,11 @@ class Deployment:
 
 @contextmanager
 def raised_version(path: Path, part: Part | None) -> Iterator[Deployment]:
-    """The version is raised within, and stays so unless that fails for certain.
+    """Raise the version; it is restored if the deployment has certainly failed.
 
     Args:
-        path: the `pyproject.toml`; all else in it stays as it is.
-        part: what to raise; None leaves the file alone.
+        path: the `pyproject.toml`; nothing else in it is changed.
+        part: the part to raise; None does not change the file.
 
     Raises:
         InvalidPackageError: there is no version of the form major.minor.patch.
@@ -53,7 +53,7 @@ def raised_version(path: Path, part: Part | None) -> Iterator[Deployment]:
     except BaseException as error:
         refused = isinstance(error, T3dError) and not isinstance(error, OPEN_ENDS)
         if refused or not deployment.asked:
-            if path.read_bytes() == new.encode():  # else its author has gone on with it meanwhile
+            if path.read_bytes() == new.encode():  # else its author has changed it meanwhile
                 path.write_bytes(old)
         else:
             print_warnings([f"{path}: the raised version stays, as it may have been published"])

@@ -1,4 +1,4 @@
-"""Waits for saves in algorithm folders; `t3d debug --watch` runs anew at each of them."""
+"""Waits for saves in algorithm folders; `t3d debug --watch` runs again at each of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STOP_S = 3.0
 
 
 def saves(folders: Sequence[Path], ignored: Path | None = None) -> Iterator[set[Path]]:
-    """Wait for saves. What happens from the first item on is not missed, however long the caller takes over an item.
+    """Wait for saves. From the first item on, no save is missed, even if the caller is slow.
 
     Args:
         folders: algorithm folders.
@@ -36,7 +36,7 @@ def saves(folders: Sequence[Path], ignored: Path | None = None) -> Iterator[set[
         KeyboardInterrupt: Ctrl-C.
     """
     roots = [folder.resolve() for folder in folders]
-    # Editors write files that are gone in a blink: only what is there, or was, has been saved or removed.
+    # Editors write files that exist only for a moment: only files that exist, or existed, were saved or removed.
     known: set[Path] = set()
     for root in roots:
         for file in scan(root)[0].values():
@@ -56,15 +56,15 @@ def saves(folders: Sequence[Path], ignored: Path | None = None) -> Iterator[set[
         yield saved
 
 
-def say_saved(paths: set[Path]) -> None:
-    """Tell what was saved, if anything was."""
+def print_saved(paths: set[Path]) -> None:
+    """Print which files were saved, if any."""
     if paths:
         names = ", ".join(sorted(path.name for path in paths))
         console.print(f"\n{datetime.now():%H:%M:%S} {names} saved", style="bold", markup=False)
 
 
-def say_waiting(what: str) -> None:
-    """Tell that nothing happens until the next save."""
+def print_waiting(what: str) -> None:
+    """Print that the command waits for the next save."""
     console.print(f"waiting for a save in {what} (Ctrl-C ends)", style="dim", markup=False)
 
 
@@ -89,21 +89,21 @@ def run_at_each_save(folder: Path, output: Path) -> None:
                 if saved or process is None:
                     if process is not None:
                         _stop(process)
-                    say_saved(saved)
+                    print_saved(saved)
                     process = subprocess.Popen(command)
                     waiting = False
                 elif not waiting and process.poll() is not None:
-                    say_waiting(str(folder))
+                    print_waiting(str(folder))
                     waiting = True
         finally:
             if process is not None:
-                # A terminal has sent Ctrl-C to it too; a second one would disturb how it tidies up.
+                # A terminal has sent Ctrl-C to it, too; a second one would disturb its clean-up.
                 _wait(process)
                 _stop(process)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process as Ctrl-C does, so that it tidies up; code that does not let itself be interrupted is killed."""
+    """End a process as Ctrl-C does, so that it can clean up; if it does not end, it is killed."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
         _wait(process)
@@ -118,7 +118,7 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def _terminal_kept() -> Iterator[None]:
-    """Puts the terminal back as it was: a debugger that is killed leaves it without echo."""
+    """Restore the terminal at the end: a debugger that is killed leaves it without echo."""
     if not sys.stdin.isatty():
         yield
         return

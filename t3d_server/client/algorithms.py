@@ -56,28 +56,28 @@ class Algorithms(Connection):
         Args:
             files: each file by its `/`-separated path in the folder.
             on_progress: is called with the bytes of all files that are sent or in the store already, and their number
-                in total, in the threads that send them, by one at a time. What it raises ends the call.
-            on_stage: hears what happens now, in words, whenever that changes: "hashing" and "uploading", then
-                "publishing", from which on the server may publish it whatever becomes of this call.
+                in total, in the threads that send them, by one at a time. An exception that it raises ends the call.
+            on_stage: is called with the name of each stage: "hashing", "uploading", then "publishing" and the stages of
+                the server, which from then on may publish it even if this call ends.
 
         Raises:
             InvalidPackageError, ImportFailedError, LoadFailedError: it cannot work; nothing was published.
             VersionConflictError: the version is there with other content.
             ForbiddenError: the token is not an admin's.
         """
-        say = _once_each(on_stage)
-        say("hashing")
+        report = _without_repeats(on_stage)
+        report("hashing")
         paths = {name: Path(path) for name, path in files.items()}
         hashes = {name: _sha256_of(path) for name, path in paths.items()}
         blobs = {sha256: paths[name] for name, sha256 in hashes.items()}
         tries = 0
         while True:
-            say("uploading")
+            report("uploading")
             self._store_blobs(blobs, on_progress)
             tries += 1
             try:
-                return self._published(hashes, 1.0 if on_stage else LONG_POLL_S, say)
-            except MissingBlobsError:  # they were there, and went with another publication or version that had them
+                return self._published(hashes, 1.0 if on_stage else LONG_POLL_S, report)
+            except MissingBlobsError:  # they were stored, and were removed with another publication or version
                 if tries == _PUBLISH_TRIES:
                     raise
 
@@ -91,9 +91,9 @@ class Algorithms(Connection):
         params = {"runs": "cancel" if cancel_runs else "wait"}
         self._http.call("DELETE", path_of("algorithms", name, version), params=params, wait_s=_LONGEST_RUN_S)
 
-    def _published(self, hashes: Mapping[str, str], wait_s: float, say: Callable[[str], None]) -> AlgorithmVersion:
+    def _published(self, hashes: Mapping[str, str], wait_s: float, report: Callable[[str], None]) -> AlgorithmVersion:
         """Have the server publish files that it has got; waits for the end."""
-        say("publishing")
+        report("publishing")
         while True:
             response = self._http.call(
                 "POST",
@@ -106,7 +106,7 @@ class Algorithms(Connection):
             with self._understanding("POST /v1/algorithms"):
                 if response.status_code == 201:
                     return AlgorithmVersion.model_validate_json(response.content)
-                say(Publication.model_validate_json(response.content).stage)
+                report(Publication.model_validate_json(response.content).stage)
 
     def _store_blobs(self, blobs: Mapping[str, Path], on_progress: Progress | None) -> None:
         """Send what the server lacks, several files at a time; Ctrl-C and errors end all of them."""
@@ -116,7 +116,7 @@ class Algorithms(Connection):
         lock, stopped = Lock(), Event()
 
         def store(sha256: str) -> None:
-            def hear(sent_bytes: int, _: int) -> None:
+            def on_sent(sent_bytes: int, _: int) -> None:
                 if stopped.is_set():
                     raise InterruptedError
                 with lock:
@@ -128,8 +128,8 @@ class Algorithms(Connection):
             try:
                 self._http.call("HEAD", address)
             except ObjectNotFoundError:
-                self._http.call("PUT", address, body=body, on_progress=hear)
-            hear(body.size_bytes, body.size_bytes)
+                self._http.call("PUT", address, body=body, on_progress=on_sent)
+            on_sent(body.size_bytes, body.size_bytes)
 
         with ThreadPoolExecutor(_UPLOADS) as pool:
             try:
@@ -146,14 +146,14 @@ def _sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _once_each(hear: Callable[[str], None] | None) -> Callable[[str], None]:
-    """Passes on what is not said twice in a row."""
+def _without_repeats(callback: Callable[[str], None] | None) -> Callable[[str], None]:
+    """Calls the callback only for texts that differ from the one before."""
     last = ""
 
-    def say(text: str) -> None:
+    def report(text: str) -> None:
         nonlocal last
-        if hear is not None and text != last:
-            hear(text)
+        if callback is not None and text != last:
+            callback(text)
         last = text
 
-    return say
+    return report

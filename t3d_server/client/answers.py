@@ -30,7 +30,7 @@ def _classes(base: type[T3dError]) -> Iterator[type[T3dError]]:
 ERRORS: Mapping[str, type[T3dError]] = {cls.code: cls for cls in _classes(T3dError)}
 """The error class of each code."""
 
-# What the body would say that an answer to HEAD does not have.
+# In place of the body, which an answer to HEAD does not have.
 _HEAD_ERRORS: Mapping[int, tuple[type[T3dError], str]] = {
     401: (UnauthorizedError, "The token is not valid here."),
     403: (ForbiddenError, "This needs an admin token; yours may use datasets and runs only."),
@@ -40,10 +40,10 @@ _HEAD_ERRORS: Mapping[int, tuple[type[T3dError], str]] = {
 
 
 def error_of(response: requests.Response, url: str) -> T3dError | None:
-    """The error that an answer tells of; None where it is no answer of a t3d server.
+    """The error of an answer; None if it is not an answer of a t3d server.
 
     Args:
-        response: an answer that is no success; its body may still be to be read.
+        response: an answer without success; its body may not be read yet.
         url: base URL of the server.
     """
     if not response.headers.get("Content-Type", "").startswith("application/problem+json"):
@@ -70,10 +70,10 @@ def error_of(response: requests.Response, url: str) -> T3dError | None:
     return error
 
 
-def foreign(response: requests.Response, url: str) -> ServerUnavailableError:
-    """What to say of an answer that no t3d server gives."""
+def unexpected_answer(response: requests.Response, url: str) -> ServerUnavailableError:
+    """The error for an answer that is not one of a t3d server."""
     kind = response.headers.get("Content-Type", "no content type")
-    # So answers the proxy in front while the server behind it starts again, or another server altogether.
+    # Either the proxy, while the server behind it starts again, or a server of another kind.
     starting = response.status_code >= 500 or response.status_code == 404
     why = "is it starting again, or is the URL wrong?" if starting else "is the URL right?"
     return ServerUnavailableError(

@@ -1,4 +1,4 @@
-"""What is sent: arrays straight from their memory, files, folders of slices; and how much of it is on its way."""
+"""Bodies of uploads: arrays straight from their memory, files, folders of slices; and their progress."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BLOCK_BYTES = 1024**2
 T = TypeVar("T")
 
 Progress = Callable[[int, int], None]
-"""Hears how many bytes have been sent or received, and of how many; it is called in the thread that transfers them."""
+"""Is called with the bytes that are sent or received, and their total, in the thread that transfers them."""
 
 
 class SupportsArray(Protocol):
@@ -39,13 +39,13 @@ Data = SupportsArray | Mapping[str, Any] | str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Body:
-    """A file to be, as its sender sees it.
+    """A file that is to be sent.
 
     Attributes:
         content_type: its format.
         size_bytes: how long it is.
         blocks: gives it in pieces of bytes, as often as it is called; each piece is valid until the next one.
-        params: what the server has to be told beside it.
+        params: the query of the request.
     """
 
     content_type: str
@@ -55,11 +55,11 @@ class Body:
 
 
 class Sending:
-    """A body on its way, in the form that requests takes a stream of known length in.
+    """A body that is being sent: a stream of known length, as `requests` takes it.
 
     Attributes:
         sent_bytes: how much was handed out.
-        fault: what went wrong on this side.
+        fault: the error on this side, if there was one.
     """
 
     def __init__(self, body: Body, on_progress: Progress | None = None) -> None:
@@ -73,7 +73,7 @@ class Sending:
 
     @property
     def complete(self) -> bool:
-        """Whether the server may have got all of it."""
+        """Whether the server may have received all of it."""
         return self.sent_bytes >= self._body.size_bytes
 
     def __iter__(self) -> Iterator[Any]:
@@ -89,13 +89,13 @@ class Sending:
 
 
 @contextmanager
-def body_of(data: Data, key: str, said: Mapping[str, Any]) -> Iterator[Body]:
+def body_of(data: Data, key: str, layout: Mapping[str, Any]) -> Iterator[Body]:
     """The data as it is sent.
 
     Args:
         data: what becomes a dataset.
         key: key of an array, of an image file or of a folder.
-        said: axes, spacing and spacing_unit, as far as the user gave them.
+        layout: axes, spacing and spacing_unit, as far as the user gave them.
 
     Raises:
         InvalidDatasetError: it is no dataset.
@@ -103,48 +103,48 @@ def body_of(data: Data, key: str, said: Mapping[str, Any]) -> Iterator[Body]:
         OSError: the file cannot be read.
     """
     if isinstance(data, str | os.PathLike) and not Path(data).is_dir():
-        yield of_file(Path(data), _params(key, said))
+        yield of_file(Path(data), _params(key, layout))
         return
     parts: dict[str, Iterable[Array]] = {}
     if isinstance(data, str | os.PathLike):
         stack = slices.find(Path(data))
         parts[key] = stack
         values: dict[str, Any] = {key: np.broadcast_to(np.zeros((), stack.dtype), stack.shape)}
-        said = {"axes": stack.axes, **said} if key == "image" else said
+        layout = {"axes": stack.axes, **layout} if key == "image" else layout
     else:
         values = values_of(data, key)
     if "image" in values:
-        values, said = {**values, **said}, {}
+        values, layout = {**values, **layout}, {}
     with tempfile.TemporaryDirectory() as folder:
         frame = Path(folder) / "dataset.h5"
         holes = hdf5.lay_out(frame, values)
         filling = [(offset, array.nbytes, parts.get(name, [array])) for name, (offset, array) in holes.items()]
-        yield _filled(frame, filling, _params(key, said))
+        yield _filled(frame, filling, _params(key, layout))
 
 
-def warn_of_colour(label: str, data: Data, said: Mapping[str, Any], shape: Sequence[int], *, stacklevel: int) -> None:
-    """Warn of an image (C, Y, X) that may be a stack of slices, unless somebody has said that it is none.
+def warn_of_colour(label: str, data: Data, layout: Mapping[str, Any], shape: Sequence[int], *, stacklevel: int) -> None:
+    """Warn of an image (C, Y, X) that may be a stack of slices, unless its axes are given.
 
     Args:
-        label: what its user calls it, if anything.
-        data: what was given, as to `body_of`.
-        said: what was said of it, as to `body_of`.
+        label: how messages name it; may be empty.
+        data: as for `body_of`.
+        layout: as for `body_of`.
         shape: shape of the image.
         stacklevel: that of the user's call, as for `warnings.warn`.
     """
-    if _axes_are_said(data, said):
+    if _axes_are_given(data, layout):
         return
     where = f"{label}: " if label else ""
     warnings.warn(
-        f"{where}taken as one colour image of {shape[0]} channels; say axes='ZYX' if these are slices: "
+        f"{where}taken as one colour image of {shape[0]} channels; give axes='ZYX' if these are slices: "
         "`upload(..., axes='ZYX')`, {'image': stack, 'axes': 'ZYX'}, or `t3d run --axes ZYX`",
         stacklevel=stacklevel,
     )
 
 
-def _axes_are_said(data: Data, said: Mapping[str, Any]) -> bool:
-    """Whether anybody has said the axes of the image, rather than leave them to its shape."""
-    if "axes" in said:
+def _axes_are_given(data: Data, layout: Mapping[str, Any]) -> bool:
+    """Whether the axes of the image are given, and not only guessed from its shape."""
+    if "axes" in layout:
         return True
     if isinstance(data, Mapping):
         return data.get("axes") is not None
@@ -152,9 +152,9 @@ def _axes_are_said(data: Data, said: Mapping[str, Any]) -> bool:
 
 
 def of_file(path: Path, params: Mapping[str, str] | None = None, content_type: str | None = None) -> Body:
-    """A file as it is; its extension tells the format unless `content_type` does."""
-    size_bytes = path.stat().st_size  # before its extension is looked at: what is not there has none
-    content_type = content_type or by_suffix(path).media_type
+    """A file, without changes; its format is `content_type`, else that of its extension."""
+    size_bytes = path.stat().st_size  # first, so that a missing file is reported before its extension
+    content_type = by_suffix(path).media_type if content_type is None else content_type
 
     def blocks() -> Iterator[bytes]:
         left = size_bytes
@@ -195,17 +195,17 @@ def _blocks_of(array: Array) -> Iterator[Any]:
 
 
 def is_several(data: object) -> bool:
-    """Whether it is a list or tuple of things rather than one thing."""
+    """Whether it is a list or tuple of items, and not one item."""
     return isinstance(data, Sequence) and not isinstance(data, str | bytes)
 
 
 def listed(data: T | Sequence[T]) -> Sequence[T]:
-    """A list or tuple as it is, one thing as a list of it."""
+    """A list or tuple as it is, one item as a list of it."""
     return cast("Sequence[T]", data if is_several(data) else [data])
 
 
 def labelled(data: T | Sequence[T], name: str) -> list[tuple[str, T]]:
-    """Each thing with what errors call it: its path, its place in the list `name`, or nothing where it is alone."""
+    """Each item with its name in errors: its path, or its place in the list `name`; empty for a single array."""
     several = is_several(data)
     return [
         (str(each) if isinstance(each, str | os.PathLike) else f"{name}[{index}]" if several else "", each)
@@ -215,7 +215,7 @@ def labelled(data: T | Sequence[T], name: str) -> list[tuple[str, T]]:
 
 @contextmanager
 def naming(label: str) -> Iterator[None]:
-    """Has errors tell which input is wrong, where they do not already."""
+    """Name the input in errors that do not name it."""
     try:
         yield
     except InvalidInputError as error:
@@ -248,9 +248,9 @@ def _plain(value: Any) -> Any:
     return np.asarray(value) if hasattr(value, "__array__") or hasattr(value, "__array_interface__") else value
 
 
-def _params(key: str, said: Mapping[str, Any]) -> dict[str, str]:
-    """The query that goes with a file; what is wrong in it is for the server to say."""
-    params = {"key": key, **said}
-    if "spacing" in said:
-        params["spacing"] = ",".join(map(str, conventions.check_spacing(said["spacing"])))
+def _params(key: str, layout: Mapping[str, Any]) -> dict[str, str]:
+    """The query of an upload; the server checks it."""
+    params = {"key": key, **layout}
+    if "spacing" in layout:
+        params["spacing"] = ",".join(map(str, conventions.check_spacing(layout["spacing"])))
     return params

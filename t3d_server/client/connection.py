@@ -41,14 +41,16 @@ class Connection:
         self, url: str | None = None, token: str | None = None, *, timeout_s: float = 60.0, away_s: float = 120.0
     ) -> None:
         local = discovery.read_server()
-        url = url or os.environ.get("T3D_URL") or (local.url if local else None)
-        if not url:
+        if url is None:
+            url = os.environ.get("T3D_URL") or (local.url if local else None)
+        if url is None:
             raise ServerUnavailableError("No local t3d server is running. Start one by `t3d up`, or set T3D_URL.")
         if local is not None and url.replace("://localhost:", "://127.0.0.1:", 1).rstrip("/") == local.url.rstrip("/"):
-            url = local.url  # by its address: behind the other name may be another user's server
-        token = token or os.environ.get("T3D_TOKEN")
+            url = local.url  # by its address: `localhost` may lead to the server of another user
+        if token is None:
+            token = os.environ.get("T3D_TOKEN") or None
         if token is None and local is not None and url == local.url:
-            token = discovery.read_token()  # of the local server: no other one gets to see it
+            token = discovery.read_token()  # only for the local server
         advice = "Start one by `t3d up`, or set T3D_URL to where it runs."
         self._http = Transport(url, token, timeout_s=timeout_s, away_s=away_s, advice=advice)
 
@@ -89,14 +91,14 @@ class Connection:
 
     @contextmanager
     def _understanding(self, request: str) -> Iterator[None]:
-        """Tells of answers that are not what this client expects."""
+        """Raise an error for answers that this client does not expect."""
         try:
             yield
         except ValidationError as error:
             raise self._misunderstood(f"The answer to {request} is not what this client expects.") from error
 
     def _misunderstood(self, what: str) -> T3dError:
-        """Why an answer makes no sense: another release of the server, or another server altogether."""
+        """The error for an answer that makes no sense: of another release, or of a server of another kind."""
         try:
             version = ServerInfo.model_validate_json(self._http.call("GET", "/v1").content).version
         except (T3dError, ValidationError):
@@ -111,7 +113,7 @@ def path_of(*parts: str) -> str:
     """Path of a route below /v1.
 
     Raises:
-        NotFoundError: a name or id that no path can hold, and so nothing has.
+        NotFoundError: a name or id that cannot be part of a path, so that nothing can have it.
     """
     kind, *names = parts
     if any(name in ("", ".", "..") or "/" in name for name in names):
@@ -120,7 +122,7 @@ def path_of(*parts: str) -> str:
 
 
 def json_of(content: Mapping[str, Any]) -> bytes:
-    """JSON of what users give: numpy's numbers and arrays are as good as Python's.
+    """JSON of values that users give, numbers and arrays of numpy among them.
 
     Raises:
         InvalidRequestError: it cannot be written as JSON.

@@ -65,11 +65,11 @@ class Datasets(Connection):
     ) -> DatasetInfo | list[DatasetInfo]:
         """Store a dataset, or several.
 
-        It is sent once: where the connection breaks off after the last byte nobody can tell whether it was stored, and
-        the call fails. Then uploading it again leaves at worst a dataset that nobody uses.
+        It is sent once: if the connection breaks off after the last byte, it is not known whether it was stored, and
+        the call fails. Uploading it again then leaves at worst a dataset that nobody uses.
 
-        An image whose first axis is taken as colour (CYX) though nobody has said so gives a `UserWarning`: it may be a
-        stack of 3 or 4 slices.
+        An image without given axes whose first axis is taken as colour (CYX) causes a `UserWarning`: it may be a stack
+        of 3 or 4 slices.
 
         Args:
             data: an array, of numpy or what numpy can make one of, sent from its memory without a copy; values by key
@@ -135,10 +135,10 @@ class Datasets(Connection):
         """
         ids = ids_of(dataset)
         if is_several(dataset):
-            folder = Path(path or ".")
+            folder = Path("." if path is None else path)
             folder.mkdir(parents=True, exist_ok=True)
             return [self._downloaded(each, folder / f"{each}.h5", on_progress) for each in ids]
-        target = Path(path or ".")
+        target = Path("." if path is None else path)
         if target.is_dir():
             target /= f"{ids[0]}.h5"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -201,30 +201,32 @@ class Datasets(Connection):
         self,
         items: Sequence[tuple[str, Data]],
         key: str,
-        said: Mapping[str, Any],
+        layout: Mapping[str, Any],
         on_progress: Progress | None,
         *,
         stacklevel: int,
     ) -> list[DatasetInfo]:
-        """What was stored of data with its labels: all of it or nothing; `stacklevel` is that of the user's call."""
+        """Upload data with its labels, all of it or nothing; `stacklevel` is that of the user's call."""
         infos: list[DatasetInfo] = []
         with ExitStack() as stack, discarding(self, infos, BaseException):
             bodies = []
             for label, each in items:
                 with naming(label):
-                    bodies.append(stack.enter_context(body_of(each, key, said)))
+                    bodies.append(stack.enter_context(body_of(each, key, layout)))
             total_bytes = sum(body.size_bytes for body in bodies)
             done_bytes = 0
             for (label, _), body in zip(items, bodies, strict=True):
-                hear = _shifted(on_progress, done_bytes, total_bytes)
+                on_part = _part_of(on_progress, done_bytes, total_bytes)
                 with naming(label):
                     infos.append(
-                        self._ask(DatasetInfo, "POST", "/v1/datasets", params=body.params, body=body, on_progress=hear)
+                        self._ask(
+                            DatasetInfo, "POST", "/v1/datasets", params=body.params, body=body, on_progress=on_part
+                        )
                     )
                 done_bytes += body.size_bytes
             for (label, each), info in zip(items, infos, strict=True):
                 if info.axes == "CYX":
-                    warn_of_colour(label, each, said, info.arrays["image"].shape, stacklevel=stacklevel + 1)
+                    warn_of_colour(label, each, layout, info.arrays["image"].shape, stacklevel=stacklevel + 1)
         return infos
 
     def _downloaded(self, dataset_id: str, target: Path, on_progress: Progress | None) -> Path:
@@ -249,7 +251,7 @@ class Datasets(Connection):
 
 @contextmanager
 def discarding(client: Datasets, infos: Sequence[DatasetInfo], *errors: type[BaseException]) -> Iterator[None]:
-    """Removes these datasets again where one of the errors is raised."""
+    """Remove these datasets again if one of the errors is raised."""
     try:
         yield
     except errors:
@@ -278,6 +280,6 @@ def ids_of(dataset: Dataset | Sequence[Dataset]) -> list[str]:
     return [id_of(each) for each in cast("Sequence[Dataset]", listed(dataset))]
 
 
-def _shifted(on_progress: Progress | None, done_bytes: int, total_bytes: int) -> Progress | None:
-    """Hears of one part of a transfer, and tells of the whole."""
+def _part_of(on_progress: Progress | None, done_bytes: int, total_bytes: int) -> Progress | None:
+    """Progress of one part of a transfer, passed on as progress of the whole."""
     return None if on_progress is None else lambda sent_bytes, _: on_progress(done_bytes + sent_bytes, total_bytes)

@@ -1,4 +1,4 @@
-"""How a run is followed: what is heard of it, from the server's events."""
+"""Follows runs by the events of the server."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ EVENT_STREAM = "text/event-stream"
 
 @dataclass(frozen=True)
 class RunEvent:
-    """What was heard of a run; events that differ in nothing but their time are equal.
+    """A change of a run; events that differ only in their time are equal.
 
     Attributes:
         run_id: the run.
-        status: where it is.
+        status: its status.
         progress: 0 to 1; 1 once it has ended, whichever way.
         message: the latest log message.
         queue_position: runs ahead of it, 0 for the next one; None unless it waits.
         lines: the lines of its log that are new.
-        time: when it was so, UTC: when the run ended, else when this was heard; never before the event before.
+        time: UTC; when the run ended, else when the event was received; never earlier than the event before.
     """
 
     run_id: str
@@ -40,13 +40,13 @@ class RunEvent:
 
     @classmethod
     def of(cls, run: Run, lines: Iterable[LogLine], after: datetime) -> RunEvent:
-        """What a run and new lines of its log tell, after an event of that time."""
+        """The event of a run and new lines of its log; `after` is the time of the event before."""
         time = max(run.ended_at or utc_now(), after)  # the server's clock may be behind
         return cls(run.id, run.status, run.progress, run.message, run.queue_position, tuple(lines), time)
 
 
 class ServerSentEvent(NamedTuple):
-    """An event of a stream, as the HTML standard has it, section 9.2."""
+    """An event of a stream, by section 9.2 of the HTML standard."""
 
     kind: str
     data: str
@@ -54,7 +54,7 @@ class ServerSentEvent(NamedTuple):
 
 
 def parsed(lines: Iterable[bytes], last_id: str) -> Iterator[ServerSentEvent]:
-    """The events in the lines of a stream; what is unfinished at its end is dropped.
+    """The events in the lines of a stream; an incomplete event at the end is dropped.
 
     Args:
         lines: lines without their ends.
@@ -76,8 +76,8 @@ def parsed(lines: Iterable[bytes], last_id: str) -> Iterator[ServerSentEvent]:
             last_id = value
 
 
-def followed(transport: Transport, path: str) -> Generator[tuple[Run, RunEvent]]:
-    """A run and what is heard of it: how it is, with its log so far, then every change; ends with the ended run.
+def run_events(transport: Transport, path: str) -> Generator[tuple[Run, RunEvent]]:
+    """The states and events of a run: first its state with the log so far, then each change, up to its end.
 
     Args:
         transport: the connection to the server.
@@ -94,9 +94,9 @@ def followed(transport: Transport, path: str) -> Generator[tuple[Run, RunEvent]]
                 lines.append(LogLine.model_validate_json(event.data))
             elif event.kind == "run":
                 run = Run.model_validate_json(event.data)
-                heard = RunEvent.of(run, lines, time)
-                time = heard.time
-                yield run, heard
+                news = RunEvent.of(run, lines, time)
+                time = news.time
+                yield run, news
                 lines = []
                 if run.status.ended:
                     return

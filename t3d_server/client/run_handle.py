@@ -20,10 +20,10 @@ _PAUSE_S = 0.25
 
 
 class RunHandle:
-    """A run that was submitted; it goes on whatever becomes of this object.
+    """A run that was submitted; it goes on without this object.
 
     Attributes:
-        run: the run as it was last heard of.
+        run: the latest known state of the run.
     """
 
     def __init__(self, client: Runs, run: Run) -> None:
@@ -39,16 +39,16 @@ class RunHandle:
         return f"<run {self.id} of {self.run.algorithm} {self.run.version}: {self.run.status}>"
 
     def refresh(self, wait_s: float = 0.0) -> Run:
-        """Ask for the run anew; returns once it has ended, or after `wait_s` seconds."""
+        """Ask for the run again; returns once it has ended, or after `wait_s` seconds."""
         if not self.run.status.ended:
             self.run = self._client.get_run(self.id, wait_s)
         return self.run
 
     def events(self) -> Generator[RunEvent]:
-        """What is heard of the run: how it is, with its log so far, then every change and every new line of the log.
+        """The events of the run: its state with the log so far, then each change and each new line of the log.
 
-        Ends with the run. Changes that follow each other within a tenth of a second may be told as one; lines of the
-        log come all, also when the connection breaks off in between.
+        Ends with the run. Changes that follow each other within a tenth of a second may be one event; no line of
+        the log is missing, even if the connection breaks off in between.
 
         Raises:
             ServerUnavailableError: the server has been away for the client's `away_s`; the run is not lost.
@@ -59,7 +59,7 @@ class RunHandle:
                 yield event
 
     def wait(self, timeout_s: float | None = None) -> Run:
-        """Wait for the end of the run, whichever it is.
+        """Wait for the end of the run, with or without success.
 
         Args:
             timeout_s: how long, in seconds; for ever where None. A server that is away is waited for beyond that.
@@ -80,22 +80,22 @@ class RunHandle:
         began = time.monotonic()
         with kept(self.id):
             self.refresh(wait_s)
-        # A server that is just starting again answers at once: do not ask it without a pause.
+        # A server that is starting answers at once: do not ask it without a pause.
         if not self.run.status.ended:
             time.sleep(max(0.0, min(wait_s, _PAUSE_S) - (time.monotonic() - began)))
 
     def output_dataset_ids(self, timeout_s: float | None = None) -> list[str]:
-        """Wait for the end of the run; ids of what it made.
+        """Wait for the end of the run; ids of its output datasets.
 
         Raises:
-            AlgorithmError: the run failed or was cancelled, as `run_code` tells; `traceback` is that of the author's
+            AlgorithmError: the run failed or was cancelled, see `run_code`; `traceback` is that of the author's
                 code.
             TimeoutError: as `wait`.
         """
         return outputs_of(self.wait(timeout_s))
 
     def result(self, timeout_s: float | None = None, *, on_progress: Progress | None = None) -> list[dict[str, Any]]:
-        """Wait for the end of the run; what it made, one dictionary for each dataset.
+        """Wait for the end of the run; its output datasets, a dictionary for each.
 
         Args:
             timeout_s: how long to wait for the end, in seconds.
@@ -124,7 +124,7 @@ class RunHandle:
 
 @contextmanager
 def kept(run_id: str) -> Iterator[None]:
-    """Where server or store are away for too long, the error says how to get at the run later."""
+    """If server or store are away for too long, the error explains how to get the results later."""
     try:
         yield
     except (ServerUnavailableError, StoreUnavailableError) as error:
@@ -135,7 +135,7 @@ def kept(run_id: str) -> Iterator[None]:
 
 
 def outputs_of(run: Run, *, of_one: bool = False) -> list[str]:
-    """Ids of what an ended run made.
+    """Ids of the output datasets of an ended run.
 
     Args:
         run: the run.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from typing import Any, TypedDict, Unpack, cast, overload
 from t3d_server.client.bodies import Data, is_several, labelled
 from t3d_server.client.connection import json_of, path_of
 from t3d_server.client.datasets import Datasets, discarding
-from t3d_server.client.events import RunEvent, followed
+from t3d_server.client.events import RunEvent, run_events
 from t3d_server.client.run_handle import RunHandle, kept, outputs_of
 from t3d_server.errors import InvalidInputError, InvalidRequestError, NotFoundError, QueueFullError, T3dError
 from t3d_server.ids import canonical, is_id, new_id
@@ -21,7 +22,7 @@ Input = Data | DatasetInfo
 """What a run takes: data, or a dataset that is stored already, by its info or id."""
 
 REFUSALS = (InvalidInputError, NotFoundError, QueueFullError)
-"""What `submit` raises where there is no run, and will be none."""
+"""Errors of `submit` after which there certainly is no run."""
 
 _SHORT_WAIT_S = 2.0
 _RUNS_PER_PAGE = 100
@@ -58,12 +59,12 @@ class Runs(Datasets):
         idempotency_key: str | None = None,
         wait_s: float = 0.0,
     ) -> RunHandle:
-        """Run an algorithm; once this has returned, the run goes on whatever becomes of the caller.
+        """Run an algorithm; after this has returned, the run goes on even if the caller ends.
 
         Args:
             name: the algorithm.
             inputs: a dataset's id or info, or what `upload` takes, which is uploaded; or a list or tuple of those.
-                Axes and spacing are said by `upload`, or as keys beside the image: {"image": stack, "axes": "ZYX"}.
+                Give axes and spacing to `upload`, or as keys beside the image: {"image": stack, "axes": "ZYX"}.
             args: values of the algorithm's parameters; the others take their defaults.
             device: "cpu" or "gpu"; the algorithm's default where None.
             version: the current one where None.
@@ -79,11 +80,15 @@ class Runs(Datasets):
             InvalidArgsError: lists every arg that is wrong.
             DeviceNotSupportedError: it does not run there.
             InvalidDatasetError: as `upload`. What was uploaded for a run that is refused is removed.
-            InvalidRequestError: `idempotency_key` cannot be one.
+            InvalidRequestError: `args` cannot be sent as JSON, `wait_s` is no length of time, or `idempotency_key`
+                cannot be one; nothing was uploaded.
         """
         key = checked_key(idempotency_key)
-        request, uploaded = self._prepared(inputs, args, device, version, timeout_s)
-        return self._submitted(name, request, uploaded, wait_s, key)
+        if not 0 <= wait_s < math.inf:
+            raise InvalidRequestError(f"wait_s is a number of seconds from 0 on, it is not {wait_s!r}")
+        options = {"device": device, "version": version, "timeout_s": timeout_s}
+        path, request, uploaded = self._prepared(name, inputs, args, options)
+        return self._submitted(path, request, uploaded, wait_s=wait_s, key=key)
 
     @overload
     def run(  # type: ignore[overload-overlap]  # as `upload`
@@ -126,11 +131,12 @@ class Runs(Datasets):
             InvalidRequestError: a single input gave not one dataset; the message has their ids.
             T3dError: as `submit`.
         """
-        request, uploaded = self._prepared(inputs, args, device, version, timeout_s)
+        options = {"device": device, "version": version, "timeout_s": timeout_s}
+        path, request, uploaded = self._prepared(name, inputs, args, options)
         # In a thread, so that Ctrl-C never comes between the run being accepted and its id being known. Waiting there
         # saves short runs another request; Ctrl-C has to wait as long.
         with ThreadPoolExecutor(1) as pool:
-            submitting = pool.submit(self._submitted, name, request, uploaded, _SHORT_WAIT_S, new_id())
+            submitting = pool.submit(self._submitted, path, request, uploaded, wait_s=_SHORT_WAIT_S, key=new_id())
             try:
                 run = submitting.result().wait()
             except KeyboardInterrupt:
@@ -150,11 +156,11 @@ class Runs(Datasets):
 
         Args:
             algorithm: only runs of this one.
-            status: only runs that are there ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", in any case).
+            status: only runs with this status ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", in any case).
             limit: most runs.
         """
         runs: list[Run] = []
-        params = {"algorithm": algorithm, "status": status and status.upper(), "cursor": None}
+        params = {"algorithm": algorithm, "status": None if status is None else status.upper(), "cursor": None}
         while len(runs) < limit:
             size = min(limit - len(runs), _RUNS_PER_PAGE)
             page = self._ask(_Page, "GET", "/v1/runs", params={**params, "limit": size})
@@ -173,17 +179,17 @@ class Runs(Datasets):
         return self._ask(Run, "GET", path_of("runs", run_id), params={"wait_s": wait_s}, wait_s=wait_s)
 
     def follow(self, run_id: str) -> Generator[tuple[Run, RunEvent]]:
-        """A run and what is heard of it, up to its end; see `RunHandle.events`.
+        """The states and events of a run, up to its end; see `RunHandle.events`.
 
         Raises:
             RunNotFoundError: there is no such run.
         """
         path = path_of("runs", run_id, "events")
         with self._understanding(f"GET {path}"):
-            yield from followed(self._http, path)
+            yield from run_events(self._http, path)
 
     def handle(self, run_id: str) -> RunHandle:
-        """A handle to a run that was submitted before, by whomever."""
+        """A handle to a run that was submitted before, also by another client."""
         return RunHandle(self, self.get_run(run_id))
 
     def cancel(self, run_id: str) -> Run:
@@ -196,35 +202,40 @@ class Runs(Datasets):
 
     def _prepared(
         self,
+        name: str,
         inputs: Input | Sequence[Input],
         args: Mapping[str, Any] | None,
-        device: Device | None,
-        version: str | None,
-        timeout_s: float | None,
-    ) -> tuple[bytes, list[DatasetInfo]]:
-        """The request for a run, and what was uploaded for it."""
+        options: Mapping[str, Any],
+    ) -> tuple[str, bytes, list[DatasetInfo]]:
+        """Check what can be checked here, then upload.
+
+        Args:
+            name: the algorithm.
+            inputs: as `submit`.
+            args: as `submit`.
+            options: the other fields of the request.
+
+        Returns:
+            The path and the body of the request for a run, and what was uploaded for it.
+        """
+        path = path_of("algorithms", name, "runs")
+        fields = {"args": checked_args(args), **options}
+        json_of(fields)
         items = labelled(inputs, "inputs")
         data = [(label, each) for label, each in items if stored_id(each) is None]
         uploaded = self._uploaded(cast("list[tuple[str, Data]]", data), "image", {}, None, stacklevel=4)
         new = iter(uploaded)
         ids = [stored_id(each) or next(new).id for _, each in items]
-        request = {
-            "input_dataset_ids": ids,
-            "args": dict(args or {}),
-            "device": device,
-            "version": version,
-            "timeout_s": timeout_s,
-        }
-        return json_of(request), uploaded
+        return path, json_of({"input_dataset_ids": ids, **fields}), uploaded
 
     def _submitted(
-        self, name: str, request: bytes, uploaded: Sequence[DatasetInfo], wait_s: float, key: str
+        self, path: str, request: bytes, uploaded: Sequence[DatasetInfo], *, wait_s: float, key: str
     ) -> RunHandle:
         with discarding(self, uploaded, *REFUSALS):
             run = self._ask(
                 Run,
                 "POST",
-                path_of("algorithms", name, "runs"),
+                path,
                 params={"wait_s": wait_s},
                 headers={"Idempotency-Key": key},  # with it, sending it again makes no second run
                 json=request,
@@ -235,7 +246,7 @@ class Runs(Datasets):
 
 
 def stored_id(data: object) -> str | None:
-    """Id of what the server has got already, None of what is to be uploaded."""
+    """Id of a dataset that is stored; None for data that is to be uploaded."""
     if isinstance(data, DatasetInfo):
         return data.id
     if not isinstance(data, str):
@@ -252,4 +263,17 @@ def checked_key(key: str | None) -> str:
     """
     if key is not None and not _KEY.fullmatch(key):
         raise InvalidRequestError(f"an idempotency_key has 1 to 255 printable ASCII characters, it is not {key!r:.80}")
-    return key or new_id()
+    return new_id() if key is None else key
+
+
+def checked_args(args: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The args of a run, none where None.
+
+    Raises:
+        InvalidRequestError: they are no mapping.
+    """
+    if args is None:
+        return {}
+    if not isinstance(args, Mapping):
+        raise InvalidRequestError(f"args are values by the names of parameters, they are not {args!r:.80}")
+    return dict(args)

@@ -14,10 +14,10 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from t3d_server.client.answers import error_of, foreign
+from t3d_server.client.answers import error_of, unexpected_answer
 from t3d_server.client.bodies import BLOCK_BYTES, Body, Progress, Sending
 from t3d_server.client.events import EVENT_STREAM, ServerSentEvent, parsed
-from t3d_server.client.patience import Failure, Patience, persistently
+from t3d_server.client.retries import Failure, Retries, with_retries
 from t3d_server.errors import InvalidRequestError, ServerUnavailableError
 
 CONNECT_TIMEOUT_S = 5.0
@@ -54,7 +54,7 @@ class Transport:
         token: sent with every request, if there is one.
         timeout_s: how long the server may stay silent, beyond the time it was asked to wait.
         away_s: how long it may be away, once it has answered.
-        advice: what to do about a server that cannot be reached; a sentence.
+        advice: what a user can do if the server cannot be reached; a sentence.
     """
 
     def __init__(self, url: str, token: str | None, *, timeout_s: float, away_s: float, advice: str) -> None:
@@ -95,13 +95,13 @@ class Transport:
             headers: further headers.
             json: sent as the body.
             body: sent instead, for each attempt from its beginning.
-            on_progress: hears how much of `body` is sent.
+            on_progress: is called with the bytes of `body` that are sent, and their number in total.
             wait_s: how long the server was asked to wait, in seconds.
-            repeatable: whether it may be sent again after it may have had its effect; by the method where None.
+            repeatable: whether it may be sent again although it may have had its effect; None decides by the method.
 
         Raises:
-            T3dError: the error that the server told of, as the class it had there.
-            ServerUnavailableError: there was no answer, or none of this server's.
+            T3dError: the error that the server reported, with the same class.
+            ServerUnavailableError: there was no answer, or it is not one of a t3d server.
         """
         if repeatable is None:
             repeatable = method in _REPEATABLE
@@ -109,12 +109,20 @@ class Transport:
         def attempt() -> requests.Response:
             data: bytes | Sending | None = json if body is None else Sending(body, on_progress)
             kind = {} if data is None else {"Content-Type": body.content_type if body else "application/json"}
-            response = self._send(method, path, params, {**kind, **(headers or {})}, data, wait_s, repeatable)
+            response = self._send(
+                method,
+                path,
+                params=params,
+                headers={**kind, **(headers or {})},
+                data=data,
+                wait_s=wait_s,
+                repeatable=repeatable,
+            )
             with response, self._translated(repeatable):
                 _ = response.content
             return response
 
-        return persistently(attempt)
+        return with_retries(attempt)
 
     def receive(
         self,
@@ -125,14 +133,14 @@ class Transport:
         params: Mapping[str, Any] | None = None,
         on_progress: Progress | None = None,
     ) -> None:
-        """Write the answer to a GET into a seekable file; a transfer that breaks off is begun anew.
+        """Write the answer to a GET into a seekable file; a transfer that breaks off starts again.
 
         Args:
             path: path below the base URL.
             target: the file.
             content_type: the format to ask for.
             params: query.
-            on_progress: hears how much of it is there; of 0 bytes where the server does not say how long it is.
+            on_progress: is called with the bytes that are there, and their number in total; 0 if that is not known.
 
         Raises:
             T3dError: as `call`.
@@ -141,7 +149,7 @@ class Transport:
         def attempt() -> None:
             target.seek(0)
             target.truncate()
-            with self._send("GET", path, params, {"Accept": content_type}, None, 0.0, True) as response:
+            with self._send("GET", path, params=params, headers={"Accept": content_type}, repeatable=True) as response:
                 self._require_type(response, content_type)
                 total_bytes = int(response.headers.get("Content-Length", 0))
                 blocks = response.iter_content(BLOCK_BYTES)
@@ -154,10 +162,10 @@ class Transport:
                     if on_progress:
                         on_progress(target.tell(), total_bytes)
 
-        persistently(attempt)
+        with_retries(attempt)
 
     def events(self, path: str) -> Generator[ServerSentEvent]:
-        """Follow a stream of server-sent events; one that ends is asked for again, from the last event on.
+        """Follow a stream of server-sent events; if it breaks off, it is requested again, from the last event on.
 
         Args:
             path: path below the base URL.
@@ -166,47 +174,48 @@ class Transport:
             T3dError: as `call`; also when the server is away for long.
         """
         last_id = ""
-        patience = Patience()
+        retries = Retries()
         while True:
             headers = {"Accept": EVENT_STREAM} | ({"Last-Event-ID": last_id} if last_id else {})
             try:
-                with self._send("GET", path, None, headers, None, 0.0, True) as response:
+                with self._send("GET", path, headers=headers, repeatable=True) as response:
                     self._require_type(response, EVENT_STREAM)
-                    for event in parsed(self._lines(response, patience), last_id):
+                    for event in parsed(self._lines(response, retries), last_id):
                         last_id = event.id
                         yield event
                 error = ServerUnavailableError(f"{self.url} sends no more events of {path}.")
                 raise Failure(error, for_s=self._away_s)
             except Failure as failure:
-                patience.pause(failure)
+                retries.pause(failure)
 
-    def _lines(self, response: requests.Response, patience: Patience) -> Iterator[bytes]:
+    def _lines(self, response: requests.Response, retries: Retries) -> Iterator[bytes]:
         lines = response.iter_lines(chunk_size=None)
         while True:
             with self._translated(True):
                 line = next(lines, None)
             if line is None:
                 return
-            patience.renew()  # by comments too, which a silent run has
+            retries.reset()  # also after a comment: a run without events has only these
             yield line
 
     def _require_type(self, response: requests.Response, content_type: str) -> None:
         if response.headers.get("Content-Type", "").partition(";")[0] != content_type:
-            raise foreign(response, self.url)
+            raise unexpected_answer(response, self.url)
 
     def _send(
         self,
         method: str,
         path: str,
-        params: Mapping[str, Any] | None,
+        *,
         headers: Mapping[str, str],
-        data: bytes | Sending | None,
-        wait_s: float,
         repeatable: bool,
+        params: Mapping[str, Any] | None = None,
+        data: bytes | Sending | None = None,
+        wait_s: float = 0.0,
     ) -> requests.Response:
         """One attempt; the answer's body is still to be read."""
         sending = data if isinstance(data, Sending) else None
-        # What is given for connecting holds for each block that is sent, too, and a busy server takes its time.
+        # The time-out for connecting also holds for each block that is sent, and a busy server may be slow.
         connect_timeout_s = CONNECT_TIMEOUT_S if sending is None else self._timeout_s
         with self._translated(repeatable, sending):
             response = self._session.request(
@@ -226,13 +235,13 @@ class Transport:
             error = error_of(response, self.url)
         full = response.status_code == HTTPStatus.TOO_MANY_REQUESTS  # nothing was done
         away = response.status_code >= 500 if error is None else response.status_code == 503
-        # While the server starts again, the proxy in front of it has no paths yet; it has done nothing, either.
+        # While the server starts again, the proxy in front of it has no paths yet; so the request had no effect.
         pathless = error is None and response.status_code == HTTPStatus.NOT_FOUND and self._answered
         again = pathless or (away and (repeatable or _unfinished(data)))
         self._answered |= error is not None or away
         after = response.headers.get("Retry-After", "")
         raise Failure(
-            error or foreign(response, self.url),
+            error or unexpected_answer(response, self.url),
             for_s=QUEUE_FULL_S if full else self._away_s if again else 0.0,
             after_s=float(after) if after.isdecimal() else 0.0,
         )
@@ -249,7 +258,7 @@ class Transport:
             reason = getattr(error.args[0], "reason", None) if error.args else None
             unreached = isinstance(reason, NewConnectionError | ConnectTimeoutError)
             harmless = repeatable or unreached or _unfinished(sending)
-            again = self._answered and harmless  # one that has never answered is not starting again: it is not there
+            again = self._answered and harmless  # a server that has never answered is not restarting: there is none
             if isinstance(error, requests.exceptions.MissingSchema | requests.exceptions.InvalidSchema):
                 message = f"{self.url} is not the URL of a server: add http:// or https:// in front."
             elif unreached or isinstance(error, ValueError):
@@ -259,12 +268,12 @@ class Transport:
                 what = f"{self.url} has not answered in time" if late else f"The connection to {self.url} broke off"
                 unknown = "" if harmless else ". Whether the request had its effect is not known"
                 message = f"{what}: {error}{unknown}"
-                again = again and not late  # the caller has waited as long as it wanted to
+                again = again and not late  # the caller has waited as long as it asked for
             raise Failure(ServerUnavailableError(message), for_s=self._away_s if again else 0.0) from error
 
 
 def _unfinished(data: object) -> bool:
-    """Whether the server has certainly not got a whole body, of a part of which it keeps nothing."""
+    """Whether the server has certainly not received the whole body; it keeps nothing of a part."""
     return isinstance(data, Sending) and not data.complete
 
 

@@ -10,7 +10,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from t3d_server.errors import InvalidPackageError, MissingBlobsError, ObjectNotFoundError, PayloadTooLargeError, Problem
+from t3d_server.errors import (
+    InvalidPackageError,
+    InvalidRequestError,
+    MissingBlobsError,
+    ObjectNotFoundError,
+    PayloadTooLargeError,
+    Problem,
+)
 from t3d_server.packages.wording import did_you_mean
 from t3d_server.storage.base import ObjectStat, ObjectStore
 from t3d_server.storage.keys import asset_key, blob_key
@@ -179,8 +186,33 @@ def materialise(
         list(pool.map(lambda path: _write(store, stored[path].key, files[path], folder / path), files))
 
 
+def store_blob(store: ObjectStore, sha256: str, source: Path) -> None:
+    """Store a file that is to be published.
+
+    Args:
+        store: where to.
+        sha256: its hash.
+        source: the file.
+
+    Raises:
+        InvalidRequestError: the file has another hash, or that is none.
+    """
+    _require_sha256(sha256)
+    with source.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256:
+            raise InvalidRequestError(f"The body has the SHA-256 {found}, not {sha256}: send it again.")
+        file.seek(0)
+        store.put(blob_key(sha256), file)
+
+
 def find_file(store: ObjectStore, sha256: str) -> ObjectStat | None:
-    """Where the content of an author's file is stored: as a blob, or as an asset of a version; None if nowhere."""
+    """Where the content of an author's file is stored: as a blob, or as an asset of a version; None if nowhere.
+
+    Raises:
+        InvalidRequestError: that is no hash.
+    """
+    _require_sha256(sha256)
     for key in (blob_key(sha256), asset_key(sha256)):
         try:
             return store.stat(key)
@@ -199,6 +231,11 @@ def delete_blobs(store: ObjectStore, files: Mapping[str, str]) -> None:
     for sha256 in set(files.values()):
         if _SHA256.fullmatch(sha256):
             store.delete(blob_key(sha256))
+
+
+def _require_sha256(sha256: str) -> None:
+    if not _SHA256.fullmatch(sha256):
+        raise InvalidRequestError(f"{sha256!r:.80} is no SHA-256 in lower-case hexadecimal digits.")
 
 
 def _write(store: ObjectStore, key: str, sha256: str, target: Path) -> None:

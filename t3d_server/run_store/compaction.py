@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import timedelta
 
 from t3d_server.clock import Clock
+from t3d_server.errors import StoreUnavailableError
+from t3d_server.ids import first_id
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Paged
 from t3d_server.run_store.pages import write_page
-from t3d_server.run_store.snapshots import seq_of
-from t3d_server.run_store.state import StaleError, State, StoredRun
+from t3d_server.run_store.records import FencedError, StaleError, StoredRun
+from t3d_server.run_store.segments import seq_of
+from t3d_server.run_store.state import State
 from t3d_server.run_store.timings import Timings
 from t3d_server.storage.base import ObjectStore
-from t3d_server.storage.keys import RUN_EVENTS, RUN_SNAPSHOTS, page_key, snapshot_key
+from t3d_server.storage.keys import RUN_EVENTS, RUN_PAGES, RUN_SNAPSHOTS, page_key, snapshot_key
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +37,18 @@ class Compactor:
         self._store = store
         self._clock = clock
         self._timings = timings
+        self._snapshotting = asyncio.Lock()
+
+    async def watch(self) -> None:
+        """Do what is due now and then, for ever."""
+        while True:
+            await asyncio.sleep(self._timings.watch_s)
+            try:
+                await self.step()
+            except (StoreUnavailableError, FencedError) as error:
+                logger.warning("the log of runs cannot be compacted: %s", error or type(error).__name__)
+            except Exception:  # the next time may do better
+                logger.exception("the log of runs cannot be compacted")
 
     async def step(self) -> None:
         """Do what is due.
@@ -60,6 +76,10 @@ class Compactor:
         Raises:
             StoreUnavailableError: the store does not answer; to be called again.
         """
+        async with self._snapshotting:  # else an earlier one could count as the latest
+            await self._snapshot()
+
+    async def _snapshot(self) -> None:
         state = self._log.state.copy()
         unsnapped_bytes = self._log.unsnapped_bytes
         await self._log.in_thread(self._write, state)
@@ -68,6 +88,24 @@ class Compactor:
         for run_id in state.recent:  # readers find them by the snapshot from now on
             self._log.state.recent.pop(run_id, None)
         await self._log.in_thread(self._remove_before, state)
+
+    async def remove_unknown_pages(self) -> None:
+        """Remove pages that no event names: a process ended before it could write that, or remove them.
+
+        Raises:
+            StoreUnavailableError: the store does not answer; to be called again.
+        """
+        latest = first_id(self._clock.now() - timedelta(seconds=self._timings.listing_s))
+        names = await self._log.in_thread(self._page_names)
+        unknown = [name for name in names if name < latest and name not in self._log.state.pages]
+        if unknown:
+            await self._log.catch_up()  # another cluster may know them
+            unknown = [name for name in unknown if name not in self._log.state.pages]
+            await self._log.in_thread(self._store.delete, *map(page_key, unknown))
+
+    def _page_names(self) -> list[str]:
+        keys = [stat.key for stat in self._store.list(RUN_PAGES)]
+        return [key.removeprefix(RUN_PAGES).removesuffix(".jsonl") for key in keys]
 
     def _full_page(self) -> list[StoredRun]:
         """The oldest of the runs that ended some time ago, if they fill a page."""

@@ -21,14 +21,15 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from t3d_server.clock import Clock
-from t3d_server.errors import ObjectExistsError, ObjectNotFoundError, StoreUnavailableError
+from t3d_server.errors import ObjectNotFoundError, StoreUnavailableError
 from t3d_server.ids import new_id
 from t3d_server.run_store.events import Event, Header, Joined, Left, decode, encode, header_of
-from t3d_server.run_store.snapshots import newest_snapshot, seq_of
-from t3d_server.run_store.state import FencedError, State
+from t3d_server.run_store.records import FencedError
+from t3d_server.run_store.segments import is_at_end, newest_snapshot, put_segment, seq_of
+from t3d_server.run_store.state import State
 from t3d_server.run_store.timings import Timings
 from t3d_server.storage.base import ObjectStore, read
-from t3d_server.storage.keys import RUN_EVENTS, RUN_SNAPSHOTS, segment_key
+from t3d_server.storage.keys import RUN_EVENTS, segment_key
 
 logger = logging.getLogger(__name__)
 
@@ -124,19 +125,35 @@ class EventLog:
             self._joining = self.append(Joined())
         await self.stored(self._joining)
 
+    async def rejoin(self) -> None:
+        """Join anew after another cluster has taken over; where another process has this cluster, it stays so.
+
+        Raises:
+            StoreUnavailableError: the store does not answer; to be called again.
+            FencedError: another process writes for this cluster.
+        """
+        if not self._accepts:
+            await self._load()
+            if self.state.members.get(self.cluster) is not None:
+                raise FencedError
+        await self.join()
+
     async def leave(self) -> None:
         """Write what waits, and that this cluster may be taken over at once; then no more.
 
         Raises:
             StoreUnavailableError: the store does not answer.
         """
+        left = self.append(Left())
+        self._accepts = False  # nothing comes after it
         try:
             with suppress(FencedError):
-                await self.stored(self.append(Left()))
+                await self.stored(left)
         finally:
-            self._lose_place()
             if self._writing is not None:
                 self._writing.cancel()
+                await asyncio.wait([self._writing])
+            self._lose_place()
 
     def append(self, event: Event | None) -> Append:
         """Have an event written; None writes a heartbeat."""
@@ -183,12 +200,6 @@ class EventLog:
         """Whether this process writes for its cluster, as far as it knows."""
         return self._is_member
 
-    @property
-    def is_replaced(self) -> bool:
-        """Whether another process writes for its cluster."""
-        member = self.state.members.get(self.cluster)
-        return member is not None and member.process != self.process
-
     async def catch_up(self) -> None:
         """Read what others have written by now.
 
@@ -222,14 +233,21 @@ class EventLog:
     async def _commit(self) -> None:
         """Write what waits as one segment."""
         batch = self._next_batch()
+        try:
+            await self._commit_batch(batch)
+        except (FencedError, asyncio.CancelledError):
+            self._waiting.extendleft(append for append in reversed(batch) if not append.done.done())
+            raise
+
+    async def _commit_batch(self, batch: list[Append]) -> None:
         header = Header(cluster=self.cluster, process=self.process, batch=new_id(), time=self._clock.now())
         segment = encode(header, [append.line for append in batch if append.event is not None])
         contended = False
         while True:
             began_s = self._clock.seconds()
             try:
-                won = await self.in_thread(self._put, self.state.seq + 1, header.batch, segment)
-                if won and (self._is_member or await self.in_thread(self._is_end, self.state.seq + 1)):
+                won = await self.in_thread(put_segment, self._store, self.state.seq + 1, header.batch, segment)
+                if won and (self._is_member or await self.in_thread(is_at_end, self._store, self.state.seq + 1)):
                     break
                 contended = True
                 await (self._load() if won else self._follow())
@@ -239,9 +257,6 @@ class EventLog:
                     if not append.delayed.done():
                         append.delayed.set_result(None)
                 await asyncio.sleep(self._timings.store_retry_s)
-            except FencedError:
-                self._waiting.extendleft(reversed(batch))
-                raise
         took_s = self._clock.seconds() - began_s
         self._confirmed_s = began_s
         self._take_in(header, segment, batch)
@@ -258,28 +273,6 @@ class EventLog:
                 size += len(append.line)
                 batch.append(append)
         return batch
-
-    def _put(self, seq: int, batch: str, segment: bytes) -> bool:
-        """Write a segment; whether the number was free, also where an earlier try has written it unnoticed."""
-        try:
-            self._store.put(segment_key(seq), segment, if_absent=True)
-        except ObjectExistsError:
-            try:
-                return header_of(read(self._store, segment_key(seq))).batch == batch
-            except ObjectNotFoundError:  # it was there, and has been removed: this process is far behind
-                return False
-        return True
-
-    def _is_end(self, seq: int) -> bool:
-        """Whether a segment that was just stored is at the end of the log; else it is removed.
-
-        No number is removed that may be a member's next one. Who is about to join may have been away for so long that
-        its number was taken, and removed after a snapshot had it.
-        """
-        if all(seq_of(stat.key) < seq for stat in self._store.list(RUN_SNAPSHOTS)):
-            return True
-        self._store.delete(segment_key(seq))
-        return False
 
     async def _load(self) -> None:
         """Read the state: the newest snapshot, and the segments after it."""

@@ -158,6 +158,8 @@ class Paged(Model):
         moved: ids of the runs, where they were in the state until now.
         replaces: the page in which they were until now; "" if they were in none.
         keys_until: idempotency keys of runs that were accepted before have expired.
+        imports: where the runs are of the former layout, how many such pages and runs came before; with another number
+            it is late.
     """
 
     kind: Literal["paged"] = "paged"
@@ -165,6 +167,28 @@ class Paged(Model):
     moved: list[str] = []
     replaces: str = ""
     keys_until: datetime | None = None
+    imports: int | None = None
+
+
+class Imported(Model):
+    """A run of the former layout is in the state from here on; if it has not ended, the cluster goes on with it.
+
+    Attributes:
+        number: how many such pages and runs came before; with another number it is late.
+        run: the run.
+        key: hash of its idempotency key; "" without one.
+        request_sha256: hash of what was asked for.
+        lines: its log, where that is small.
+        log: the object that has its log, where that is not.
+    """
+
+    kind: Literal["imported"] = "imported"
+    number: int
+    run: Run
+    key: str = ""
+    request_sha256: str = ""
+    lines: list[LogLine] = []
+    log: str = ""
 
 
 class Expired(Model):
@@ -182,7 +206,9 @@ class Expired(Model):
     logs_of: list[str] = []
 
 
-Event = Joined | Left | Claimed | Accepted | Withdrawn | Updated | Ended | Leftovers | Swept | Paged | Expired
+Event = (
+    Joined | Left | Claimed | Accepted | Withdrawn | Updated | Ended | Leftovers | Swept | Paged | Imported | Expired
+)
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 
 

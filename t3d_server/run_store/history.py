@@ -13,8 +13,9 @@ from t3d_server.models import LogLine, Run, RunStatus
 from t3d_server.run_store.events import PageInfo
 from t3d_server.run_store.logs import read_log
 from t3d_server.run_store.pages import PageReader
-from t3d_server.run_store.snapshots import newest_snapshot, seq_of
-from t3d_server.run_store.state import StoredRun, directory
+from t3d_server.run_store.records import StoredRun
+from t3d_server.run_store.segments import newest_snapshot, seq_of
+from t3d_server.run_store.state import directory
 from t3d_server.storage.base import ObjectStore
 from t3d_server.storage.keys import RUN_SNAPSHOTS
 from t3d_server.storage.retention import Retention

@@ -1,40 +1,50 @@
 """Pages: some thousand ended runs in one immutable object, of which single ones are read by ranges.
 
-    runs/pages/<name>.jsonl         its index, one line; then its runs, newest first, one a line
+    runs/pages/<name>.jsonl         its index, one line; then its runs, one a line
 
 The directory of pages (`events.PageInfo`) has of each the range of its ids, how many runs of each algorithm and status
 there are, and the length of the index: a look-up reads one index, which is kept, and the range of the run.
+
+Runs of one algorithm and status lie together, newest first, and the rarest come first: these are read with the index,
+so that a listing of what is rare takes one request a page.
 """
 
 from __future__ import annotations
 
 import base64
+import math
 import threading
-from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
-import numpy as np
 from pydantic import TypeAdapter
 
 from t3d_server.ids import new_id
 from t3d_server.models import RunStatus
 from t3d_server.run_store.events import PageInfo
-from t3d_server.run_store.state import StoredRun
+from t3d_server.run_store.key_index import fingerprint
+from t3d_server.run_store.records import StoredRun
 from t3d_server.storage.base import ObjectStore
 from t3d_server.storage.keys import page_key
 
 INDEXES_KEPT = 64
-"""Indexes of pages in memory; one has about 100 kB."""
+"""Indexes of pages in memory; one has about 200 kB, with the head."""
+HEAD_BYTES = 64 * 1024
+"""So much of the runs is read and kept with the index."""
 MAX_PAGES_A_LOOK = 32
 """Most pages that are looked at for one page of a listing."""
 MAX_GAP_BYTES = 64 * 1024
 """Ranges that are closer are read with one request."""
-NO_KEY = bytes(8)
+MAX_RANGES = 3
+"""If there are more ranges in a page, all that is between them is read with one request,"""
+MAX_SPAN_BYTES = 4 * 1024**2
+"""unless it is more than this."""
 
 
 class Row(NamedTuple):
-    """What the index of a page has of a run.
+    """Where a run is in a page.
 
     Attributes:
         id: its id.
@@ -51,12 +61,30 @@ class Row(NamedTuple):
     length: int
 
 
-_INDEX: TypeAdapter[list[Row]] = TypeAdapter(list[Row])
+class Group(NamedTuple):
+    """What the index of a page has of the runs of one algorithm and status, which follow those of the group before.
+
+    Attributes:
+        algorithm: what was run.
+        status: how they ended.
+        ids: their ids, newest first.
+        lengths: the length of the line of each in bytes.
+    """
+
+    algorithm: str
+    status: RunStatus
+    ids: list[str]
+    lengths: list[int]
 
 
-def fingerprint(key: str) -> bytes:
-    """What the directory keeps of the hash of an idempotency key."""
-    return bytes.fromhex(key[:16]) if key else NO_KEY
+class _Kept(NamedTuple):
+    """The index of a page, and the first bytes of its runs."""
+
+    groups: list[Group]
+    head: bytes
+
+
+_INDEX: TypeAdapter[list[Group]] = TypeAdapter(list[Group])
 
 
 def write_page(store: ObjectStore, runs: Iterable[StoredRun]) -> PageInfo:
@@ -66,20 +94,24 @@ def write_page(store: ObjectStore, runs: Iterable[StoredRun]) -> PageInfo:
         StoreUnavailableError: it may not be stored.
     """
     ordered = sorted(runs, key=lambda stored: stored.run.id, reverse=True)
-    rows, lines, offset = list[Row](), list[bytes](), 0
+    kinds: dict[tuple[str, RunStatus], list[StoredRun]] = {}
     for stored in ordered:
-        line = stored.model_dump_json().encode() + b"\n"
-        rows.append(Row(stored.run.id, stored.run.algorithm, stored.run.status, offset, len(line)))
-        lines.append(line)
-        offset += len(line)
-    index = _INDEX.dump_json(rows) + b"\n"
+        kinds.setdefault((stored.run.algorithm, stored.run.status), []).append(stored)
+    rarest_first = sorted(kinds.items(), key=lambda kind: (len(kind[1]), kind[0]))
+    groups, lines = list[Group](), list[bytes]()
+    for (algorithm, status), of_kind in rarest_first:
+        written = [stored.model_dump_json().encode() + b"\n" for stored in of_kind]
+        groups.append(Group(algorithm, status, [stored.run.id for stored in of_kind], list(map(len, written))))
+        lines += written
+    index = _INDEX.dump_json(groups) + b"\n"
+    keys = (fingerprint(stored.key) for _, of_kind in rarest_first for stored in of_kind)
     page = PageInfo(
         name=new_id(),
-        first=rows[-1].id,
-        last=rows[0].id,
+        first=ordered[-1].run.id,
+        last=ordered[0].run.id,
         index_bytes=len(index),
-        counts=Counter(f"{row.algorithm} {row.status}" for row in rows),
-        keys=base64.b64encode(b"".join(fingerprint(stored.key) for stored in ordered)).decode(),
+        counts={f"{group.algorithm} {group.status}": len(group.ids) for group in groups},
+        keys=base64.b64encode(b"".join(keys)).decode(),
         logs=any(stored.lines for stored in ordered),
     )
     store.put(page_key(page.name), b"".join([index, *lines]))
@@ -96,25 +128,40 @@ class PageReader:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._indexes: OrderedDict[str, list[Row]] = OrderedDict()
+        self._indexes: OrderedDict[str, _Kept] = OrderedDict()
 
-    def index(self, page: PageInfo) -> list[Row]:
-        """What is in a page, newest first.
+    def index(self, page: PageInfo, algorithm: str | None = None, status: RunStatus | None = None) -> list[Row]:
+        """What is in a page, in the order in which it lies there.
+
+        Args:
+            page: the page.
+            algorithm: only runs of this one.
+            status: only runs that ended so.
 
         Raises:
             ObjectNotFoundError: the page was removed.
         """
+        rows, offset = list[Row](), 0
+        for group in self._keep(page).groups:
+            if algorithm in (None, group.algorithm) and status in (None, group.status):
+                offsets = accumulate(group.lengths, initial=offset)
+                for run_id, length, at in zip(group.ids, group.lengths, offsets, strict=False):
+                    rows.append(Row(run_id, group.algorithm, group.status, at, length))
+            offset += sum(group.lengths)
+        return rows
+
+    def _keep(self, page: PageInfo) -> _Kept:
         with self._lock:
             if page.name in self._indexes:
                 self._indexes.move_to_end(page.name)
                 return self._indexes[page.name]
-        content = b"".join(self._store.get(page_key(page.name), offset=0, length=page.index_bytes))
-        index = _INDEX.validate_json(content)
+        content = b"".join(self._store.get(page_key(page.name), offset=0, length=page.index_bytes + HEAD_BYTES))
+        kept = _Kept(_INDEX.validate_json(content[: page.index_bytes]), content[page.index_bytes :])
         with self._lock:
-            self._indexes[page.name] = index
+            self._indexes[page.name] = kept
             while len(self._indexes) > INDEXES_KEPT:
                 self._indexes.popitem(last=False)
-        return index
+        return kept
 
     def find(self, pages: Iterable[PageInfo], run_id: str) -> StoredRun | None:
         """A run by its id, if it is in one of these pages."""
@@ -139,14 +186,18 @@ class PageReader:
 
     def read(self, page: PageInfo, rows: Sequence[Row]) -> list[StoredRun]:
         """Runs of a page; those that lie close together are read with one request."""
-        found: dict[str, StoredRun] = {}
-        for near in _near(sorted(rows, key=lambda row: row.offset)):
-            first, end = near[0].offset, near[-1].offset + near[-1].length
-            chunks = self._store.get(page_key(page.name), offset=page.index_bytes + first, length=end - first)
-            content = b"".join(chunks)
-            for row in near:
+        head, found = self._keep(page).head, dict[str, StoredRun]()
+
+        def take(rows: Iterable[Row], content: bytes, first: int) -> None:
+            for row in rows:
                 line = content[row.offset - first : row.offset - first + row.length]
                 found[row.id] = StoredRun.model_validate_json(line)
+
+        take((row for row in rows if row.offset + row.length <= len(head)), head, 0)
+        for near in _ranges(sorted((row for row in rows if row.id not in found), key=lambda row: row.offset)):
+            first, end = near[0].offset, near[-1].offset + near[-1].length
+            chunks = self._store.get(page_key(page.name), offset=page.index_bytes + first, length=end - first)
+            take(near, b"".join(chunks), first)
         return [found[row.id] for row in rows]
 
     def newest(
@@ -181,9 +232,7 @@ class PageReader:
             if len(found) >= limit or (found and number >= MAX_PAGES_A_LOOK):
                 return found[:limit], True
             held += [
-                (row.id, page, row)
-                for row in self.index(page)
-                if (before is None or row.id < before) and _fits(f"{row.algorithm} {row.status}", algorithm, status)
+                (row.id, page, row) for row in self.index(page, algorithm, status) if before is None or row.id < before
             ]
             held.sort(key=lambda item: item[0])
             next_last = fitting[number + 1].last if number + 1 < len(fitting) else ""
@@ -197,42 +246,15 @@ def _fits(kind: str, algorithm: str | None, status: RunStatus | None) -> bool:
     return algorithm in (None, name) and (status is None or ended == status)
 
 
-def _near(rows: Sequence[Row]) -> Iterable[list[Row]]:
-    """Rows in the order of their offsets, in groups without large gaps."""
-    group: list[Row] = []
+def _ranges(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows in the order of their offsets, in groups each of which is read with one request."""
+    groups: list[list[Row]] = []
+    end = -math.inf
     for row in rows:
-        if group and row.offset - (group[-1].offset + group[-1].length) > MAX_GAP_BYTES:
-            yield group
-            group = []
-        group.append(row)
-    if group:
-        yield group
-
-
-class KeyIndex:
-    """Tells whether an idempotency key may be that of a run in a page, without a look into the store."""
-
-    def __init__(self) -> None:
-        self._names: frozenset[str] = frozenset()
-        self._sorted = np.empty(0, np.uint64)
-
-    def update(self, pages: Mapping[str, PageInfo]) -> None:
-        """Take in the directory as it is now."""
-        names = frozenset(name for name, page in pages.items() if page.keys)
-        if self._names <= names:
-            new = [pages[name] for name in names - self._names]
-            added = np.sort(np.concatenate([np.empty(0, np.uint64), *map(_keys, new)]))
-            self._sorted = np.insert(self._sorted, np.searchsorted(self._sorted, added), added)
-        else:
-            self._sorted = np.sort(np.concatenate([np.empty(0, np.uint64), *(_keys(pages[name]) for name in names)]))
-        self._names = names
-
-    def may_have(self, key: str) -> bool:
-        """Whether the hash of a key is like that of a run in a page."""
-        wanted = np.frombuffer(fingerprint(key), np.uint64)[0]
-        at = int(np.searchsorted(self._sorted, wanted))
-        return at < len(self._sorted) and self._sorted[at] == wanted
-
-
-def _keys(page: PageInfo) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(page.keys), np.uint64)
+        if row.offset - end > MAX_GAP_BYTES:
+            groups.append([])
+        groups[-1].append(row)
+        end = row.offset + row.length
+    if len(groups) > MAX_RANGES and end - rows[0].offset <= MAX_SPAN_BYTES:
+        return [list(rows)]
+    return groups

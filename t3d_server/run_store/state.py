@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from t3d_server.ids import time_of
-from t3d_server.models import LogLine, Model, Run
+from t3d_server.models import Model, Run
 from t3d_server.run_store.events import (
     Accepted,
     Claimed,
@@ -14,6 +14,7 @@ from t3d_server.run_store.events import (
     Event,
     Expired,
     Header,
+    Imported,
     Joined,
     Left,
     Leftovers,
@@ -23,99 +24,20 @@ from t3d_server.run_store.events import (
     Updated,
     Withdrawn,
 )
+from t3d_server.run_store.key_index import KeyIndex
+from t3d_server.run_store.records import (
+    Fence,
+    FencedError,
+    KeyHeldError,
+    Member,
+    NotOwnedError,
+    StaleError,
+    StoredRun,
+    Sweep,
+)
 
 FENCES_KEPT = timedelta(days=30)
 """A process that was suspended for longer may write, and say, what nobody knows of."""
-
-
-class StoredRun(Model):
-    """A run with what is stored beside it.
-
-    Attributes:
-        run: the run.
-        owner: the cluster that has it.
-        key: hash of its idempotency key; "" without one.
-        request_sha256: hash of what was asked for.
-        lines: its log, where that is small; of one that goes on, what it began with.
-        log: the object that has its log instead; "" where there is none.
-    """
-
-    run: Run
-    owner: str = ""
-    key: str = ""
-    request_sha256: str = ""
-    lines: list[LogLine] = []
-    log: str = ""
-
-
-class Member(Model):
-    """A cluster that may write.
-
-    Attributes:
-        process: its coordinator's process, which alone writes for it.
-        segment: the latest segment that it has written.
-        left: it has stopped.
-    """
-
-    process: str
-    segment: int
-    left: bool = False
-
-
-class Fence(Model):
-    """Numbers at which a process may still try to write that must not: their segments are kept, so that it fails.
-
-    Attributes:
-        first: the first number.
-        last: that of the segment from which on it must not.
-        time: when that was written.
-    """
-
-    first: int
-    last: int
-    time: datetime
-
-
-class Sweep(Model):
-    """Datasets that attempts at a run may have left.
-
-    Attributes:
-        owner: the cluster that is to remove them.
-        created_at: when the run was accepted: none is older.
-        since: when the latest of them may have been stored.
-        outputs: datasets that stay.
-        replicas: where attempts were made that were lost: they may live on, out of reach.
-    """
-
-    owner: str
-    created_at: datetime
-    since: datetime
-    outputs: list[str] = []
-    replicas: list[str] = []
-
-
-class NotOwnedError(Exception):
-    """The run is not this cluster's, or has ended."""
-
-
-class FencedError(Exception):
-    """The process must not write for its cluster any more."""
-
-
-class KeyHeldError(Exception):
-    """A run was accepted with this idempotency key, or id, before.
-
-    Attributes:
-        run_id: that run.
-    """
-
-    def __init__(self, run_id: str) -> None:
-        super().__init__(run_id)
-        self.run_id = run_id
-
-
-class StaleError(Exception):
-    """What the event is about has changed since it was made."""
 
 
 @dataclass
@@ -131,6 +53,8 @@ class State:
         fences: numbers of segments that are kept.
         sweeps: what attempts may have left, by run.
         recent: runs of pages that no snapshot has yet, for readers; in no snapshot.
+        paged_keys: idempotency keys of runs in pages; follows from the directory.
+        imports: how many pages and runs were taken over from the former layout.
     """
 
     seq: int = 0
@@ -141,6 +65,8 @@ class State:
     fences: list[Fence] = field(default_factory=list)
     sweeps: dict[str, Sweep] = field(default_factory=dict)
     recent: dict[str, StoredRun] = field(default_factory=dict)
+    imports: int = 0
+    paged_keys: KeyIndex = field(default_factory=KeyIndex, compare=False)
     _keys: dict[str, str] = field(default_factory=dict)
 
     def apply(self, header: Header, events: list[Event]) -> list[Exception | None]:
@@ -187,6 +113,8 @@ class State:
             list(self.fences),
             dict(self.sweeps),
             dict(self.recent),
+            self.imports,
+            self.paged_keys,
             dict(self._keys),
         )
 
@@ -199,6 +127,7 @@ class State:
             members=self.members,
             fences=self.fences,
             sweeps=self.sweeps,
+            imports=self.imports,
         )
         # One by one, so that other threads go on meanwhile.
         lines = [summary.model_dump_json()]
@@ -211,7 +140,7 @@ class State:
         first, *lines = snapshot.split(b"\n")
         summary = _Summary.model_validate_json(first)
         runs = [StoredRun.model_validate_json(line) for line in lines]
-        return cls(
+        state = cls(
             seq=summary.seq,
             open={stored.run.id: stored for stored in runs[: summary.open]},
             ended={stored.run.id: stored for stored in runs[summary.open :]},
@@ -219,8 +148,11 @@ class State:
             members=summary.members,
             fences=summary.fences,
             sweeps=summary.sweeps,
+            imports=summary.imports,
             _keys={stored.key: stored.run.id for stored in runs if stored.key},
         )
+        state.paged_keys.update(state.pages)
+        return state
 
     def _apply(self, header: Header, event: Event) -> Exception | None:  # one case an event
         cluster = header.cluster
@@ -246,6 +178,8 @@ class State:
                 run_id = event.run.id
                 if (held := self._keys.get(event.key)) is not None:
                     return KeyHeldError(held)
+                if event.key and self.paged_keys.may_have(event.key):
+                    return KeyHeldError("")
                 if run_id in self.open or run_id in self.ended:
                     return KeyHeldError(run_id)
                 if event.key:
@@ -282,9 +216,12 @@ class State:
                         del self.sweeps[run_id]
             case Paged():
                 return self._page(event)
+            case Imported():
+                return self._import(cluster, event)
             case Expired():
                 for name in event.pages:
                     self.pages.pop(name, None)
+                self.paged_keys.update(self.pages)
                 for run_id in event.run_ids:
                     if (gone := self.ended.pop(run_id, None)) is not None:
                         self._keys.pop(gone.key, None)
@@ -299,6 +236,10 @@ class State:
             return StaleError()
         if event.page.name in self.pages or (event.replaces and event.replaces not in self.pages):
             return StaleError()
+        if event.imports is not None:
+            if event.imports != self.imports:
+                return StaleError()
+            self.imports += 1
         self.pages.pop(event.replaces, None)
         for run_id in event.moved:
             stored = self.recent[run_id] = self.ended.pop(run_id)
@@ -308,6 +249,28 @@ class State:
             for name, page in self.pages.items():
                 if page.keys and time_of(page.last) < event.keys_until:
                     self.pages[name] = page.model_copy(update={"keys": ""})
+        self.paged_keys.update(self.pages)
+        return None
+
+    def _import(self, cluster: str, event: Imported) -> Exception | None:
+        """A run of the former layout comes."""
+        run_id = event.run.id
+        if event.number != self.imports or run_id in self.open or run_id in self.ended:
+            return StaleError()
+        self.imports += 1
+        stored = StoredRun(
+            run=event.run,
+            key="" if event.key in self._keys else event.key,
+            request_sha256=event.request_sha256,
+            lines=event.lines,
+            log=event.log,
+        )
+        if stored.key:
+            self._keys[stored.key] = run_id
+        if event.run.status.ended:
+            self.ended[run_id] = stored
+        else:
+            self.open[run_id] = stored.model_copy(update={"owner": cluster})
         return None
 
     def _owns(self, cluster: str, run_id: str) -> bool:
@@ -341,6 +304,7 @@ class _Summary(Model):
     members: dict[str, Member]
     fences: list[Fence]
     sweeps: dict[str, Sweep]
+    imports: int = 0
 
 
 def directory(snapshot: bytes) -> list[PageInfo]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from t3d_server.clock import Clock
@@ -86,14 +85,13 @@ class Admission:
             run.note("WARNING", warning)
         return run
 
-    @contextmanager
-    def arriving(self, run: LiveRun) -> Iterator[None]:
-        """A run takes its room from the step on in which it was checked."""
+    def arriving(self, run: LiveRun) -> None:
+        """A run that is being recorded takes its room; to be called in the step in which it was checked."""
         self._arriving[run.run.algorithm] += 1
-        try:
-            yield
-        finally:
-            self._arriving[run.run.algorithm] -= 1
+
+    def arrived(self, run: LiveRun) -> None:
+        """A run is on record, and takes its room in its queue; or it is known not to be."""
+        self._arriving[run.run.algorithm] -= 1
 
     def close(self, algorithm: str, version: str) -> None:
         """Let no more runs of a version in."""

@@ -12,14 +12,15 @@ from typing import Any, Protocol
 from t3d_server.clock import Clock
 from t3d_server.errors import ObjectNotFoundError, StoreUnavailableError
 from t3d_server.ids import tag_for, time_of
+from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Expired, Paged, PageInfo, Swept
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.pages import write_page
-from t3d_server.run_store.state import FencedError, StaleError
+from t3d_server.run_store.records import FencedError, StaleError
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.replica_calls import Replicas
-from t3d_server.storage.keys import EXECUTIONS, RUN_LOGS, RUN_PAGES, page_key
+from t3d_server.storage.keys import EXECUTIONS, RUN_LOGS, page_key
 from t3d_server.storage.retention import remove_expired
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Expiry:
         history: the ended runs.
         datasets: the datasets.
         replicas: tells which replicas have ended.
+        compactor: writes snapshots.
         clock: the clock.
         timings: how long what takes.
     """
@@ -65,6 +67,7 @@ class Expiry:
         history: RunHistory,
         datasets: Datasets,
         replicas: Replicas,
+        compactor: Compactor,
         *,
         clock: Clock,
         timings: Timings,
@@ -73,10 +76,11 @@ class Expiry:
         self._history = history
         self._datasets = datasets
         self._replicas = replicas
+        self._compactor = compactor
         self._clock = clock
         self._timings = timings
         self._listed_s = -math.inf
-        self._swept_s = -math.inf
+        self._swept_s = self._pages_listed_s = -math.inf
 
     async def watch_expired(self) -> None:
         """Remove what has expired now and then, for ever, if anything expires."""
@@ -86,10 +90,13 @@ class Expiry:
             await asyncio.sleep(self._timings.expiry_pause_s if more else self._timings.expiry_s)
 
     async def watch_leftovers(self) -> None:
-        """Remove datasets of attempts that do not count, for ever."""
+        """Remove datasets of attempts that do not count, and now and then pages that nobody knows, for ever."""
         while True:
             await asyncio.sleep(self._timings.sweep_look_s)
             await _tried(self.sweep())
+            if self._clock.seconds() - self._pages_listed_s >= self._timings.listing_s:
+                self._pages_listed_s = self._clock.seconds()
+                await _tried(self._compactor.remove_unknown_pages())
 
     async def remove_expired(self) -> bool:
         """One pass; whether there may be more to remove.
@@ -101,7 +108,7 @@ class Expiry:
         open_ids = set(state.open)
         inputs = {dataset_id for stored in state.open.values() for dataset_id in stored.run.input_dataset_ids}
         removed = {"runs": await self._remove_runs()}
-        removed |= await self._log.in_thread(self._remove_objects, open_ids, inputs, set(state.pages))
+        removed |= await self._log.in_thread(self._remove_objects, open_ids, inputs)
         for what, count in removed.items():
             if count:
                 logger.info("%d %s have expired and were removed", count, what)
@@ -147,38 +154,37 @@ class Expiry:
         if pages or run_ids or logs_of:
             event = Expired(pages=[page.name for page in pages], run_ids=run_ids, logs_of=logs_of)
             await self._log.append(event).done
-            await self._log.in_thread(history.store.delete, *(page_key(page.name) for page in pages))
-        for page in list(state.pages.values()):
-            if page.logs and _is_before(page.last, logs_before):
-                await self._drop_logs(page)
+        doomed = [page.name for page in pages]
+        with_logs = [page for page in state.pages.values() if page.logs and _is_before(page.last, logs_before)]
+        doomed += [await self._drop_logs(page) for page in with_logs]
+        if doomed:
+            await self._compactor.snapshot()  # readers look for those that the newest one has
+            await self._log.in_thread(history.store.delete, *map(page_key, doomed))
         return len(run_ids) + sum(sum(page.counts.values()) for page in pages)
 
-    async def _drop_logs(self, page: PageInfo) -> None:
-        """Write a page again without its logs."""
+    async def _drop_logs(self, page: PageInfo) -> str:
+        """Write a page again without its logs; name of the one that is not needed any more."""
         reader, store = self._history.pages, self._history.store
         try:
             runs = await self._log.in_thread(lambda: reader.read(page, reader.index(page)))
         except ObjectNotFoundError:  # another cluster has done it
-            return
+            return page.name
         without = [stored.model_copy(update={"lines": [], "log": ""}) for stored in runs]
         again = await self._log.in_thread(write_page, store, without)
-        replaced = page.name
+        if not page.keys:  # they have expired
+            again = again.model_copy(update={"keys": ""})
         try:
             await self._log.append(Paged(page=again, replaces=page.name)).done
         except StaleError:  # another cluster has done it
-            replaced = again.name
-        await self._log.in_thread(store.delete, page_key(replaced))
+            return again.name
+        return page.name
 
-    def _remove_objects(
-        self, open_ids: Collection[str], inputs: Collection[str], pages: Collection[str]
-    ) -> dict[str, int]:
+    def _remove_objects(self, open_ids: Collection[str], inputs: Collection[str]) -> dict[str, int]:
         history = self._history
         store, runs, logs = history.store, history.retention, history.log_retention
         removed = {
             "datasets": self._datasets.remove_expired(inputs, LIMIT),
             "logs": remove_expired(store, RUN_LOGS, ".jsonl", logs or runs, spared=open_ids, limit=LIMIT),
-            # Such as a crash left, or a store that did not answer: the directory does not know them.
-            "pages": remove_expired(store, RUN_PAGES, ".jsonl", runs, spared=pages, limit=LIMIT),
             "executions": remove_expired(store, EXECUTIONS, ".json", runs, spared=open_ids, limit=LIMIT),
         }
         if self._clock.seconds() - self._listed_s >= self._timings.listing_s:

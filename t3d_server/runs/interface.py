@@ -177,6 +177,7 @@ class Runs(Protocol):
         Raises:
             RunNotFoundError: it neither is open nor has ended lately.
             StoreUnavailableError: that is not on record yet.
+            ServerUnavailableError: another cluster has the run, or takes it over.
         """
 
     async def begin(self, *, call_id: str, replica: str) -> Run | None:
@@ -199,7 +200,7 @@ class Runs(Protocol):
         Returns once the outcome is on record.
 
         Raises:
-            StoreUnavailableError: it is to be delivered again.
+            StoreUnavailableError, ServerUnavailableError: it is to be delivered again.
         """
 
     async def report_leftovers(self, *, run_id: str) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 
-from t3d_server.errors import ExpiredError, RunNotFoundError, ServerUnavailableError
+from t3d_server.clock import Clock
+from t3d_server.errors import ExpiredError, ObjectNotFoundError, RunNotFoundError, ServerUnavailableError
+from t3d_server.ids import is_id
 from t3d_server.models import LogLine, Run, RunNews, RunStatus
 from t3d_server.run_store.event_log import EventLog
+from t3d_server.run_store.former.objects import FormerObjects
 from t3d_server.run_store.history import RunHistory
 from t3d_server.run_store.logs import StoredLog, read_log
-from t3d_server.run_store.pages import KeyIndex
-from t3d_server.run_store.state import FencedError, StoredRun
+from t3d_server.run_store.records import FencedError, StoredRun
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.interface import RunList
 from t3d_server.runs.live_run import LiveRun, RunState
@@ -30,24 +33,34 @@ class Lookup:
         queues: what waits.
         log: the log.
         history: the ended runs.
+        former: runs of the former layout that are not imported yet.
+        clock: the clock.
         timings: how long what takes.
     """
 
     def __init__(
-        self, live: Mapping[str, LiveRun], queues: Queues, log: EventLog, history: RunHistory, timings: Timings
+        self,
+        live: Mapping[str, LiveRun],
+        queues: Queues,
+        log: EventLog,
+        history: RunHistory,
+        former: FormerObjects,
+        clock: Clock,
+        timings: Timings,
     ) -> None:
         self._live = live
         self._queues = queues
         self._log = log
         self._history = history
+        self._former = former
+        self._clock = clock
         self._timings = timings
-        self._keys = KeyIndex()
 
     def view(self, run: LiveRun) -> Run:
         """A run as clients see it."""
         return run.run.model_copy(update={"queue_position": self._queues.position(run)})
 
-    async def get(self, run_id: str, wait_s: float) -> Run:
+    async def get(self, *, run_id: str, wait_s: float = 0.0) -> Run:
         """See `Runs.get`."""
         deadline_s = asyncio.get_running_loop().time() + wait_s
         run = self._live.get(run_id)
@@ -64,7 +77,7 @@ class Lookup:
             stored = await self.stored(run_id)
         return stored.run
 
-    async def news(self, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
+    async def news(self, *, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
         """See `Runs.news`."""
         deadline_s = asyncio.get_running_loop().time() + wait_s
         while True:
@@ -86,34 +99,50 @@ class Lookup:
                 async with asyncio.timeout(min(left_s, self._timings.position_s)):
                     await changed.wait()
 
-    async def log(self, run_id: str) -> list[LogLine]:
+    async def log(self, *, run_id: str) -> list[LogLine]:
         """See `Runs.log`."""
         if (run := self._live.get(run_id)) is not None:
             return run.log
         return await self._lines(await self.stored(run_id))
 
-    def newest(self, limit: int, before: str | None, algorithm: str | None, status: RunStatus | None) -> RunList:
+    async def newest(
+        self, *, limit: int, before: str | None = None, algorithm: str | None = None, status: RunStatus | None = None
+    ) -> RunList:
         """See `Runs.list`."""
-        state, found = self._log.state, dict[str, Run | LiveRun]()
-        for stored in (*state.open.values(), *state.ended.values(), *state.recent.values()):
-            live = self._live.get(stored.run.id)
-            run = stored.run if live is None else live.run
-            fits = algorithm in (None, run.algorithm) and status in (None, run.status)
-            if fits and (before is None or run.id < before) and self._history.retention.expired(run.id) is None:
-                found[run.id] = run if live is None else live
-        newest = sorted(found, reverse=True)[:limit]
-        runs = [self.view(run) if isinstance(run, LiveRun) else run for run in map(found.__getitem__, newest)]
+        if not self._log.is_member or len(self._log.state.members) > 1:
+            await self._catch_up()
+        state, found = self._log.state, list[Run | LiveRun]()
+        known = {**state.open, **state.ended, **state.recent}
+        ids = sorted(known)  # all but in order already
+        for run_id in reversed(ids[: None if before is None else bisect_left(ids, before)]):
+            live = self._live.get(run_id)
+            run = known[run_id].run if live is None else live.run
+            fits = status in (None, run.status) and algorithm in (None, run.algorithm)
+            if fits and (not run.status.ended or self._history.retention.expired(run_id) is None):
+                found.append(run if live is None else live)
+                if len(found) > limit:
+                    break
+        runs = [self.view(run) if isinstance(run, LiveRun) else run for run in found[:limit]]
         return RunList(runs=runs, more=len(found) > limit, snapshot_seq=self._log.snapshot_seq)
+
+    def longest_s(self, algorithm: str) -> float:
+        """For how long the longest of an algorithm's runs that go on is at work; 0 where none does."""
+        runs = [run.run for run in self._live.values() if run.run.algorithm == algorithm and run.goes_on]
+        begun = [run.started_at for run in runs if run.started_at is not None]
+        return (self._clock.now() - min(begun)).total_seconds() if begun else 0.0
 
     async def holder(self, key: str) -> StoredRun | None:
         """The run that was accepted with an idempotency key, by the hash of that."""
         state = self._log.state
         if (stored := state.holder(key)) is not None:
             return stored
-        self._keys.update(state.pages)
-        if not self._keys.may_have(key):
-            return None
-        return await self._log.in_thread(self._history.pages.holder, list(state.pages.values()), key)
+        stored = None
+        if state.paged_keys.may_have(key):
+            stored = await self._log.in_thread(self._history.pages.holder, list(state.pages.values()), key)
+        if stored is None and not self._former.is_empty:
+            former = await self._log.in_thread(self._former.holder, key)
+            stored = former and (await self.accepted_before(former.run.id) or former)
+        return stored
 
     async def accepted_before(self, run_id: str) -> StoredRun | None:
         """A run by its id, wherever it is; a new id costs nothing."""
@@ -121,7 +150,9 @@ class Lookup:
         if (stored := state.find(run_id)) is not None:
             return stored
         pages = [page for page in state.pages.values() if page.first <= run_id <= page.last]
-        return await self._log.in_thread(self._history.pages.find, pages, run_id) if pages else None
+        with suppress(ObjectNotFoundError):  # the page has just expired
+            return await self._log.in_thread(self._history.pages.find, pages, run_id) if pages else None
+        return None
 
     async def stored(self, run_id: str, *, in_pages: bool = False) -> StoredRun:
         """A run as it is on record.
@@ -132,16 +163,12 @@ class Lookup:
 
         Raises:
             RunNotFoundError, ExpiredError: there is none.
-            ServerUnavailableError: whether there is one is not known.
+            ServerUnavailableError, StoreUnavailableError: that cannot be known now.
         """
-        state = self._log.state
-        may_be_in_page = any(page.first <= run_id <= page.last for page in state.pages.values())
-        if state.find(run_id) is None and (len(state.members) > 1 or not may_be_in_page):
-            try:
-                await self._log.catch_up()  # another cluster may have just accepted it, and even joined just before
-            except FencedError as error:  # what is known here is old
-                raise ServerUnavailableError(TAKEN_OVER) from error
+        await self._catch_up_on(run_id)
         stored = await self.accepted_before(run_id) if in_pages else self._log.state.find(run_id)
+        if stored is None and not self._former.is_empty:
+            stored = await self.accepted_before(run_id) or await self._log.in_thread(self._former.find, run_id)
         if stored is None:
             raise RunNotFoundError(f"run {run_id!r} neither is open nor has ended lately")
         if stored.run.status.ended and (expired := self._history.retention.expired(run_id)) is not None:
@@ -153,6 +180,27 @@ class Lookup:
         if not stored.log:
             return StoredLog(lines=stored.lines)
         return await self._log.in_thread(read_log, self._history.store, stored.log)
+
+    async def _catch_up_on(self, run_id: str) -> None:
+        """Read what other clusters have just written, if that may be about a run: it is new, or one of theirs."""
+        state = self._log.state
+        known = state.find(run_id)
+        is_new = known is None or (not known.run.status.ended and known.owner != self._log.cluster)
+        is_old = any(page.first <= run_id <= page.last for page in state.pages.values())
+        if is_new and is_id(run_id) and (len(state.members) > 1 or not is_old):
+            await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        """Read what other clusters have just written.
+
+        Raises:
+            ServerUnavailableError: another one has this cluster's runs, until it has joined anew.
+            StoreUnavailableError: the store does not answer.
+        """
+        try:
+            await self._log.catch_up()
+        except FencedError as error:
+            raise ServerUnavailableError(TAKEN_OVER) from error
 
     async def _lines(self, stored: StoredRun) -> list[LogLine]:
         if stored.run.status.ended:

@@ -11,7 +11,7 @@ from t3d_server.models import Run
 from t3d_server.run_store.event_log import Append, EventLog
 from t3d_server.run_store.events import Ended, UpdateCause, Updated
 from t3d_server.run_store.logs import SMALL_LOG_BYTES, StoredLog, size_bytes, write_log
-from t3d_server.run_store.state import FencedError, NotOwnedError
+from t3d_server.run_store.records import FencedError, NotOwnedError
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.live_run import LiveRun, RunState
 from t3d_server.runs.tasks import Tasks

@@ -12,23 +12,24 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from contextlib import suppress
-from datetime import datetime
 from typing import Any, Literal
 
 from t3d_server.clock import SYSTEM_CLOCK, Clock
 from t3d_server.errors import NotFoundError, ServerUnavailableError, StoreUnavailableError
-from t3d_server.models import Device, LogLine, Manifest, Run, RunFailure, RunNews, RunRequest, RunStatus
+from t3d_server.models import Device, Manifest, Run, RunFailure, RunRequest, RunStatus
 from t3d_server.run_log import run_fields, storable
 from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Leftovers
+from t3d_server.run_store.former.importer import FormerLayout
+from t3d_server.run_store.former.objects import FormerObjects
 from t3d_server.run_store.history import RunHistory
-from t3d_server.run_store.state import FencedError, NotOwnedError, StoredRun
+from t3d_server.run_store.records import FencedError, NotOwnedError, StoredRun
 from t3d_server.run_store.timings import Timings
 from t3d_server.runs.acceptance import RunLimits
 from t3d_server.runs.admission import Admission, Catalog
 from t3d_server.runs.expiry import Datasets, Expiry
-from t3d_server.runs.interface import AttemptKey, Lines, Outcome, QueueName, Receipt, ReportAnswer, RunList
+from t3d_server.runs.interface import AttemptKey, Lines, Outcome, QueueName, Receipt, ReportAnswer
 from t3d_server.runs.live_run import LiveRun, RunState, charged_attempts
 from t3d_server.runs.lookup import TAKEN_OVER, Lookup
 from t3d_server.runs.queues import Queues
@@ -42,6 +43,7 @@ from t3d_server.runs.timeouts import CANCELLED, Timeouts, status_after
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
+ELSEWHERE = "the run is that of another cluster on this bucket: cancel it there, or try again once that is gone"
 _ATTEMPT_ENDS: dict[RunStatus, Literal["completed", "failed", "cancelled"]] = {
     RunStatus.COMPLETED: "completed",
     RunStatus.FAILED: "failed",
@@ -97,7 +99,10 @@ class RunScheduler:
             history.store, cluster, clock=clock, executor=executor, timings=timings, fenced=self._disown
         )
         self._queues = Queues()
-        self._lookup = Lookup(self._live, self._queues, self._log, history, timings)
+        former = FormerObjects(history.store)
+        self._lookup = Lookup(self._live, self._queues, self._log, history, former, clock, timings)
+        lookup = self._lookup
+        self.get, self.news, self.log, self.list = lookup.get, lookup.news, lookup.log, lookup.newest
         self._calls = ReplicaCalls(
             replicas,
             self._queues,
@@ -115,12 +120,15 @@ class RunScheduler:
             timed_out=self._time_out,
             replica_ended=self._replica_ended,
         )
-        self._admission = Admission(catalog, devices, limits, self._queues, self._longest_s, clock)
+        self._admission = Admission(catalog, devices, limits, self._queues, self._lookup.longest_s, clock)
         self._submissions = Submissions(self._admission, self._log, self._lookup, self._live, self._admit)
         self._recorder = Recorder(self._log, history.store, timings)
         self._takeover = Takeover(self._log, clock, timings, self._adopt)
         self._compactor = Compactor(self._log, history.store, clock=clock, timings=timings)
-        self._expiry = Expiry(self._log, history, datasets, replicas, clock=clock, timings=timings)
+        self._former_layout = FormerLayout(
+            self._log, former, history, self._compactor, clock=clock, timings=timings, adopt=self._adopt
+        )
+        self._expiry = Expiry(self._log, history, datasets, replicas, self._compactor, clock=clock, timings=timings)
         self._watching: list[asyncio.Task[None]] = []
 
     # Start and stop
@@ -131,18 +139,23 @@ class RunScheduler:
 
         Raises:
             StoreUnavailableError: the store does not answer; to be called again.
+            ServerUnavailableError: another process has taken over in this moment; to be called again.
         """
         if self._watching:
             return
-        await self._log.start()
+        try:
+            await self._log.start()
+        except FencedError as error:
+            raise ServerUnavailableError(TAKEN_OVER) from error
         if any(stored.owner == self._log.cluster for stored in self._log.state.open.values()):
             self._calls.hold("announce")
             asyncio.get_running_loop().call_later(self._timings.announce_s, self._calls.unhold, "announce")
         await self._adopt()
+        await self._former_layout.step()
         works = (
             self._takeover.watch(),
-            self._compact(),
-            self._expiry.watch_expired(),
+            self._compactor.watch(),
+            self._import_and_expire(),
             self._expiry.watch_leftovers(),
         )
         self._watching = [self._tasks.start(work) for work in works]
@@ -234,15 +247,10 @@ class RunScheduler:
             run.disown()
             self._calls.balance(run.queue)
 
-    async def _compact(self) -> None:
-        while True:
-            await asyncio.sleep(self._timings.watch_s)
-            try:
-                await self._compactor.step()
-            except (StoreUnavailableError, FencedError) as error:
-                logger.warning("the log of runs cannot be compacted: %s", error or type(error).__name__)
-            except Exception:  # the next time may do better
-                logger.exception("the log of runs cannot be compacted")
+    async def _import_and_expire(self) -> None:
+        """Remove what has expired once all open runs are known, whose inputs stay."""
+        await self._former_layout.watch()
+        await self._expiry.watch_expired()
 
     # A run comes
 
@@ -404,7 +412,10 @@ class RunScheduler:
         await self._submissions.arrived(run_id)
         run = self._live.get(run_id)
         if run is None:
-            return (await self._lookup.stored(run_id)).run
+            stored = await self._lookup.stored(run_id)
+            if not stored.run.status.ended:
+                raise ServerUnavailableError(ELSEWHERE)
+            return stored.run
         if run.state in (RunState.QUEUED, RunState.REQUEUED):
             failure = CANCELLED.model_copy(update={"message": "the run was cancelled in the queue"})
             self._end(run, RunStatus.CANCELLED, error=failure)
@@ -528,32 +539,6 @@ class RunScheduler:
             return False
         return set(outcome.output_dataset_ids) <= set(run.output_dataset_ids)
 
-    # It is looked at
-
-    async def get(self, *, run_id: str, wait_s: float = 0.0) -> Run:
-        """See `Runs.get`."""
-        return await self._lookup.get(run_id, wait_s)
-
-    async def news(self, *, run_id: str, seen: Run | None, after: datetime | None, wait_s: float) -> RunNews:
-        """See `Runs.news`."""
-        return await self._lookup.news(run_id, seen, after, wait_s)
-
-    async def log(self, *, run_id: str) -> list[LogLine]:
-        """See `Runs.log`."""
-        return await self._lookup.log(run_id)
-
-    async def list(
-        self, *, limit: int, before: str | None = None, algorithm: str | None = None, status: RunStatus | None = None
-    ) -> RunList:
-        """See `Runs.list`."""
-        return self._lookup.newest(limit, before, algorithm, status)
-
     def counts(self) -> Counter[tuple[str, RunStatus]]:
         """How many live runs of each algorithm are in each status."""
         return Counter((run.run.algorithm, run.run.status) for run in self._live.values())
-
-    def _longest_s(self, algorithm: str) -> float:
-        """For how long the longest of an algorithm's runs that go on is at work; 0 where none does."""
-        runs = [run.run for run in self._live.values() if run.run.algorithm == algorithm and run.goes_on]
-        begun = [run.started_at for run in runs if run.started_at is not None]
-        return (self._clock.now() - min(begun)).total_seconds() if begun else 0.0

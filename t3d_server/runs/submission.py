@@ -11,7 +11,7 @@ from t3d_server.errors import InvalidRequestError, ServerUnavailableError, Store
 from t3d_server.models import Run, RunRequest
 from t3d_server.run_store.event_log import Append, EventLog
 from t3d_server.run_store.events import Accepted, Withdrawn
-from t3d_server.run_store.state import FencedError, KeyHeldError
+from t3d_server.run_store.records import FencedError, KeyHeldError
 from t3d_server.runs.acceptance import request_sha256
 from t3d_server.runs.admission import Admission, key_hash
 from t3d_server.runs.live_run import LiveRun
@@ -92,6 +92,7 @@ class Submissions:
         arrival = Arrival(run, sha256, self._log.append(accepted))
         names = [run_id, hashed] if hashed else [run_id]
         self._arrivals |= dict.fromkeys(names, arrival)
+        self._admission.arriving(run)
         self._tasks.start(self._settle(arrival, names))
         try:
             await self._log.stored(arrival.append)
@@ -100,7 +101,7 @@ class Submissions:
             arrival.refused = not self._log.retract(arrival.append) and key is None
             raise
         except KeyHeldError as held:
-            return await self._held(held.run_id, sha256)
+            return await self._held(held.run_id, hashed, sha256)
         except FencedError as error:
             raise ServerUnavailableError(TAKEN_OVER) from error
         await asyncio.shield(arrival.settled)
@@ -122,19 +123,19 @@ class Submissions:
         live = self._live.get(stored.run.id)
         return stored.run if live is None else self._lookup.view(live)
 
-    async def _held(self, run_id: str, sha256: str) -> Run:
-        """The run that was accepted with the same key by another cluster, in this moment."""
-        stored = self._log.state.find(run_id)
+    async def _held(self, run_id: str, key: str, sha256: str) -> Run:
+        """The run that was accepted with the same id or key by another cluster, before this one knew."""
+        stored = self._log.state.find(run_id) or await self._lookup.holder(key)
         if stored is None:
             raise ServerUnavailableError("the run was just submitted to another cluster; try again in a moment")
-        _require_same(run_id, stored.request_sha256, sha256)
+        _require_same(stored.run.id, stored.request_sha256, sha256)
         return stored.run
 
     async def _settle(self, arrival: Arrival, names: list[str]) -> None:
         """Have a run wait for its turn once it is on record, or withdraw it if its client got an error instead."""
         run, done = arrival.run, arrival.append.done
-        with self._admission.arriving(run):
-            await asyncio.wait([done])
+        await asyncio.wait([done])
+        self._admission.arrived(run)
         recorded = not done.cancelled() and done.exception() is None
         if recorded and arrival.refused:
             await asyncio.wait([self._log.append(Withdrawn(run_id=run.run.id)).done])

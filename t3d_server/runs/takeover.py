@@ -15,7 +15,7 @@ from t3d_server.clock import Clock
 from t3d_server.errors import StoreUnavailableError
 from t3d_server.run_store.event_log import EventLog
 from t3d_server.run_store.events import Claimed
-from t3d_server.run_store.state import FencedError, StaleError
+from t3d_server.run_store.records import FencedError, StaleError
 from t3d_server.run_store.timings import Timings
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ class Takeover:
         self._adopt = adopt
         self._seen: dict[str, tuple[int, float]] = {}
         self._looked_s = 0.0
+        self._to_adopt = False
 
     async def watch(self) -> None:
         """Look now and then, for ever."""
@@ -58,9 +59,7 @@ class Takeover:
         """
         log = self._log
         if not log.is_member:
-            if log.is_replaced:
-                return  # another process is the coordinator of this cluster: this one is left over
-            await log.join()
+            await log.rejoin()
         await log.catch_up()
         now_s = self._clock.seconds()
         if now_s - self._looked_s > self._timings.confirmed_s:
@@ -75,4 +74,7 @@ class Takeover:
             if member.left or (segment == member.segment and now_s - since_s >= self._timings.dead_s):
                 logger.warning("the runs of cluster %s are taken over", cluster)
                 await log.append(Claimed(cluster=cluster)).done
-        await self._adopt()  # also what an earlier look has claimed, and could not go on with
+                self._to_adopt = True
+        if self._to_adopt:
+            await self._adopt()
+            self._to_adopt = False

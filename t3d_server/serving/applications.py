@@ -8,15 +8,12 @@ deploying the same again is left out, since every `serve.run` restarts replicas.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
 
-import ray
 from ray import serve
-from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
 import t3d_server
@@ -24,20 +21,26 @@ from t3d_server.errors import LoadFailedError
 from t3d_server.models import AlgorithmVersion, Device, LogLine, Manifest
 from t3d_server.serving.deaths import cause, was_by_node
 from t3d_server.serving.placement import ask_gpu_memory_bytes, deployment_options, gpu_share, node_that_lacks
+from t3d_server.serving.ray_internals import (
+    NO_ROOM,
+    STARTUP_FAILED,
+    kill_replicas,
+    new_handle,
+    start_deleting,
+    start_deploying,
+)
 from t3d_server.serving.replica import AlgorithmReplica
 from t3d_server.serving.resources import Connect, PlacementDefaults, application_name
 
 ROOT_PREFIX = "bound-"
-STARTUP_FAILED = "REPLICA_STARTUP_FAILED"
-"""What Serve tells of a deployment of which several replicas in a row have not come to work."""
-NO_ROOM = "to be scheduled"
-"""What it tells of one whose replica has found no node for half a minute."""
 POLL_S = 0.1
+DEPLOY_S = 30.0
+"""Time for an application to appear in Serve's status; it does not if it is deleted at once."""
 REASON_TIMEOUT_S = 10.0
 SHUTDOWN_S = 5.0
-"""What the replicas of a removed application may take to end; they work on nothing any more."""
+"""Time for the replicas of a removed application to end; they have no run any more."""
 SERVE_START_UP_S = 120.0
-"""What a replica may take beside `load_assets`: its process, the imports, the download of its files."""
+"""Time for the start of a replica, without `load_assets`: its process, the imports, the download of its files."""
 
 
 class Root:
@@ -52,7 +55,7 @@ class Applications:
 
     Args:
         connect: makes the resources of a replica's process.
-        defaults: resources of replicas, where the manifest does not say.
+        defaults: resources of replicas whose manifest does not set them.
     """
 
     def __init__(self, connect: Connect, defaults: PlacementDefaults) -> None:
@@ -75,23 +78,29 @@ class Applications:
         if name in self._deployed and set(wanted) <= set(self._deployed[name]):
             return
         async with self._lock:
-            if "gpu" in wanted:
-                await self._learn_gpu_memory(manifest)
-            served = self._served(version, (await asyncio.to_thread(serve.status)).applications.get(name))
-            if served is None or not set(wanted) <= set(served):
-                served, root = wanted, self._root(version, wanted)
-                application = self._build(version, wanted, root)
-                await asyncio.to_thread(serve._run, application, name=name, route_prefix=None, _blocking=False)
-                # Until then, a new handle is told that it was deleted, which a former one of that name was.
-                await self._until(lambda applications: root in getattr(applications.get(name), "deployments", ()))
-                self._forget(name)
-            self._deployed[name] = served
+            await self._ensure_deployed(version, name, wanted)
+
+    async def deploy_again(self, version: AlgorithmVersion) -> None:
+        """Deploy an application again that `is_deleted`, on the same devices; calls that wait for it are answered then.
+
+        Args:
+            version: the version that it serves.
+        """
+        name = application_name(version.manifest.name, version.manifest.version)
+        async with self._lock:
+            if name in self._deployed:  # else `remove` has come first
+                await self._ensure_deployed(version, name, self._deployed[name])
+
+    async def is_deleted(self, application: str) -> bool:
+        """Whether somebody has deleted an application that was deployed here, other than by `remove`."""
+        present = (await asyncio.to_thread(serve.status)).applications.get(application)
+        return application in self._deployed and _is_absent(present)
 
     async def require_gpu_memory(self, manifest: Manifest) -> None:
-        """See that a GPU has the memory that a version asks for.
+        """Check that a GPU has the memory that a version requires.
 
         Raises:
-            LoadFailedError: it has less.
+            LoadFailedError: the GPU has less.
         """
         await self._learn_gpu_memory(manifest)
         asked, there = manifest.gpu_memory_bytes, self._gpu_memory_bytes
@@ -128,7 +137,7 @@ class Applications:
                 if answer.exception() is None:
                     described: tuple[Manifest, list[LogLine]] = answer.result()
                     return described
-                # Serve turns calls away as soon as it has given up, and says why a little later.
+                # Serve rejects calls as soon as it has given up; the reason is in its status a little later.
                 await asyncio.wait({failure}, timeout=REASON_TIMEOUT_S)
             if failure.done():
                 reason = failure.result()
@@ -144,17 +153,17 @@ class Applications:
     async def remove(self, application: str) -> None:
         """Stop serving an application that has no run left; returns when its replicas are gone."""
         async with self._lock:
-            await asyncio.to_thread(serve.delete, application, _blocking=False)
+            self._deployed.pop(application, None)  # first: it is not to be deployed again
+            await asyncio.to_thread(start_deleting, application)
             self._forget(application)
-            self._deployed.pop(application, None)
         gone = asyncio.ensure_future(self._until(lambda applications: application not in applications))
         # Serve itself waits for as long as a run may take: for code that hangs, and for a place to start.
         while not (await asyncio.wait({gone}, timeout=SHUTDOWN_S))[0]:
-            await asyncio.to_thread(_kill_replicas, application)
+            await asyncio.to_thread(kill_replicas, application)
         gone.result()
 
     async def obstacle(self, application: str, device: Device) -> str | None:
-        """Why replicas cannot load: what Serve says when several have ended in a row while they did; else None.
+        """Why replicas cannot load: Serve's message when several in a row have ended while they loaded; else None.
 
         One that works and then dies makes an application UNHEALTHY too, until the next one works: that may wait for
         room. So may one after another that were to start on a node which has died.
@@ -185,10 +194,30 @@ class Applications:
         """Handle of the deployment that serves an application on a device."""
         key = (application, device)
         if key not in self._handles:
-            # `serve.get_deployment_handle` gives the same handle for ever, and one whose application was removed turns
-            # calls away, also for some time after one of that name is there again.
-            self._handles[key] = DeploymentHandle(device, application)
+            self._handles[key] = new_handle(device, application)
         return self._handles[key]
+
+    async def _ensure_deployed(self, version: AlgorithmVersion, name: str, wanted: list[Device]) -> None:
+        """Deploy an application, unless Serve has it from the same content; with the lock held.
+
+        Raises:
+            TimeoutError: the application did not appear, or was deleted at once; may be called again.
+        """
+        if "gpu" in wanted:
+            await self._learn_gpu_memory(version.manifest)
+        served = self._served(version, (await asyncio.to_thread(serve.status)).applications.get(name))
+        if served is None or not set(wanted) <= set(served):
+            served, root = wanted, self._root(version, wanted)
+            application = self._build(version, wanted, root)
+            await asyncio.to_thread(start_deploying, application, name)
+            # Until then, a new handle still sees that a former application of that name was deleted.
+            try:
+                async with asyncio.timeout(DEPLOY_S):
+                    await self._until(lambda applications: root in getattr(applications.get(name), "deployments", ()))
+            except TimeoutError:
+                raise TimeoutError(f"Ray Serve has no {name} {DEPLOY_S:g} s after its deployment") from None
+            self._forget(name)
+        self._deployed[name] = served
 
     async def _until(self, holds: Callable[[dict[str, Any]], bool]) -> None:
         """Wait for a state of the applications, by name; Serve has no event to wait for."""
@@ -200,19 +229,19 @@ class Applications:
             del self._handles[key]
 
     async def _failure(self, application: str, device: Device) -> str:
-        """Waits until Serve gives the application up; returns what it says."""
-        while (obstacle := await self.obstacle(application, device)) is None:  # noqa: ASYNC110  # no event tells
+        """Wait until Serve gives the application up; returns the reason."""
+        while (obstacle := await self.obstacle(application, device)) is None:  # noqa: ASYNC110  # there is no event
             await asyncio.sleep(1.0)
         return obstacle
 
     async def _learn_gpu_memory(self, manifest: Manifest) -> None:
-        """Ask for the memory of a GPU, once it is of importance, until somebody tells."""
+        """Ask for the memory of a GPU, if the version depends on it and it is not known yet."""
         if manifest.gpu_memory_bytes is not None and self._gpu_memory_bytes is None:
             self._gpu_memory_bytes = await asyncio.to_thread(ask_gpu_memory_bytes)
 
     def _served(self, version: AlgorithmVersion, present: Any) -> list[Device] | None:
         """The devices of an application, if it was made from this very version; else None."""
-        if present is None or present.status is ApplicationStatus.DELETING:
+        if _is_absent(present):
             return None
         devices = [device for device in version.manifest.supported_devices if device in present.deployments]
         return devices if self._root(version, devices) in present.deployments else None
@@ -239,19 +268,18 @@ class Applications:
 
     def _root(self, version: AlgorithmVersion, devices: list[Device]) -> str:
         """Name of the root deployment."""
-        # What loading tells is in the record that is read at the next start, and not in what was deployed first.
-        told = {"proven": True, "warnings": True, "published_at": True}
+        # Not what is known only after loading: the record has it at the next start, but not at the first deployment.
+        known_later = {"proven": True, "warnings": True, "published_at": True}
         spec = [
             t3d_server.__version__,
-            version.model_dump(mode="json", exclude={**told, "manifest": {"algorithm_type", "inputs", "outputs"}}),
+            version.model_dump(
+                mode="json", exclude={**known_later, "manifest": {"algorithm_type", "inputs", "outputs"}}
+            ),
             {device: str(self._options(version, device)) for device in devices},
         ]
         return ROOT_PREFIX + hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _kill_replicas(application: str) -> None:
-    """End the processes of an application's replicas, whatever they do."""
-    for actor in ray.util.list_named_actors(all_namespaces=True):
-        if actor["name"].startswith(f"SERVE_REPLICA::{application}#"):
-            with contextlib.suppress(ValueError):  # it has just ended
-                ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
+def _is_absent(present: Any) -> bool:
+    """Whether Serve has no application for this status: it has none at all, or is about to delete it."""
+    return present is None or present.status is ApplicationStatus.DELETING

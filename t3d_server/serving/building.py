@@ -1,4 +1,4 @@
-"""Builds packages, and tries their import, in Ray processes of their own, since that is work for the CPU."""
+"""Builds packages, and tries their import, in Ray processes of their own, since that takes much CPU time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Builder:
         """Import a package as a replica would.
 
         Returns:
-            The record with what is known by that.
+            The record, with what the import has shown.
 
         Raises:
             ImportFailedError, InvalidPackageError: a replica could not.
@@ -74,9 +74,9 @@ def _build(connect: Connect, request: PublishRequest) -> AlgorithmVersion:
         )
         try:
             built = build(folder, tags=resources.tags, where="where the server runs")
-        except InvalidPackageError as error:  # says where the folder was put, of which its author knows nothing
-            told = error.message.replace(str(folder), "what was sent")
-            raise InvalidPackageError(told, problems=error.problems) from error
+        except InvalidPackageError as error:  # names the temporary folder, which its author does not know
+            message = error.message.replace(str(folder), "what was sent")
+            raise InvalidPackageError(message, problems=error.problems) from error
         return store_package(resources.store, built)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
+from t3d_server.errors import ObjectNotFoundError
 from t3d_server.models import AlgorithmVersion
 from t3d_server.packages.registry import Registry
 from t3d_server.storage.base import ObjectStore, read
@@ -27,7 +29,7 @@ class Catalog:
 
     async def refresh(self) -> None:
         """Read the versions again."""
-        async with self._reading:  # else an older reading could come last
+        async with self._reading:  # else an older result could replace a newer one
             self._mirror = await asyncio.to_thread(self._read)
 
     def find(self, name: str, version: str | None = None) -> AlgorithmVersion:
@@ -41,6 +43,7 @@ class Catalog:
     def _read(self) -> Registry:
         memory = MemoryObjectStore()
         for stat in self._store.list(ALGORITHMS):
-            # Of tombstones, which may be many, it matters here that they are there.
-            memory.put(stat.key, read(self._store, stat.key) if stat.key.endswith(".json") else b"")
+            # There may be many tombstones; only their keys matter here.
+            with suppress(ObjectNotFoundError):  # another cluster removes it in this moment
+                memory.put(stat.key, read(self._store, stat.key) if stat.key.endswith(".json") else b"")
         return Registry(memory)

@@ -1,4 +1,4 @@
-"""Starts a Ray cluster of one node, and the server on it; whatever fails of that is told as an error of ours."""
+"""Starts a Ray cluster of one node, and the server on it; what fails of that becomes an error of this package."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     # Ray's own ports listen on all interfaces, unless the node's address is loopback; and Ray turns 127.0.0.1 into
-    # another address of the machine, unless it is told, by this name, that no other node can join.
+    # another address of the machine, unless this variable says that no other node can join.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
 """What Ray and Ray Serve read of a local server's environment, beside HAProxy's part."""
@@ -52,37 +52,35 @@ def start_cluster(
         dashboard_port: port of Ray's dashboard; where it is taken, the next free one.
         num_cpus: logical CPUs of the node; None counts the cores.
         num_gpus: logical GPUs of the node; None finds them.
-        log: file that is to tell more where the start fails.
-        cleanup: gets what is to be done to stop all of it, also if the start fails half-way.
-        on_step: is called before each step with what it is; what it raises ends the start.
+        log: file for the traceback, if the start fails.
+        cleanup: gets the steps that stop the server, also if the start fails half-way.
+        on_step: is called with the name of each step before it; an exception that it raises ends the start.
 
     Returns:
         Ray's address, and the URL of the dashboard.
 
     Raises:
-        ServerUnavailableError: something of it cannot be started.
+        ServerUnavailableError: a part of the server cannot be started.
     """
-    # Ray's handler of signals would go before that of this process, and answer SIGTERM with a stack trace; in replicas,
-    # it tells where C code crashed.
+    # Ray's signal handler would replace that of this process, and answer SIGTERM with a stack trace. Replicas need it:
+    # there it reports where C code crashed.
     os.environ["RAY_DISABLE_FAILURE_SIGNAL_HANDLER"] = "1"
     import ray
     from ray import serve
-    from ray._private import ray_constants
 
     del os.environ["RAY_DISABLE_FAILURE_SIGNAL_HANDLER"]
 
     from t3d_server.serving.coordinator_actor import start_coordinator
     from t3d_server.serving.logs import SERVE_CONFIG
+    from t3d_server.serving.ray_internals import ON_LOOPBACK, set_dashboard_port
     from t3d_server.serving.router import APPLICATION_NAME, router_application
 
     with suppress(FileNotFoundError):  # an earlier Ray wrote it with the umask of the user
         (Path.home() / ".ray" / "auth_token").chmod(0o600)
-    with _faults_told(log):
+    with _as_own_errors(log):
         on_step("starting Ray")
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        # The dashboard itself tries one port after the other from this one on, if it is given none: a port that was
-        # found free before might be taken by then.
-        ray_constants.DEFAULT_DASHBOARD_PORT = dashboard_port
+        set_dashboard_port(dashboard_port)  # a port that was found free before might be taken by then
         cleanup.callback(ray.shutdown)  # of a start that fails half-way too
         context = ray.init(
             address="local",  # whatever RAY_ADDRESS names
@@ -92,7 +90,7 @@ def start_cluster(
             include_dashboard=True,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",
+            **ON_LOOPBACK,
         )
         on_step("starting the server")
         serve.start(http_options={"host": host, "port": port}, logging_config=SERVE_CONFIG)
@@ -105,8 +103,8 @@ def start_cluster(
 
 
 @contextmanager
-def _faults_told(log: Path) -> Iterator[None]:
-    """Turns whatever is raised into one of our errors, and keeps the traceback in a file."""
+def _as_own_errors(log: Path) -> Iterator[None]:
+    """Turn each exception into an error of this package, and write its traceback into a file."""
     try:
         yield
     except T3dError:
@@ -119,16 +117,16 @@ def _faults_told(log: Path) -> Iterator[None]:
         *_, reason = f"{type(error).__name__}: {error}".strip().splitlines()
         raise ServerUnavailableError(
             f"Ray, or the server on it, cannot be started: {reason}\n"
-            f"{log} has all of it, and /tmp/ray/session_latest/logs what Ray's processes say. "
-            "See that there is memory, and space in /tmp and /dev/shm; then start it again."
+            f"The traceback is in {log}, the logs of Ray's processes are in /tmp/ray/session_latest/logs. "
+            "Check that there is free memory, and free space in /tmp and /dev/shm; then start the server again."
         ) from error
 
 
 def _release(coordinator: Any) -> None:
-    """Leave what has not ended to the next server on this store, without a wait."""
+    """Leave open runs to the next server on this store, so that it need not wait for a lease to expire."""
     import ray
 
     try:
         ray.get(coordinator.release.remote(), timeout=RELEASE_TIMEOUT_S)
     except ray.exceptions.RayError as error:
-        logger.warning("open runs will be taken up some seconds later: %s", error)
+        logger.warning("the next server takes open runs over with a delay of some seconds: %s", error)

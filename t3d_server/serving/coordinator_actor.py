@@ -1,4 +1,4 @@
-"""The coordinator as a detached, named Ray actor: runs, publishing and applications under one roof."""
+"""The coordinator as a detached, named Ray actor: runs, publishing and applications in one process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
 from t3d_server.errors import AlgorithmNotFoundError, StoreUnavailableError, T3dError, VersionNotFoundError
 from t3d_server.ids import new_id
@@ -30,9 +29,9 @@ from t3d_server.serving.building import Builder
 from t3d_server.serving.catalog import Catalog
 from t3d_server.serving.logs import log_to_stderr, log_with_serve
 from t3d_server.serving.metrics import RunMetrics
-from t3d_server.serving.pickling import forgive_unregistered
-from t3d_server.serving.placement import ON_HEAD, cluster_devices, most_replicas
+from t3d_server.serving.placement import cluster_devices, most_replicas
 from t3d_server.serving.publishing import Publisher
+from t3d_server.serving.ray_internals import ON_HEAD, allow_unregistering_twice, serve_instance
 from t3d_server.serving.replicas import ServeReplicas
 from t3d_server.serving.resources import COORDINATOR_NAME, NAMESPACE, Connect, application_name
 
@@ -49,13 +48,13 @@ class CoordinatorActor:
 
     Args:
         connect: makes the resources of this process.
-        cluster_id: tells this cluster from others that use the same store.
+        cluster_id: distinguishes this cluster from others that use the same store.
     """
 
     async def __init__(self, connect: Connect, cluster_id: str) -> None:  # type: ignore[misc]  # Ray awaits it
         log_to_stderr()
         log_with_serve()
-        forgive_unregistered()
+        allow_unregistering_twice()
         resources = connect()
         defaults = resources.placement
         self._devices: list[Device] = ["cpu"]
@@ -86,14 +85,14 @@ class CoordinatorActor:
         self._serve: str | None = None
         self._start: asyncio.Task[None] | None = None
         self._refresh: asyncio.Task[None] | None = None
-        # Nobody may call after a restart, and the runs that were open are to go on all the same.
+        # After a restart there may be no call, and the open runs have to go on anyway.
         self._keep_starting = asyncio.create_task(self._until_ready())
 
     async def _until_ready(self) -> None:
         while True:
             try:
                 return await self.ready()
-            except Exception:  # of the store, of Ray, of Serve: all may be better soon
+            except Exception:  # of the store, of Ray or of Serve, which may answer soon
                 logger.exception("the coordinator cannot start yet")
             await asyncio.sleep(START_RETRY_S)
 
@@ -105,7 +104,7 @@ class CoordinatorActor:
 
     async def _started(self) -> None:
         # Where there is none, deploying an algorithm would start a Serve with options of its own.
-        while (instance := await asyncio.to_thread(_serve_instance)) is None:  # noqa: ASYNC110  # no event tells
+        while (instance := await asyncio.to_thread(serve_instance)) is None:  # noqa: ASYNC110  # there is no event
             await asyncio.sleep(START_RETRY_S)
         self._serve = instance
         self._devices = await asyncio.to_thread(cluster_devices)
@@ -125,9 +124,9 @@ class CoordinatorActor:
         await self._runs.start()
 
     async def follow_serve(self) -> None:
-        """Begin anew if Ray Serve was shut down: handles, and what is known of applications, were of that one."""
-        if self._serve is not None and self._serve != await asyncio.to_thread(_serve_instance):
-            os._exit(1)  # Ray starts it again; what called it calls again
+        """Restart this process if Ray Serve was shut down: its handles and applications belong to the former Serve."""
+        if self._serve is not None and self._serve != await asyncio.to_thread(serve_instance):
+            os._exit(1)  # Ray starts it again, and repeats the calls
 
     async def _refresh_all(self) -> None:
         while True:
@@ -136,7 +135,7 @@ class CoordinatorActor:
             try:
                 await self.follow_serve()
                 self._devices = await asyncio.to_thread(cluster_devices)
-            except Exception:  # the next one may do better
+            except Exception:  # the next attempt may succeed
                 logger.exception("the cluster's devices could not be asked")
 
     async def release(self) -> None:
@@ -190,7 +189,7 @@ class CoordinatorActor:
         registry = self._catalog.registry
         try:
             await self._runs.drain(name, version, cancel=cancel_runs)
-            async with self._publisher.turn:
+            async with self._publisher.lock:
                 with suppress(AlgorithmNotFoundError, VersionNotFoundError):  # an earlier try came as far
                     await asyncio.to_thread(registry.remove, name, version)
                 await asyncio.to_thread(registry.discard, record)
@@ -203,15 +202,6 @@ class CoordinatorActor:
         """Devices that the cluster has."""
         await self.ready()
         return self._devices
-
-
-def _serve_instance() -> str | None:
-    """Id of the Ray Serve that runs on this cluster: `serve shutdown` ends one, `serve deploy` starts another."""
-    try:
-        controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
-    except ValueError:
-        return None
-    return str(controller._actor_id.hex())
 
 
 def start_coordinator(connect: Connect) -> Any:

@@ -14,7 +14,7 @@ PORTS = range(10000, 20000)
 
 
 def haproxy_environment(folder: Path) -> dict[str, str]:
-    """What has Ray Serve run an HAProxy; nothing where that does not come with it.
+    """Variables by which Ray Serve runs an HAProxy; empty where Ray does not include it.
 
     Args:
         folder: for the files of this instance; its path is short enough for a socket.
@@ -53,9 +53,9 @@ def _on_loopback(path: Path, ports: list[int]) -> Path:
 
 
 def free_ports(count: int, among: range = PORTS) -> list[int]:
-    """Ports that nothing listens on now, of those that the system gives to nobody by itself until they are taken.
+    """Ports that nothing listens on now, in a range from which the system assigns none by itself.
 
-    They lie side by side: those that several processes choose at a time are less likely to meet.
+    They are neighbours, so that several processes that choose at the same time rarely choose the same ones.
     """
     start = secrets.randbelow(len(among))
     with ExitStack() as sockets:

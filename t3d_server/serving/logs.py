@@ -1,4 +1,4 @@
-"""The server's own log: one JSON object a line, with the run, algorithm, version and replica that a line is about.
+"""The server's own log: JSON lines, each with the run, algorithm, version and replica that it is about.
 
 Ray Serve writes it for the router and the replicas, into files of the session (`logs/serve/`); the coordinator, which
 is no part of Serve, writes the same to its standard error.
@@ -18,7 +18,7 @@ _STANDARD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "tas
 
 
 def log_with_serve() -> None:
-    """Have what this package logs go where Serve logs, in this process."""
+    """Send the log records of this package to Serve's logger, in this process."""
     ours = logging.getLogger("t3d_server")
     if not any(isinstance(handler, _ToServe) for handler in ours.handlers):
         ours.addHandler(_ToServe())
@@ -34,11 +34,11 @@ def log_to_stderr() -> None:
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as Serve writes it: what it says, where it comes from, and what `extra` added."""
+    """A record as Serve writes it: its message, where it comes from, and the fields of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
-        told = {
+        fields = {
             "asctime": datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds"),
             "timestamp_ns": int(record.created * 1e9),
             "levelname": record.levelname,
@@ -51,8 +51,8 @@ class JsonFormatter(logging.Formatter):
             **{key: value for key, value in vars(record).items() if key not in _STANDARD},
         }
         if record.exc_info:
-            told["exc_text"] = self.formatException(record.exc_info)
-        return json.dumps(told, default=str)
+            fields["exc_text"] = self.formatException(record.exc_info)
+        return json.dumps(fields, default=str)
 
 
 class _ToServe(logging.Handler):

@@ -30,7 +30,7 @@ class RunMetrics:
         self._seen: set[str] = set()
 
     def count(self, live: Mapping[tuple[str, RunStatus], int]) -> None:
-        """Tell how many runs of each algorithm are in each state."""
+        """Set how many runs of each algorithm are in each state."""
         self._seen |= {algorithm for algorithm, _ in live}
         for status, gauge in self._live.items():
             for algorithm in self._seen:

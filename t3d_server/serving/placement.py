@@ -10,26 +10,20 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from t3d_server.models import Device, Manifest
 from t3d_server.serving.logs import SERVE_CONFIG
+from t3d_server.serving.ray_internals import LOAD_REPORTS
 from t3d_server.serving.resources import PlacementDefaults
 
 logger = logging.getLogger("ray.serve")
 
-ON_HEAD = {"node:__internal_head__": 0.001}
-"""What an actor of the head node reserves: HAProxy, which is there, finds it on loopback, and so is Ray's own state."""
-
 GPU_ANSWER_S = 60.0
 LEAST_SHARE = 0.0001
 MARGIN_S = 60.0
-"""Between the time that a run may take, and the end of a replica that must go."""
+"""Time between the longest run and the forced end of a replica that is being shut down."""
 HEALTH_CHECK_S = 2.0
-"""Serve notices by these checks that a replica has died, and starts another one."""
-
-LOAD_TOLD_S = 1.0
-"""Serve is told of the load so often, and averages over some of these; by default it would learn of it after 10 s.
-The option is deprecated in favour of environment variables that Ray 2.60 does not read yet."""
+"""Period of the checks by which Serve notices that a replica has died; it starts another one then."""
 
 PATIENCE_S = 600
-"""A health check waits this long: C code that holds the GIL cannot answer, and is not ill."""
+"""Time-out of a health check: C code that holds the GIL cannot answer, and works all the same."""
 
 
 def cluster_devices() -> list[Device]:
@@ -57,7 +51,7 @@ def gpu_share(manifest: Manifest, defaults: PlacementDefaults, gpu_memory_bytes:
 
     Args:
         manifest: the version's manifest.
-        defaults: what holds where that says nothing.
+        defaults: what holds for values that the manifest does not set.
         gpu_memory_bytes: memory of one GPU; None where it is unknown.
 
     Returns:
@@ -80,7 +74,7 @@ def deployment_options(
         share = gpu_share(manifest, defaults, gpu_memory_bytes)
         actor_options |= {"num_gpus": share, "runtime_env": {"env_vars": {}}}
     else:
-        # Ray hides GPUs only from actors that ask for none *and* are told so.
+        # Ray hides GPUs only from actors that reserve none *and* have this variable.
         actor_options |= {"num_gpus": 0, "runtime_env": {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}}
     return {
         "name": device,
@@ -91,12 +85,11 @@ def deployment_options(
             "max_replicas": most_replicas(manifest, defaults),
             "target_ongoing_requests": manifest.runs_per_replica,
             "upscale_delay_s": 1.0,
-            "metrics_interval_s": LOAD_TOLD_S,
-            "look_back_period_s": 2 * LOAD_TOLD_S,
+            **LOAD_REPORTS,
             "downscale_delay_s": defaults.idle_s,
             "downscale_to_zero_delay_s": defaults.idle_s,
         },
-        # Scale-down does not choose idle replicas: one which must go is given the time to end its run.
+        # Scale-down does not choose idle replicas: the replica gets the time to end its run.
         "graceful_shutdown_timeout_s": defaults.longest_run_s + MARGIN_S,
         "health_check_period_s": HEALTH_CHECK_S,
         "health_check_timeout_s": PATIENCE_S,
@@ -105,26 +98,26 @@ def deployment_options(
 
 
 def ask_gpu_memory_bytes() -> int | None:
-    """Memory of the smallest GPU of the cluster; None where none is, or nobody tells in time. Blocks."""
+    """Memory of the smallest GPU of the cluster; None if there is none, or no answer in time. Blocks."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
     having = [node["NodeID"] for node in nodes if node["Alive"] and node["Resources"].get("GPU", 0) > 0]
     places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in having]
     answers = [_gpu_memory_bytes.options(scheduling_strategy=place).remote() for place in places]
     try:
-        told: list[int | None] = ray.get(answers, timeout=GPU_ANSWER_S)
+        answered: list[int | None] = ray.get(answers, timeout=GPU_ANSWER_S)
     except ray.exceptions.RayError:
         logger.exception("the memory of a GPU could not be asked")
         for answer in answers:
             ray.cancel(answer, force=True)
         return None
-    return min((memory_bytes for memory_bytes in told if memory_bytes is not None), default=None)
+    return min((memory_bytes for memory_bytes in answered if memory_bytes is not None), default=None)
 
 
-# It reserves no GPU, which may be taken whole; Ray hides GPUs from a task only where told so. Its process ends with it,
-# and with that what torch took of the GPU.
+# It reserves no GPU, since all of it may be reserved already; Ray hides GPUs only from tasks whose environment says so.
+# Its process ends with it, and frees the memory that torch uses of the GPU.
 @ray.remote(num_gpus=0, num_cpus=0, max_calls=1, max_retries=0)
 def _gpu_memory_bytes() -> int | None:
-    """Memory of the smallest GPU of this node; None where torch cannot tell."""
+    """Memory of the smallest GPU of this node; None without torch."""
     try:
         import torch
     except ImportError:

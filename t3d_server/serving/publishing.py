@@ -21,7 +21,7 @@ from t3d_server.storage.base import ObjectStore
 logger = logging.getLogger("ray.serve")
 
 FAILURE_REMEMBERED_S = 60.0
-"""A client that was cut off asks again within this time, and is told why its publication failed."""
+"""A client whose connection broke off asks again within this time, and gets the error of its publication."""
 
 
 class Builder(Protocol):
@@ -38,7 +38,7 @@ class Applications(Protocol):
     """Serves versions; see `applications.Applications`."""
 
     async def require_gpu_memory(self, manifest: Manifest) -> None:
-        """See that a GPU has the memory that a version asks for."""
+        """Check that a GPU has the memory that a version requires."""
 
     async def deploy(self, version: AlgorithmVersion, devices: list[Device]) -> None:
         """Have a version served on these devices."""
@@ -54,7 +54,7 @@ class Applications(Protocol):
 class _Publishing:
     """A publication under way, or one that has failed lately."""
 
-    stage: str = "waiting for its turn"
+    stage: str = "waiting for other publications"
     task: asyncio.Task[AlgorithmVersion] | None = None
 
 
@@ -65,14 +65,14 @@ class Publisher:
     requests, and go on after it was cut off.
 
     Attributes:
-        turn: held while content is stored or removed: versions share it, so that one change goes on at a time.
+        lock: held while content is stored or removed; versions share content, so only one change is made at a time.
 
     Args:
         store: where clients put blobs.
         builder: builds packages.
         registry: the published versions.
         applications: the algorithms' applications.
-        devices: tells which devices the cluster has.
+        devices: returns the devices that the cluster has.
         changed: is awaited when the registry has changed.
     """
 
@@ -93,7 +93,7 @@ class Publisher:
         self._changed = changed
         self._publications: dict[str, _Publishing] = {}
         self._proofs: dict[tuple[str, Device], asyncio.Future[None]] = {}
-        self.turn = asyncio.Lock()
+        self.lock = asyncio.Lock()
 
     async def publish(self, request: PublishRequest, wait_s: float) -> Publication:
         """Publish a folder, or go on waiting for it.
@@ -119,7 +119,7 @@ class Publisher:
         return Publication(stage="published", version=publishing.task.result())
 
     def load_failed(self, application: str, device: Device, error: T3dError) -> None:
-        """A replica tells that it could not load."""
+        """A replica reports that it could not load."""
         proof = self._proofs.get((application, device))
         if proof is not None and not proof.done():
             proof.set_exception(error)
@@ -134,7 +134,7 @@ class Publisher:
 
     async def _publish(self, request: PublishRequest, source_sha256: str, publishing: _Publishing) -> AlgorithmVersion:
         delete = partial(asyncio.to_thread, delete_blobs, self._store, request.files)
-        async with self.turn:
+        async with self.lock:
             try:
                 version = await asyncio.to_thread(self._registry.of_source, source_sha256)
                 if version is None:
@@ -145,9 +145,9 @@ class Publisher:
             except MissingBlobsError:
                 raise  # those that are there wait for the client to send the rest
             except BaseException:
-                await _tidily(delete)
+                await _clean_up(delete)
                 raise
-            await _tidily(delete)
+            await _clean_up(delete)
             # A success needs no memory: the same content is found among the versions, for as long as it is there.
             self._forget(source_sha256, publishing)
             return version
@@ -158,7 +158,7 @@ class Publisher:
         version = await self._builder.build(request)
         manifest = version.manifest
         async with AsyncExitStack() as undo:
-            undo.push_async_callback(_tidily, partial(asyncio.to_thread, self._registry.discard, version))
+            undo.push_async_callback(_clean_up, partial(asyncio.to_thread, self._registry.discard, version))
             existing = await asyncio.to_thread(self._registry.existing, version)
             if existing is not None:
                 return await asyncio.to_thread(self._registry.publish, existing)
@@ -166,14 +166,14 @@ class Publisher:
             try:
                 if manifest.check_importable:
                     version = await self._builder.check_import(version)
-                undo.push_async_callback(_tidily, partial(self._applications.remove, application))
+                undo.push_async_callback(_clean_up, partial(self._applications.remove, application))
                 version = await self._prove(version, publishing)
             except (ImportFailedError, LoadFailedError) as error:
-                # One of the doubts may be the cause, such as a package that is not installed.
+                # The cause may be one of the warnings, such as a package that is not installed.
                 error.problems += tuple(Problem("warning", text) for text in version.warnings)
                 raise
             publishing.stage = "writing the record"
-            undo.push_async_callback(_tidily, partial(asyncio.to_thread, self._withdraw, version))
+            undo.push_async_callback(_clean_up, partial(asyncio.to_thread, self._withdraw, version))
             version = await asyncio.to_thread(self._registry.publish, version)
             undo.pop_all()
         return version
@@ -217,9 +217,9 @@ class Publisher:
             reported.cancel()
 
 
-async def _tidily(step: Callable[[], Awaitable[object]]) -> None:
-    """Clean up; what fails is logged, so that it does not take the place of the error that led here."""
+async def _clean_up(step: Callable[[], Awaitable[object]]) -> None:
+    """Run a step of the clean-up. Its error is logged, and does not replace the error that led to the clean-up."""
     try:
         await step()
     except Exception:
-        logger.exception("a publication leaves something behind")
+        logger.exception("a publication could not be cleaned up completely")

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 LASTS_S = 10.0
-"""For so long: those that are still there may start others."""
+"""How long to look for processes: those that are still there may start others."""
 POLL_S = 0.2
 
 

@@ -1,4 +1,4 @@
-"""The Ray Serve replica: loads one algorithm once and works on the attempts it is granted."""
+"""The Ray Serve replica: loads one algorithm once, and executes the attempts that it gets from the coordinator."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class AlgorithmReplica:
         logger.log(logging.getLevelNamesMapping()[line.level], "%s", line.message, extra=fields)
 
     async def _load_failed(self, manifest: Manifest, device: Device, error: T3dError) -> T3dError:
-        """Tells the coordinator, which ends what waits for this replica; Serve would try again for ever."""
+        """Report to the coordinator, which ends what waits for this replica; Serve would try again for ever."""
         await self._coordinator.load_failed.remote(QueueName(manifest.name, manifest.version, device), error)
         return error
 
@@ -105,13 +105,13 @@ class AlgorithmReplica:
 
 
 def _wait(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], timeout_s: float) -> None:
-    """See `reporter.Wait`."""
+    """See `Wait` in `execution.reporter`."""
     with contextlib.suppress(TimeoutError):
         asyncio.run_coroutine_threadsafe(work, loop).result(timeout_s)
 
 
 def _limit_gpu_memory(share: float) -> None:
-    """Hold this process to its share of the GPU's memory; only torch can."""
+    """Limit this process to its share of the GPU's memory; only torch can do that."""
     try:
         import torch
     except ImportError:

@@ -23,7 +23,7 @@ def application_name(name: str, version: str) -> str:
 
 @dataclass(frozen=True)
 class PlacementDefaults:
-    """Resources of replicas, where their manifest does not say.
+    """Resources of replicas whose manifest does not set them.
 
     Attributes:
         num_cpus: logical CPUs a replica reserves.
@@ -54,7 +54,7 @@ class Resources:
         scratch: folder for files on their way to the store.
         placement: resources of replicas.
         run_limits: what runs may take.
-        tokens: role of each valid token; None lets everybody do everything.
+        tokens: role of each valid token; None turns authentication off.
         tags: tags of each algorithm type.
         max_dataset_bytes: largest dataset.
         max_package_bytes: largest package.

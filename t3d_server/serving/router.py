@@ -23,7 +23,7 @@ from t3d_server.packages.registry import Registry
 from t3d_server.serving.coordinator_actor import start_coordinator
 from t3d_server.serving.coordinator_client import RemotePublishing, RemoteRuns
 from t3d_server.serving.logs import SERVE_CONFIG, log_with_serve
-from t3d_server.serving.placement import ON_HEAD
+from t3d_server.serving.ray_internals import ON_HEAD
 from t3d_server.serving.resources import Connect
 
 APPLICATION_NAME = "t3d"
@@ -32,13 +32,13 @@ ENVIRONMENT = {
     # For the router alone: set for the whole cluster it breaks synchronous handle calls of other applications.
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": IMPORT_PATH,
-    # Else the log would show nothing before a thousand lines of it have come together.
+    # By default, Serve writes the log only after a thousand lines.
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
 }
 
 
 class RunOptions(TypedDict, total=False):
-    """What may be said of a run beside its args; see `RunRequest`."""
+    """Options of a run beside its args; see `RunRequest`."""
 
     device: Device | None
     version: str | None
@@ -100,11 +100,11 @@ class Router:
         return infos
 
     async def fetch_data(self, dataset_ids: list[str], keys: Sequence[str] = ()) -> list[dict[str, Any]]:
-        """The datasets with these ids, in order; of each what `keys` names, everything where it is empty."""
+        """The datasets with these ids, in order; only the values of `keys`, or all values if `keys` is empty."""
         return [await self._service.read(dataset_id, keys) for dataset_id in dataset_ids]
 
     async def dataset_info(self, dataset_id: str) -> DatasetInfo:
-        """What is known of a dataset without reading its arrays."""
+        """The keys, shapes and small values of a dataset, without its arrays."""
         return await self._service.info(dataset_id)
 
     async def delete_data(self, dataset_ids: list[str]) -> None:
@@ -121,6 +121,7 @@ class Router:
         algorithm: str,
         inputs: Sequence[Mapping[str, Any] | str],
         args: dict[str, Any] | None = None,
+        *,
         idempotency_key: str | None = None,
         **options: Unpack[RunOptions],
     ) -> Run:
@@ -133,22 +134,30 @@ class Router:
             idempotency_key: the same ids, args and options again with the same key give the same run.
             options: see `RunOptions`.
         """
-        return await self._submit(new_id(), algorithm, inputs, args, idempotency_key, options)
+        return await self._submit(
+            algorithm=algorithm,
+            inputs=inputs,
+            args=args,
+            options=options,
+            run_id=new_id(),
+            idempotency_key=idempotency_key,
+        )
 
     async def _submit(
         self,
-        run_id: str,
+        *,
         algorithm: str,
         inputs: Sequence[Mapping[str, Any] | str],
         args: dict[str, Any] | None,
-        idempotency_key: str | None,
         options: RunOptions,
+        run_id: str,
+        idempotency_key: str | None = None,
     ) -> Run:
         uploaded = await self.upload([item for item in inputs if not isinstance(item, str)])
         new = iter(uploaded)
         ids = [item if isinstance(item, str) else next(new).id for item in inputs]
         try:
-            draft = Draft.of({"input_dataset_ids": ids, "args": args or {}, **options})
+            draft = Draft.of({"input_dataset_ids": ids, "args": {} if args is None else args, **options})
             return await self._service.submit(algorithm, draft, idempotency_key=idempotency_key, run_id=run_id)
         except (InvalidInputError, NotFoundError, QueueFullError):
             with suppress(T3dError):
@@ -162,13 +171,13 @@ class Router:
         args: dict[str, Any] | None = None,
         **options: Unpack[RunOptions],
     ) -> Run:
-        """Submit a run and wait for its end; `status`, `error` and `output_dataset_ids` tell how it went.
+        """Submit a run and wait for its end; `status`, `error` and `output_dataset_ids` have its outcome.
 
-        It takes what `submit` takes, but for the key. Who cancels the call cancels the run.
+        It takes what `submit` takes, without the key. Cancelling the call cancels the run.
         """
         run_id = new_id()
         try:
-            run = await self._submit(run_id, algorithm, inputs, args, None, options)
+            run = await self._submit(algorithm=algorithm, inputs=inputs, args=args, options=options, run_id=run_id)
             while not run.status.ended:
                 run = await self._service.run(run_id, wait_s=MAX_WAIT_S)
         except (asyncio.CancelledError, TaskCancelledError):  # the latter where Ray cancels calls of this one first
@@ -184,7 +193,7 @@ class Router:
         args: dict[str, Any] | None = None,
         **options: Unpack[RunOptions],
     ) -> tuple[Run, list[dict[str, Any]]]:
-        """As `run`; gives the ended run and, if it is COMPLETED, the datasets that it made."""
+        """As `run`; returns the ended run and, if it is COMPLETED, its output datasets."""
         run = await self.run(algorithm, inputs, args, **options)
         return run, await self.fetch_data(run.output_dataset_ids)
 

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 20
 _PART_BYTES = 16 << 20
-_DELETES_A_REQUEST = 1000  # S3 takes no more
+_DELETES_A_REQUEST = 1000  # as many as S3 takes
 _SINGLE_PUT_BYTES = 5 << 30  # S3 takes no more in one request
 _RETRIES = 3
 _UNSIGNED = "UNSIGNED-PAYLOAD"  # hashing the body first would read it twice
@@ -221,16 +221,13 @@ class S3ObjectStore:
 
     def delete(self, *keys: str) -> None:
         """Remove objects; see `ObjectStore.delete`."""
-        bucket = self.location.bucket
-        for first in range(0, len(keys), _DELETES_A_REQUEST):
-            some = keys[first : first + _DELETES_A_REQUEST]
+        bucket, each = self.location.bucket, _DELETES_A_REQUEST
+        for some in [keys[first : first + each] for first in range(0, len(keys), each)]:
             with self._translated(some[0]):
                 if len(some) == 1:
                     self._client.remove_object(bucket, some[0])
-                elif errors := list(self._client.remove_objects(bucket, map(DeleteObject, some))):
-                    raise StoreUnavailableError(
-                        f"{len(errors)} objects could not be removed, as {errors[0].name}: {errors[0].message}"
-                    )
+                elif errors := [*self._client.remove_objects(bucket, map(DeleteObject, some))]:
+                    raise StoreUnavailableError(f"{errors[0].name} could not be removed: {errors[0].message}")
 
     def presigned(self, method: Literal["GET", "PUT"], key: str, expires_s: int) -> str:
         """A URL for one object, under the endpoint that clients use; see `Presigner`."""

@@ -26,6 +26,7 @@ from t3d_server.models import Run, RunStatus, utc_now
 from t3d_server.packages.builder import build, store_package
 from t3d_server.packages.registry import Registry
 from t3d_server.run_store.history import RunHistory
+from t3d_server.run_store.timings import Timings
 from t3d_server.runs.acceptance import RunLimits
 from t3d_server.runs.scheduler import RunScheduler
 from tests.api.local import Catalog, LocalPublishing, SwitchedStore, ThreadReplicas, write_history
@@ -36,6 +37,9 @@ MAX_RUN_S = 60.0
 KEEP_S = 86_400.0
 ORIGIN = "https://viewer.example.org"
 MAX_QUEUED = 20
+EXPIRED = "019012d5-0000-7000-8000-000000000000"
+"""Id of a run of June 2024 that is still stored."""
+TIMINGS = Timings(store_retry_s=0.05, cancel_s=0.5)
 PROBE = {
     "pyproject.toml": """
 [project]
@@ -91,7 +95,7 @@ class Server:
         store: its store.
         service: its operations.
         scratch: its folder for request bodies.
-        old_run: a run that had ended before the server began.
+        old_run: a run that had ended before the server began; the other one has expired.
     """
 
     url: str
@@ -175,7 +179,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         input_dataset_ids=[],
         created_at=utc_now(),
     )
-    write_history(store, old_run)
+    write_history(store, old_run, old_run.model_copy(update={"id": EXPIRED}))
     history = RunHistory(store, keep_s=KEEP_S)
     replicas = ThreadReplicas(store, datasets, folder / "cache")
     runs = replicas.runs = RunScheduler(
@@ -189,6 +193,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         limits=RunLimits(
             max_run_s=MAX_RUN_S, cancel_grace_s=60, max_queued=MAX_QUEUED, max_queued_per_algorithm=MAX_QUEUED
         ),
+        timings=TIMINGS,
     )
     service = Service(
         datasets=datasets,

@@ -24,12 +24,13 @@ from t3d_server.packages.builder import build, store_package
 from t3d_server.packages.fetch import fetch_package
 from t3d_server.packages.folder import materialise
 from t3d_server.packages.registry import Registry
-from t3d_server.run_store.objects import snapshot_key
 from t3d_server.run_store.pages import write_page
-from t3d_server.run_store.state import State, StoredRun
+from t3d_server.run_store.records import StoredRun
+from t3d_server.run_store.state import State
 from t3d_server.runs.interface import QueueName
 from t3d_server.runs.scheduler import RunScheduler
 from t3d_server.storage.base import ObjectStat, ObjectStore
+from t3d_server.storage.keys import snapshot_key
 from t3d_server.storage.memory import MemoryObjectStore
 
 

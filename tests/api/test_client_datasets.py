@@ -59,7 +59,7 @@ def test_slices_that_are_taken_as_colours_are_warned_of(client: Client, tmp_path
     """Where the caller stands, and unless somebody said what they are."""
     stack = np.zeros((4, 20, 30), np.uint8)
     tifffile.imwrite(tmp_path / "scan.tif", stack, photometric="rgb", planarconfig="separate")
-    message = r"taken as one colour image of {} channels; say axes='ZYX' if these are slices"
+    message = r"taken as one colour image of {} channels; give axes='ZYX' if these are slices"
     with pytest.warns(UserWarning, match=r"scan\.tif: " + message.format(4)) as caught:
         client.upload(tmp_path / "scan.tif")
     with pytest.warns(UserWarning, match="^" + message.format(3)) as more:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from t3d_server.api import runs as routes
-from t3d_server.api.events import told
+from t3d_server.api.events import stream_events
 from t3d_server.api.feeds import Feeds
 from t3d_server.client.events import ServerSentEvent, parsed
 from t3d_server.errors import RunNotFoundError
@@ -73,12 +73,12 @@ def test_following_goes_on_when_the_connection_breaks_off(server: Server, monkey
 
     async def short(*given: Any) -> AsyncGenerator[bytes]:
         count = 0
-        async for event in told(*given):
+        async for event in stream_events(*given):
             yield event
             if (count := count + 1) == 2:
                 return
 
-    monkeypatch.setattr(routes, "told", short)
+    monkeypatch.setattr(routes, "stream_events", short)
     with server.client() as client:
         handle = client.handle(submit(server, mode="fail"))
         lines = [line.message for event in handle.events() for line in event.lines]

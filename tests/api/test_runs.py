@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +59,19 @@ def test_a_running_run_can_be_cancelled_and_cancelling_again_changes_nothing(ser
     assert server.request("POST", f"{path}/cancel").json()["status"] == "CANCELLED"
 
 
+def test_a_cancellation_is_answered_once_it_is_on_record(server: Server, image: str) -> None:
+    path = f"/v1/runs/{server.request('POST', RUNS, json=request(image, mode='forever')).json()['id']}"
+    while server.request("GET", path).json()["progress"] != 0.25:
+        time.sleep(0.01)
+    server.store.down = True
+    refused = server.request("POST", f"{path}/cancel")
+    server.store.down = False
+    assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
+    answer = server.request("POST", f"{path}/cancel")
+    assert (answer.status_code, answer.json()["cancel_requested"]) == (200, True)
+    assert server.request("GET", f"{path}?wait_s=60").json()["status"] == "CANCELLED"
+
+
 def test_a_run_past_its_deadline_fails_with_timeout(server: Server, image: str) -> None:
     body = {**request(image, mode="forever"), "timeout_s": 0.2}
     run = server.request("POST", f"{RUNS}?wait_s=60", json=body).json()
@@ -108,7 +122,7 @@ OLD = "019012d5-0000-7000-8000-000000000000"
 
 
 def test_what_has_expired_is_told_as_such(server: Server, image: str) -> None:
-    """With the time and the setting; also as an input that is still there, since it may go at any time."""
+    """With the time and the setting; also a run or an input that is still there, since it may go at any time."""
     for path, setting in ((f"/v1/runs/{OLD}", "T3D_KEEP_RUNS_S"), (f"/v1/datasets/{OLD}/info", "T3D_KEEP_DATASETS_S")):
         response = server.request("GET", path)
         assert (response.status_code, response.json()["code"]) == (410, "expired")
@@ -269,7 +283,7 @@ def test_an_odd_cursor_is_refused(server: Server) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "told"),
     [
-        ({str(index): 1 for index in range(1000)}, 422, "1001 things are wrong"),
+        ({str(index): 1 for index in range(1000)}, 422, "it has 1001 faults"),
         ({"input_dataset_ids": [], "args": {str(index): 1 for index in range(1001)}}, 422, "at most 1000"),
         ({"input_dataset_ids": [], "args": {"mode": "x" * 2_100_000}}, 413, "2097152 bytes"),
         ({"input_dataset_ids": [], "args": {"x" * 1_000_000: 1}}, 422, "unknown"),

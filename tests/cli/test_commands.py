@@ -274,7 +274,7 @@ def test_run_refuses_what_does_not_fit(t3d: T3d, gain: Path, server_store: S3Obj
     ended = t3d("run", "gain", tmp_path / "image.npy", "--device", "gpu", code=1)
     warnings = [line for line in ended.stderr.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1
-    assert "image.npy: taken as one colour image of 3 channels; say axes='ZYX'" in warnings[0]
+    assert "image.npy: taken as one colour image of 3 channels; give axes='ZYX'" in warnings[0]
     assert "no_such_file" in t3d("run", "gain", tmp_path / "no_such_file.png", code=1).stderr
     assert list(server_store.list("datasets/")) == before
 
@@ -374,7 +374,7 @@ def test_deploy_bump_use_and_remove(t3d: T3d, gain: Path, client: Client) -> Non
     assert "1.0.1, 1.0.0" in line
     assert "Gain and offset." in line
 
-    assert "all of gain (1.0.1, 1.0.0) is removed only if --yes" in t3d("remove", "gain", code=1).stderr
+    assert "all of gain (1.0.1, 1.0.0) is removed only with --yes" in t3d("remove", "gain", code=1).stderr
     assert "Remove all of gain (1.0.1, 1.0.0)? [y/N]" in t3d("remove", "gain", answer="n\n", code=1).stderr
     t3d("remove", "gain", "1.0.1", answer="y\n")
     assert client.algorithm("gain").versions == ["1.0.0"]

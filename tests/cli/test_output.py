@@ -86,5 +86,8 @@ def test_a_bar_without_a_terminal_leaves_nothing(capsys: pytest.CaptureFixture[s
 
 
 def test_errors_of_the_operating_system_name_the_file() -> None:
-    with pytest.raises(InvalidRequestError, match=r"^/no/such\.png: No such file or directory$"), output.files_told():
+    with (
+        pytest.raises(InvalidRequestError, match=r"^/no/such\.png: No such file or directory$"),
+        output.reporting_file_errors(),
+    ):
         Path("/no/such.png").read_bytes()

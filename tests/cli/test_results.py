@@ -188,6 +188,15 @@ def test_results_are_named_after_their_inputs(tmp_path: Path) -> None:
     assert names(1, a, kind="Generic") == ["a-x-image.png"]
 
 
+def test_results_of_a_run_without_inputs_are_numbered(tmp_path: Path) -> None:
+    result = {"image": np.zeros((4, 5), np.uint8), "axes": "YX"}
+    check_output([], "x", tmp_path, force=False)
+    for kind in ("Generic", "Image2Image", None):
+        saved = save_results([result] * 2, [], "x", tmp_path, algorithm_type=kind, force=True)
+        assert [path.name for path in saved] == ["x-0-image.png", "x-1-image.png"]
+    assert save_results([], [], "x", tmp_path, algorithm_type=None, force=False) == {}
+
+
 def test_files_of_the_last_time_are_removed_and_no_others(tmp_path: Path) -> None:
     record = tmp_path / ".record"
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from ray import serve
@@ -16,9 +17,11 @@ from ray.serve.schema import ApplicationStatus
 
 from t3d_server.errors import LoadFailedError
 from t3d_server.models import AlgorithmVersion, Device, InputInfo, Manifest, OutputInfo
+from t3d_server.runs.interface import QueueName
 from t3d_server.serving.applications import Applications
 from t3d_server.serving.deaths import NODE_HAS_DIED
 from t3d_server.serving.placement import deployment_options, gpu_share
+from t3d_server.serving.replicas import DELETED, ServeReplicas
 from t3d_server.serving.resources import PlacementDefaults, Resources, application_name
 
 GIB = 2**30
@@ -69,6 +72,11 @@ class Controller:
         deployments = dict.fromkeys(names)
         self.applications[name] = SimpleNamespace(status=ApplicationStatus.RUNNING, deployments=deployments)
 
+    def begin_to_delete(self) -> None:
+        """What is deployed is on its way out."""
+        for application in self.applications.values():
+            application.status, application.deployments = ApplicationStatus.DELETING, {}
+
 
 def unconnected() -> Resources:
     raise AssertionError("only a replica connects")
@@ -116,6 +124,76 @@ def test_other_content_is_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     asyncio.run(play())
     assert len(controller.deployed) == 2
+
+
+def test_an_application_that_was_deleted_is_deployed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the devices that it had; what waits for it learns of it, on whichever device."""
+    controller = Controller(monkeypatch)
+    blur = AlgorithmVersion(manifest=manifest(), source_sha256="0", module_sha256="0", assets={})
+    queues = [QueueName("blur", "1.0.0", "cpu"), QueueName("blur", "1.0.0", "gpu")]
+
+    class Versions:
+        def find(self, name: str, version: str | None = None) -> AlgorithmVersion:
+            return blur
+
+    async def play() -> None:
+        applications = Applications(unconnected, DEFAULTS)
+        monkeypatch.setattr(applications, "obstacle", AsyncMock(return_value=None))
+        monkeypatch.setattr(applications, "shortage", AsyncMock(return_value=None))
+        replicas = ServeReplicas(Versions(), applications, lambda: ["cpu"])
+        assert await replicas.obstacle(queues[0]) is None  # it is being deployed for the first time
+        assert await replicas.shortage(queues[0]) is None
+        await applications.deploy(blur, ["cpu", "gpu"])
+        for deletes in (controller.applications.clear, controller.begin_to_delete):
+            deletes()
+            for queue in queues:
+                assert await replicas.obstacle(queue) is None
+                assert await replicas.shortage(queue) == DELETED
+            while DELETED in [await replicas.shortage(queue) for queue in queues]:  # noqa: ASYNC110  # no event
+                await asyncio.sleep(0.01)
+        assert await replicas.obstacle(queues[0]) is None
+        assert await replicas.shortage(queues[0]) is None
+
+    asyncio.run(play())
+    assert controller.deployed == [["cpu", "gpu"]] * 3
+
+
+def test_an_application_that_is_deleted_at_once_does_not_block_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    controller = Controller(monkeypatch)
+    monkeypatch.setattr("t3d_server.serving.applications.DEPLOY_S", 0.2)
+    run = controller.run
+    blur = AlgorithmVersion(manifest=manifest(), source_sha256="0", module_sha256="0", assets={})
+
+    def run_and_delete(*args: Any, **options: Any) -> None:
+        run(*args, **options)
+        controller.applications.clear()
+
+    async def play() -> None:
+        applications = Applications(unconnected, DEFAULTS)
+        monkeypatch.setattr(serve, "_run", run_and_delete)
+        with pytest.raises(TimeoutError, match=r"no blur-1\.0\.0"):
+            await applications.deploy(blur, ["cpu"])
+        monkeypatch.setattr(serve, "_run", run)
+        await applications.deploy(blur, ["cpu"])
+
+    asyncio.run(play())
+    assert list(controller.applications) == ["blur-1.0.0"]
+
+
+def test_an_application_that_was_removed_is_not_deployed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    controller = Controller(monkeypatch)
+    monkeypatch.setattr(serve, "delete", lambda name, **_: controller.applications.pop(name))
+    blur = AlgorithmVersion(manifest=manifest(), source_sha256="0", module_sha256="0", assets={})
+
+    async def play() -> None:
+        applications = Applications(unconnected, DEFAULTS)
+        await applications.deploy(blur, ["cpu"])
+        await applications.remove("blur-1.0.0")
+        assert not await applications.is_deleted("blur-1.0.0")
+        await applications.deploy_again(blur)
+
+    asyncio.run(play())
+    assert (len(controller.deployed), controller.applications) == (1, {})
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def resources(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Of a coordinator whose cluster has a CPU."""
     monkeypatch.setattr(coordinator_actor, "Applications", Applications)
     monkeypatch.setattr(coordinator_actor, "cluster_devices", lambda: ["cpu"])
-    monkeypatch.setattr(coordinator_actor, "_serve_instance", lambda: "the only one")
+    monkeypatch.setattr(coordinator_actor, "serve_instance", lambda: "the only one")
     for name in ("log_to_stderr", "log_with_serve"):  # which are for good, in this process
         monkeypatch.setattr(coordinator_actor, name, lambda: None)
     return Resources(

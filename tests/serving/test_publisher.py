@@ -151,7 +151,7 @@ async def test_a_version_that_cannot_load_is_told_with_its_doubts(site: Site) ->
 async def test_a_success_that_nobody_heard_of_is_no_answer_once_the_version_is_removed(site: Site) -> None:
     request = site.upload()
     assert (await site.publisher.publish(request, 0)).version is None
-    async with site.publisher.turn:
+    async with site.publisher.lock:
         site.registry.remove("foo", "1.0.0")
     with pytest.raises(MissingBlobsError):
         await site.publish(request)
@@ -176,7 +176,7 @@ async def test_other_content_than_that_of_a_removed_version_is_refused_before_it
 async def test_a_failure_that_nobody_heard_of_is_told_for_a_while(site: Site) -> None:
     request = site.upload(b"[project]\n")
     await site.publisher.publish(request, 0)
-    async with site.publisher.turn:
+    async with site.publisher.lock:
         pass
     with pytest.raises(InvalidPackageError, match="breaks the rules"):
         await site.publish(request)

@@ -119,7 +119,7 @@ def test_an_error_names_the_place_in_the_authors_code(submit: Callable[..., RunH
     [
         ("exits", "algorithm_error", "SystemExit", "enough"),
         ("returns_nothing", "algorithm_error", "TypeError", "must return the list of ids"),
-        ("returns_foreign_ids", "algorithm_error", "ValueError", "did not post: 0199aaaa"),
+        ("returns_foreign_ids", "algorithm_error", "ValueError", "none of its inputs: 0199aaaa"),
         ("too_few", "algorithm_error", "ValueError", "each of the 1 input slices"),
         (
             "posts_text",

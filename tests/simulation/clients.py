@@ -162,7 +162,7 @@ class Clients:
                     lambda service: service.submit(  # awaited before the next one
                         run.algorithm,
                         draft,
-                        wait_s,  # noqa: B023
+                        wait_s=wait_s,  # noqa: B023
                         idempotency_key=run.key,
                         run_id=run_id,  # noqa: B023
                     ),
@@ -191,7 +191,7 @@ class Clients:
         world, cluster, asked_s = self._world, await self._any_cluster(), self._world.loop.now_s
         try:
             again = await self._request(
-                cluster, lambda service: service.submit(run.algorithm, draft, 0.0, idempotency_key=run.key)
+                cluster, lambda service: service.submit(run.algorithm, draft, idempotency_key=run.key)
             )
         except (*AGAIN, QueueFullError, ExpiredError, VersionNotFoundError, AlgorithmNotFoundError):
             return

@@ -10,8 +10,9 @@ from t3d_server.errors import T3dError
 from t3d_server.ids import tag_for, tag_of
 from t3d_server.models import LogLine, Run, RunStatus
 from t3d_server.run_store.events import decode
-from t3d_server.run_store.snapshots import seq_of
-from t3d_server.run_store.state import State, StoredRun
+from t3d_server.run_store.records import StoredRun
+from t3d_server.run_store.segments import seq_of
+from t3d_server.run_store.state import State
 from t3d_server.runs.interface import AttemptKey
 from t3d_server.storage.keys import (
     DATASET_SUFFIX,

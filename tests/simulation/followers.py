@@ -6,7 +6,7 @@ import asyncio
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from t3d_server.api.events import END, last_seen, told
+from t3d_server.api.events import END, last_seen, stream_events
 from t3d_server.errors import ExpiredError, NotFoundError
 from t3d_server.models import LogLine, Run
 from tests.simulation.submitted import Submitted
@@ -91,7 +91,7 @@ class _Connection:
         loop, service = self._world.loop, self._router.service
         try:
             await service.run(self._run.id)
-            async for event in told(service.feeds, self._run.id, self._since()):
+            async for event in stream_events(service.feeds, self._run.id, self._since()):
                 loop.later(WAY_S, self._events.put_nowait, event)
         except asyncio.CancelledError:
             loop.later(WAY_S, self._events.put_nowait, None)

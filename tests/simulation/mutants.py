@@ -11,8 +11,9 @@ from t3d_server.errors import ObjectExistsError
 from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import Append, EventLog
 from t3d_server.run_store.events import Header, Joined
-from t3d_server.run_store.snapshots import seq_of
-from t3d_server.run_store.state import FencedError, NotOwnedError, State
+from t3d_server.run_store.records import FencedError, NotOwnedError
+from t3d_server.run_store.segments import seq_of
+from t3d_server.run_store.state import State
 from t3d_server.runs.live_run import LiveRun
 from t3d_server.runs.queues import RunQueue
 from t3d_server.runs.replica_calls import ReplicaCalls

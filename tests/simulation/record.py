@@ -18,8 +18,9 @@ from t3d_server.run_store.events import (
     Withdrawn,
     decode,
 )
-from t3d_server.run_store.snapshots import seq_of
-from t3d_server.run_store.state import State, StoredRun
+from t3d_server.run_store.records import StoredRun
+from t3d_server.run_store.segments import seq_of
+from t3d_server.run_store.state import State
 from t3d_server.runs.live_run import charged_attempts
 from t3d_server.runs.scheduler import MAX_ATTEMPTS
 from t3d_server.storage.keys import (

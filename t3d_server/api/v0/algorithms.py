@@ -21,7 +21,7 @@ def algorithm_id(name: str, major: str) -> str:
 
 
 @dataclass(frozen=True)
-class Line:
+class MajorVersion:
     """The versions of an algorithm that share their major number.
 
     Attributes:
@@ -63,16 +63,16 @@ class Algorithms:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    async def by_id(self, wanted: str) -> Line:
+    async def by_id(self, wanted: str) -> MajorVersion:
         """The algorithm of an id, in any case, and with any version digit.
 
         Raises:
             AlgorithmNotFoundError: there is none.
         """
         identifier = version_1(wanted.lower())
-        for line in await self._lines():
-            if algorithm_id(line.name, line.major) == identifier:
-                return line
+        for major_version in await self._major_versions():
+            if algorithm_id(major_version.name, major_version.major) == identifier:
+                return major_version
         raise AlgorithmNotFoundError(f"No algorithm has the id {wanted!r:.80}.")
 
     async def find(self, name: str, major: str) -> Algorithm:
@@ -81,9 +81,9 @@ class Algorithms:
         Raises:
             AlgorithmNotFoundError: there is none.
         """
-        for line in await self._lines():
-            if (line.name.casefold(), line.major) == (name.casefold(), major):
-                return await self._described(line)
+        for major_version in await self._major_versions():
+            if (major_version.name.casefold(), major_version.major) == (name.casefold(), major):
+                return await self._described(major_version)
         raise AlgorithmNotFoundError(f"There is no algorithm {name[:80]!r} with the major version {major[:20]!r}.")
 
     async def list(
@@ -93,15 +93,15 @@ class Algorithms:
         devices: Collection[str],
         algorithm_type: str | None,
     ) -> builtins.list[Algorithm]:
-        """Algorithms that have all of `with_tags` and none of `without_tags`, for any of `devices` where it says some.
+        """Algorithms that have all of `with_tags`, none of `without_tags`, and any of `devices`, unless that is empty.
 
         Raises:
             AlgorithmNotFoundError: none is published at all.
         """
-        lines = await self._lines()
-        if not lines:
+        majors = await self._major_versions()
+        if not majors:
             raise AlgorithmNotFoundError("No algorithm is published.")
-        found = await asyncio.gather(*map(self._described_if_there, lines))
+        found = await asyncio.gather(*map(self._described_if_there, majors))
         return [
             each
             for each in found
@@ -112,33 +112,33 @@ class Algorithms:
             and algorithm_type in (None, each.algorithm_type)
         ]
 
-    async def _lines(self) -> builtins.list[Line]:
-        lines: dict[tuple[str, str], Line] = {}
+    async def _major_versions(self) -> builtins.list[MajorVersion]:
+        majors: dict[tuple[str, str], MajorVersion] = {}
         for name, versions in (await self._service.workers.run(self._service.registry.numbers)).items():
             for version in versions:
                 major = version.split(".")[0]
-                lines.setdefault((name, major), Line(name, major, [])).versions.append(version)
-        return list(lines.values())
+                majors.setdefault((name, major), MajorVersion(name, major, [])).versions.append(version)
+        return list(majors.values())
 
-    async def _described(self, line: Line) -> Algorithm:
-        return _algorithm(line, await self._service.version(line.name, line.version(None)))
+    async def _described(self, major_version: MajorVersion) -> Algorithm:
+        return _algorithm(major_version, await self._service.version(major_version.name, major_version.version(None)))
 
-    async def _described_if_there(self, line: Line) -> Algorithm | None:
+    async def _described_if_there(self, major_version: MajorVersion) -> Algorithm | None:
         try:
-            return await self._described(line)
-        except (NotFoundError, InvalidPackageError):  # removed meanwhile, or a record that nobody can read
+            return await self._described(major_version)
+        except (NotFoundError, InvalidPackageError):  # removed meanwhile, or its record cannot be read
             return None
 
 
-def _algorithm(line: Line, latest: AlgorithmVersion) -> Algorithm:
+def _algorithm(major_version: MajorVersion, latest: AlgorithmVersion) -> Algorithm:
     manifest = latest.manifest
     return Algorithm(
-        algorithm_id=algorithm_id(line.name, line.major),
-        algorithm_name=line.name,
-        algorithm_version=line.major,
-        algorithm_minor_versions=line.minors,
-        latest_algorithm_minor_version=line.minors[0],
-        algorithm_minor_version=line.minors[0],
+        algorithm_id=algorithm_id(major_version.name, major_version.major),
+        algorithm_name=major_version.name,
+        algorithm_version=major_version.major,
+        algorithm_minor_versions=major_version.minors,
+        latest_algorithm_minor_version=major_version.minors[0],
+        algorithm_minor_version=major_version.minors[0],
         algorithm_type=manifest.algorithm_type,
         algorithm_tags=manifest.tags,
         algorithm_description=manifest.description,

@@ -1,4 +1,4 @@
-"""Errors as the v0 API tells them."""
+"""Errors in the form of the v0 API."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def failure(
     details: dict[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The answer that tells of an error."""
+    """The HTTP answer for an error."""
     text = INTERNAL if status >= 500 else printable(detail)
     return _answer(status, Failure(detail=text, code=code, retryable=status in _RETRYABLE, details=details), headers)
 
@@ -85,7 +85,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
     if isinstance(error, errors.QueueFullError):
         headers = {"Retry-After": str(error.retry_after_s)}
         return failure(429, error.code, "Too many executions wait; try again in a while.", headers=headers)
-    # What has expired is not there any more, to these clients.
+    # For these clients, what has expired is not found.
     status = 404 if isinstance(error, errors.ExpiredError) else STATUS[type(error)]
     return failure(status, _CODES.get(type(error), error.code), str(error))
 
@@ -111,7 +111,7 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
-    """Nobody is left to read this."""
+    """No client is there to receive this."""
     return Response(status_code=400)
 
 

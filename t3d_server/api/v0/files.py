@@ -226,12 +226,12 @@ def _plain(name: str) -> str:
 
 
 def _version(upload: ObjectStat) -> str:
-    """Tells an upload from the one after it, be that of the same content or in the same second."""
+    """Distinguishes an upload from the next one, even with the same content or in the same second."""
     return f"{upload.key} {upload.stored_at.isoformat()} {upload.etag}"
 
 
 def _age(upload: ObjectStat) -> tuple[datetime, str]:
-    """Sorts uploads of a name, the newest last; of those of one second the one whose URL was given last."""
+    """Sort key of the uploads of a name, the newest last; within one second, by the time of their URLs."""
     return upload.stored_at, upload.key
 
 

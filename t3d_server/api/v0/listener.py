@@ -1,7 +1,7 @@
 """The v0 API on a port of its own, for clients that send no token.
 
 Ray Serve has one HTTP port, where everything needs a token. This port is opened by the router, beside Serve's, as its
-operations are there already. It has its own thread and event loop: what is sent here does not hold up the other port.
+operations are there already. It has its own thread and event loop: its requests do not delay those of the other port.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ async def _serve(app: ASGIApp, host: str, port: int) -> None:
 
 
 async def _bound(host: str, port: int) -> socket.socket:
-    told = False
+    logged = False
     while True:
         try:
             return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
-            if not told:
+            if not logged:
                 logger.warning("the v0 API cannot listen on %s:%d yet: %s", host, port, error)
-            told = True
+            logged = True
         await asyncio.sleep(RETRY_S)
 
 
 class _NotForBrowsers:
-    """Turns away what pages of other sites send: a browser on this machine would reach the port for them."""
+    """Rejects requests of web pages: a browser on this machine could reach the port for pages of other sites."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

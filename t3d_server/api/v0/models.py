@@ -13,7 +13,7 @@ Status = Literal["PENDING", "STARTED", "RUNNING", "COMPLETED", "FAILED", "STOPPE
 
 
 class Fault(Model):
-    """One thing that is wrong with a request.
+    """One fault of a request.
 
     Attributes:
         loc: where it is: "body", "query" or "path", then names and indices.

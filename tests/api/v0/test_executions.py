@@ -14,7 +14,7 @@ import pytest
 
 from t3d_server.errors import StoreUnavailableError
 from t3d_server.ids import canonical, version_1
-from t3d_server.storage.keys import v0_key
+from t3d_server.storage.keys import execution_key
 from tests.api.v0.client import call, checked, ended, execute, opened, put, refused, upload
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def test_a_request_that_was_kept_with_ids_of_other_versions_is_still_read(server
     run = server.request("POST", "/v1/algorithms/probe/runs?wait_s=60", json={"input_dataset_ids": [image]}).json()
     algorithm_id = uuid.uuid5(uuid.NAMESPACE_URL, "t3d:algorithms/probe/1")
     kept = {"algorithm_id": str(algorithm_id), "input_dataset_ids": [canonical(image)], "checkpoint_id": "c1"}
-    server.store.put(v0_key(run["id"]), json.dumps(kept).encode())
+    server.store.put(execution_key(run["id"]), json.dumps(kept).encode())
     record = ended(server, version_1(run["id"]))
     assert (record["checkpoint_id"], record["input_dataset_ids"]) == ("c1", [image])
 

@@ -10,8 +10,8 @@ import pytest
 
 from t3d_server.algorithm_utils.io_schemas import GenericSchema
 from t3d_server.datasets.store import DatasetStore
+from t3d_server.execution.context import RunContext
 from t3d_server.models import DatasetInfo
-from t3d_server.runs.context import RunContext
 from t3d_server.storage.memory import MemoryObjectStore
 
 

@@ -1,4 +1,4 @@
-"""When a request is tried again: after ever longer pauses, and for a bounded time."""
+"""Retries of requests: with growing pauses, and for a limited time."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Failure(Exception):  # noqa: N818  # it never leaves the client
     """A failed attempt.
 
     Attributes:
-        error: what the caller gets if this was the last one.
-        for_s: how long to go on trying, from the first failure on; 0 where that is of no use, or may do harm.
-        after_s: when the server asks to be called again.
+        error: what the caller gets if this was the last attempt.
+        for_s: how long to retry, from the first failure on; 0 if a retry is useless or may do harm.
+        after_s: delay that the server asks for.
     """
 
     def __init__(self, error: T3dError, *, for_s: float, after_s: float = 0.0) -> None:
@@ -32,19 +32,19 @@ class Failure(Exception):  # noqa: N818  # it never leaves the client
         self.after_s = min(after_s, for_s)
 
 
-class Patience:
-    """When to try again: after ever longer pauses, and for a bounded time."""
+class Retries:
+    """When to try again: after growing pauses, and for a limited time."""
 
     def __init__(self) -> None:
-        self.renew()
+        self.reset()
 
-    def renew(self) -> None:
-        """Take the next failure for the first one: the server was heard."""
+    def reset(self) -> None:
+        """Count the next failure as the first one: the server has answered."""
         self._failures = 0
         self._delay_s = _FIRST_DELAY_S
 
     def pause(self, failure: Failure) -> None:
-        """Return when it is time to try again; raise the error where that is of no use."""
+        """Wait until it is time to try again; raise the error if there is no retry."""
         now = time.monotonic()
         self._failures += 1
         if self._failures == 1:
@@ -52,21 +52,21 @@ class Patience:
         delay_s = max(self._delay_s, failure.after_s)
         if now + delay_s > self._first + failure.for_s:
             raise failure.error from failure.__cause__
-        if self._failures == 2:  # a connection that only broke off is there again by now
+        if self._failures == 2:  # a connection that only broke off works again by now
             logger.warning("Waiting for the server, %g s at most: %s", failure.for_s, failure.error.message)
         time.sleep(delay_s)
         self._delay_s = min(2 * self._delay_s, _LONGEST_DELAY_S)
 
 
-def persistently(attempt: Callable[[], T]) -> T:
-    """What `attempt` returns; tried again, for a bounded time, where that can help and do no harm.
+def with_retries(attempt: Callable[[], T]) -> T:
+    """What `attempt` returns, after retries where they can help and do no harm.
 
     Raises:
         T3dError: the error of the last `Failure`.
     """
-    patience = Patience()
+    retries = Retries()
     while True:
         try:
             return attempt()
         except Failure as failure:
-            patience.pause(failure)
+            retries.pause(failure)

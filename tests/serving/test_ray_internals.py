@@ -1,4 +1,4 @@
-"""What Ray Serve does to the whole process while it makes a config."""
+"""What is not documented of Ray, where a test needs no cluster for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from ray import cloudpickle
 from ray.serve._private.config import DeploymentConfig
 
-from t3d_server.serving.pickling import forgive_unregistered
+from t3d_server.serving.ray_internals import allow_unregistering_twice
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def eager_threads() -> Iterator[None]:
 def test_configs_are_made_in_several_threads_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without this, about one in seven fails here."""
     monkeypatch.setattr(cloudpickle, "unregister_pickle_by_value", cloudpickle.unregister_pickle_by_value)
-    forgive_unregistered()
+    allow_unregistering_twice()
     with ThreadPoolExecutor(4) as threads:
         configs = list(threads.map(lambda _: DeploymentConfig(), range(100)))
     assert len(configs) == 100

@@ -11,16 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from t3d_server.execution.output_capture import captured, install
 from t3d_server.models import LogLine
-from t3d_server.runs.capture import captured, install
-from t3d_server.runs.log import MAX_LINE_LENGTH
+from t3d_server.run_log import MAX_LINE_LENGTH
 
 Begin = Callable[[], io.StringIO]
 
 
 @pytest.fixture
 def begin(monkeypatch: pytest.MonkeyPatch) -> Callable[[], io.StringIO]:
-    """Has this process be heard, in the test itself: pytest changes `sys.stdout` after the fixtures.
+    """Captures the output of this process, in the test itself: pytest changes `sys.stdout` after the fixtures.
 
     What it returns has what the process prints.
     """
@@ -46,8 +46,11 @@ def test_lines_come_whole_and_go_on(begin: Begin) -> None:
         print("gin", 1, end="\n\n")
         print("wrong", file=sys.stderr)
         sys.stdout.writelines(["no end ", "\udc80"])
-    heard = [(line.level, line.message) for line in lines]
-    assert heard == [("INFO", "begin 1"), ("WARNING", "wrong"), ("INFO", "no end \\udc80")]
+    assert [(line.level, line.message) for line in lines] == [
+        ("INFO", "begin 1"),
+        ("WARNING", "wrong"),
+        ("INFO", "no end \\udc80"),
+    ]
     assert printed.getvalue() == "begin 1\n\nno end \udc80"
     print("nobody's")
     assert len(lines) == 3
@@ -84,8 +87,8 @@ def test_records_of_logging_come_with_level_logger_and_traceback(begin: Begin) -
     assert "ZeroDivisionError" in lines[1].message
 
 
-def test_runs_at_a_time_are_told_apart(begin: Begin) -> None:
-    """Threads of theirs are heard while there is one run, which is theirs."""
+def test_lines_of_runs_at_a_time_go_to_their_own_logs(begin: Begin) -> None:
+    """Other threads count for the one run that goes on, and for none where several do."""
     begin()
     together = threading.Barrier(2)
 
@@ -110,7 +113,7 @@ def test_runs_at_a_time_are_told_apart(begin: Begin) -> None:
     assert [line.message for line in lines] == ["of a thread"]
 
 
-def test_a_heard_stream_is_in_all_else_the_stream_it_was(monkeypatch: pytest.MonkeyPatch, begin: Begin) -> None:
+def test_a_captured_stream_is_in_all_else_the_stream_it_was(monkeypatch: pytest.MonkeyPatch, begin: Begin) -> None:
     begin()
     with open("/dev/null", "w", encoding="latin-1") as file:  # noqa: PTH123  # a stream with a number
         monkeypatch.setattr(sys.stdout, "_stream", file)
