@@ -6,7 +6,7 @@ WEIGHTS := algorithms/embed/files/efficientnet_lite0.pth
 export PIP_CONSTRAINT := $(CURDIR)/deploy/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test test-minio chaos lint types docs pictures benchmark clean
+.PHONY: install demo test test-minio chaos simulate lint types docs pictures benchmark clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED) $(WEIGHTS)  ## the virtual environment and the weights of `embed`
@@ -22,6 +22,12 @@ test-minio: install  ## the object store's contract against MinIO's own S3 front
 
 chaos: install  ## a hundred runs while processes are killed; takes some minutes
 	$(BIN)/python -m pytest -m chaos -s tests/serving
+
+SEEDS ?= 1000
+FIRST ?= 10000
+
+simulate: install  ## SEEDS=1000 simulations of the coordination of runs, from seed FIRST=10000 on, in about half a second each
+	$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS)
 
 lint: install
 	$(BIN)/ruff check

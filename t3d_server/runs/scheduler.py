@@ -304,9 +304,12 @@ class RunScheduler:
         run = self._live.get(attempt.run_id)
         if run is None:
             return None
-        if run.state is RunState.QUEUED and attempt.number > run.run.attempts:
-            self._queues.remove(run)
-            self._calls.balance(run.queue)
+        if attempt.number > run.run.attempts and run.state in (RunState.QUEUED, RunState.RUNNING):
+            if run.state is RunState.RUNNING:  # on an attempt that was lost, or there were no later one
+                self._wait_again(run, "its replica has ended", charged=True)
+            else:
+                self._queues.remove(run)
+                self._calls.balance(run.queue)
             run.begin(attempt.number, attempt.replica, hidden=True)
             self._recorder.save_started_soon(run)
             self._follow(run)

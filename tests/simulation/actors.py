@@ -57,7 +57,7 @@ class Call:
             self.tasks.append(process.spawn(self._execute()))
 
     async def _execute(self) -> None:
-        world, result = self._world, None
+        world, process, result = self._world, self.actor.process, None
         error: Exception | None = None
         assert self.actor.coordinator is not None
         try:
@@ -68,6 +68,8 @@ class Call:
             error = raised
         except Exception as raised:
             what = self._arguments.get("method", self.method)
+            if not process.alive:  # it is collected as garbage
+                return
             world.findings.violation("internal-error", f"{what} raised {type(raised).__name__}: {raised}")
             error = raised
         if world.rngs["calls"].random() < world.faults.answer_lost:

@@ -15,6 +15,7 @@ from t3d_server.errors import (
     AlgorithmNotFoundError,
     DatasetNotFoundError,
     ExpiredError,
+    InvalidRequestError,
     NotFoundError,
     QueueFullError,
     ServerUnavailableError,
@@ -180,7 +181,8 @@ class Clients:
             except T3dError as error:
                 is_removed = world.plan.removes and isinstance(error, VersionNotFoundError | AlgorithmNotFoundError)
                 is_expired = world.plan.expires and isinstance(error, ExpiredError | DatasetNotFoundError)
-                if not (is_removed or is_expired):
+                is_both = world.plan.removes and world.plan.expires and isinstance(error, InvalidRequestError)
+                if not (is_removed or is_expired or is_both):
                     world.observed.refused(run, error)
                 return None
         world.findings.count("gave up to submit")

@@ -181,10 +181,11 @@ class Record:
                 self.adopted |= {each for each, run in self.state.open.items() if run.owner == header.cluster}
             case Accepted():
                 run_id = event.run.id
-                if run_id in self.accepted:
+                if run_id in self.accepted and run_id not in self.withdrawn:
                     self._findings.violation("accepted-twice", f"{run_id} by {by}")
                 if event.key and self._keys.setdefault(event.key, run_id) != run_id and not self._expires:
                     self._findings.violation("key-twice", f"{self._keys[event.key]} and {run_id} by {by}")
+                self.withdrawn.discard(run_id)  # the call was repeated
                 self.accepted[run_id] = AcceptedRun(event.run, header.cluster, event.key, now_s)
             case Withdrawn():
                 self.withdrawn.add(event.run_id)
