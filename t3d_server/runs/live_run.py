@@ -124,6 +124,7 @@ class LiveRun:
         self._clock = clock
         self._log = LogTail()
         self._heard = 0
+        self._notes: list[LogLine] = []
         self._end_line: LogLine | None = None
         self._announces_restart = recovered
 
@@ -169,6 +170,7 @@ class LiveRun:
     def lose(self, reason: str, *, charged: bool) -> None:
         """Its replica has ended: it waits again."""
         self._enter(RunEvent.LOSE)
+        self._add_notes()
         self.leftovers = True
         self._wait_again(reason, charged)
 
@@ -201,6 +203,7 @@ class LiveRun:
             The ended run.
         """
         self._enter(RunEvent.END)
+        self._add_notes()
         if error is not None:
             self._end_line = end_line(error, self._clock.now())
         now = self._clock.now()
@@ -224,9 +227,14 @@ class LiveRun:
         self._replace(self.run.model_copy(update=fields))
 
     def note(self, level: LogLevel, message: str) -> None:
-        """Add a line of the server's to its log."""
-        self._log.add(log_line(message, level, self._clock.now()))
-        self._announce()
+        """Add a line of the server's to its log.
+
+        After a restart it comes after those that the replica sends again, which have the times by which followers know
+        them.
+        """
+        self._notes.append(log_line(message, level, self._clock.now()))
+        if not (self._announces_restart and self.state in WORKED_ON):
+            self._add_notes()
 
     def hear(self, progress: float | None, lines: Lines) -> int | None:
         """Take in what its replica reports; lines that have come before are left out.
@@ -272,6 +280,12 @@ class LiveRun:
         for line in lines:
             self._log.add(line)
         self._heard = heard
+
+    def _add_notes(self) -> None:
+        for line in self._notes:
+            self._log.add(line)
+        self._notes.clear()
+        self._announce()
 
     def _wait_again(self, reason: str, charged: bool) -> None:
         run = self._closed("lost", {"reason": storable(reason), "charged": charged})

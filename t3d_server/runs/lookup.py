@@ -159,7 +159,7 @@ class Lookup:
 
         Args:
             run_id: its id.
-            in_pages: whether it may be one that is not kept in memory any more.
+            in_pages: whether it may be one that is not kept in memory any more, or has expired, and is still there.
 
         Raises:
             RunNotFoundError, ExpiredError: there is none.
@@ -171,7 +171,11 @@ class Lookup:
             stored = await self.accepted_before(run_id) or await self._log.in_thread(self._former.find, run_id)
         if stored is None:
             raise RunNotFoundError(f"run {run_id!r} neither is open nor has ended lately")
-        if stored.run.status.ended and (expired := self._history.retention.expired(run_id)) is not None:
+        if (
+            stored.run.status.ended
+            and not in_pages
+            and (expired := self._history.retention.expired(run_id)) is not None
+        ):
             raise expired
         return stored
 

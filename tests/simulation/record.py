@@ -37,6 +37,9 @@ from tests.simulation.loop import SimLoop
 from tests.simulation.store import LATE
 from tests.simulation.violations import Findings
 
+REPLICA = "SERVE_REPLICA"
+"""How names of replicas begin."""
+
 
 @dataclass(frozen=True)
 class AcceptedRun:
@@ -145,7 +148,7 @@ class Record:
             if dataset_id in stored.run.input_dataset_ids:
                 text = f"{dataset_id[-12:]} of {stored.run.id} ({stored.run.status}) is removed by {by}"
                 self._findings.violation("input-removed", text)
-        if dataset_id in self._output_of and not self._expires:
+        if dataset_id in self._output_of and (not self._expires or by.startswith(REPLICA)):
             text = f"{dataset_id} of {self._output_of[dataset_id]} is removed by {by}"
             self._findings.violation("output-removed", text)
 
