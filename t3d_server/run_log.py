@@ -73,10 +73,7 @@ class LogTail:
 
     def add(self, line: LogLine) -> None:
         """Add a line; the earliest ones make room for it."""
-        if line.time <= self._latest:
-            # No two lines have the same time, whatever the clock does: who follows the log goes on after the last one
-            # that was seen, be it still there or taken.
-            line = line.model_copy(update={"time": self._latest + timedelta(microseconds=1)})
+        line = self._later(line)
         self._latest = line.time
         size_bytes = len(line.message.encode())
         self._lines.append((line, size_bytes))
@@ -84,6 +81,10 @@ class LogTail:
         while len(self._lines) > MAX_LINES or self._size_bytes > MAX_BYTES:
             self._size_bytes -= self._lines.popleft()[1]
             self._dropped += 1
+
+    def with_last(self, line: LogLine) -> list[LogLine]:
+        """The lines as they would be with one more, which is not added."""
+        return [*self.lines(), self._later(line)]
 
     def lines(self) -> list[LogLine]:
         """The lines that are kept, after one that tells how many are not."""
@@ -102,3 +103,13 @@ class LogTail:
         """The lines from a number on that are kept, and the number of the first of them; the first line has 0."""
         first = max(number, self._dropped)
         return first, [line for line, _ in islice(self._lines, first - self._dropped, None)]
+
+    def _later(self, line: LogLine) -> LogLine:
+        """The line with a later time than all before it.
+
+        No two lines have the same time, whatever the clock does: who follows the log goes on after the last one that
+        was seen, be it still there or taken.
+        """
+        if line.time > self._latest:
+            return line
+        return line.model_copy(update={"time": self._latest + timedelta(microseconds=1)})

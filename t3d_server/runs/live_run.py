@@ -124,6 +124,7 @@ class LiveRun:
         self._clock = clock
         self._log = LogTail()
         self._heard = 0
+        self._end_line: LogLine | None = None
         self._announces_restart = recovered
 
     @property
@@ -201,8 +202,7 @@ class LiveRun:
         """
         self._enter(RunEvent.END)
         if error is not None:
-            self._log.add(end_line(error, self._clock.now()))
-            self._announce()
+            self._end_line = end_line(error, self._clock.now())
         now = self._clock.now()
         fields |= {"status": status, "error": error, "progress": 1.0, "ended_at": now}
         return self._closed(attempt, {}).model_copy(update=fields)
@@ -210,6 +210,8 @@ class LiveRun:
     def record(self, run: Run) -> None:
         """Its outcome is on record."""
         self._enter(RunEvent.RECORD)
+        if self._end_line is not None:
+            self._log.add(self._end_line)
         self._replace(run)
 
     def disown(self) -> None:
@@ -250,6 +252,11 @@ class LiveRun:
     def log(self) -> list[LogLine]:
         """Its log, the latest lines where they are many."""
         return self._log.lines()
+
+    @property
+    def ended_log(self) -> list[LogLine]:
+        """Its log to the end; nobody sees the line that tells why it has no result before that is on record."""
+        return self.log if self._end_line is None else self._log.with_last(self._end_line)
 
     @property
     def heard(self) -> int:

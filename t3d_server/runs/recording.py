@@ -71,7 +71,7 @@ class Recorder:
         Raises:
             FencedError, NotOwnedError: another process has taken over.
         """
-        lines, name = run.log, ""
+        lines, name = run.ended_log, ""
         if size_bytes(lines) > SMALL_LOG_BYTES:
             name = f"{ended.id}~{self._log.process}-end"
             await self._until_stored(run, name, StoredLog(lines=lines))

@@ -202,7 +202,9 @@ class Final:
         if known is not None and known.was_followed:
             seen = {message for _, message in known.events}
             for message in messages:
-                if message not in seen:
+                if message not in seen and run.id in self._record.adopted:
+                    self._world.findings.count("a follower of a cluster that was away has missed a line")
+                elif message not in seen:
                     self._violation("line-missed", f"{run.id}: a follower has not seen {message!r}")
             for line in lines:
                 if line.message not in seen and not line.message.startswith("line "):

@@ -71,6 +71,7 @@ class Record:
         ended: the runs that have ever ended, as they were put on record.
         ended_at_s: when that was.
         cancelled_at_s: when it was on record that a run was to be cancelled, or has ended.
+        adopted: the runs of clusters that have taken over others.
         strays: segments under numbers that were removed: of processes that have joined and have not seen it yet, and of
             puts that were applied late.
     """
@@ -82,6 +83,7 @@ class Record:
         self.ended: dict[str, StoredRun] = {}
         self.ended_at_s: dict[str, float] = {}
         self.cancelled_at_s: dict[str, float] = {}
+        self.adopted: set[str] = set()
         self.strays: set[str] = set()
         self._loop = loop
         self._bucket = bucket
@@ -176,6 +178,7 @@ class Record:
                 self._disturbed[header.cluster].append(now_s)
             case Claimed():
                 self._disturbed[event.cluster].append(now_s)
+                self.adopted |= {each for each, run in self.state.open.items() if run.owner == header.cluster}
             case Accepted():
                 run_id = event.run.id
                 if run_id in self.accepted:
