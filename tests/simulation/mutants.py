@@ -8,6 +8,7 @@ from typing import Any
 from unittest import mock
 
 from t3d_server.errors import ObjectExistsError
+from t3d_server.run_store import event_log
 from t3d_server.run_store.compaction import Compactor
 from t3d_server.run_store.event_log import Append, EventLog
 from t3d_server.run_store.events import Header, Joined
@@ -17,17 +18,18 @@ from t3d_server.run_store.state import State
 from t3d_server.runs.live_run import LiveRun
 from t3d_server.runs.queues import RunQueue
 from t3d_server.runs.replica_calls import ReplicaCalls
+from t3d_server.storage.base import ObjectStore
 from t3d_server.storage.keys import RUN_EVENTS, RUN_SNAPSHOTS, segment_key
 
 
-def _no_if_absent(self: EventLog, seq: int, batch: str, segment: bytes) -> bool:
-    self._store.put(segment_key(seq), segment)
+def _no_if_absent(store: ObjectStore, seq: int, batch: str, segment: bytes) -> bool:
+    store.put(segment_key(seq), segment)
     return True
 
 
-def _nonce_ignored(self: EventLog, seq: int, batch: str, segment: bytes) -> bool:
+def _nonce_ignored(store: ObjectStore, seq: int, batch: str, segment: bytes) -> bool:
     with suppress(ObjectExistsError):
-        self._store.put(segment_key(seq), segment, if_absent=True)
+        store.put(segment_key(seq), segment, if_absent=True)
     return True
 
 
@@ -119,7 +121,7 @@ def _fences_ignored(self: Compactor, state: State) -> None:
     self._store.delete(*doomed)
 
 
-def _patched(owner: type, name: str, replacement: Callable[..., Any]) -> Callable[[], AbstractContextManager[None]]:
+def _patched(owner: Any, name: str, replacement: Callable[..., Any]) -> Callable[[], AbstractContextManager[None]]:
     @contextmanager
     def patch() -> Iterator[None]:
         with mock.patch.object(owner, name, replacement):
@@ -129,8 +131,8 @@ def _patched(owner: type, name: str, replacement: Callable[..., Any]) -> Callabl
 
 
 MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
-    "no_if_absent": _patched(EventLog, "_put", _no_if_absent),
-    "nonce_ignored": _patched(EventLog, "_put", _nonce_ignored),
+    "no_if_absent": _patched(event_log, "put_segment", _no_if_absent),
+    "nonce_ignored": _patched(event_log, "put_segment", _nonce_ignored),
     "answered_before_stored": _answered_before_stored,
     "claim_ignored": _claim_ignored,
     "queue_reversed": _patched(RunQueue, "take", _queue_reversed),
