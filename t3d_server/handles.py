@@ -333,11 +333,7 @@ def _each(convert: Callable[[Any], T], data: Any, name: str) -> list[T]:
 
 
 def _plain(args: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Args as JSON has them, numbers and arrays of numpy too.
-
-    Raises:
-        InvalidRequestError: they cannot be written as JSON.
-    """
+    """Args as JSON has them, numbers and arrays of numpy too; InvalidRequestError where they cannot be written so."""
     plain: dict[str, Any] = json.loads(json_of(checked_args(args)))
     return plain
 

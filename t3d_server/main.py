@@ -86,6 +86,7 @@ def connect() -> Resources:
             max_queued=settings.max_queued_runs,
             max_queued_per_algorithm=settings.max_queued_runs_per_algorithm,
         ),
+        keep_keys_s=settings.keep_keys_s,
         tokens={token: Role(role) for token, role in settings.tokens.items()} if settings.auth == "on" else None,
         tags=load_tags(settings.tags_file),
         max_dataset_bytes=settings.max_dataset_bytes,

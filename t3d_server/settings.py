@@ -68,6 +68,7 @@ class Settings(BaseSettings):
         keep_datasets_s: how long a dataset is kept, from when it was stored; None for ever.
         keep_runs_s: how long a run that has ended is kept, with its log, from when it was submitted; None for ever.
         keep_logs_s: how long its log is kept; None as long as the run.
+        keep_keys_s: how long an Idempotency-Key stands for its run.
         max_package_bytes: largest algorithm folder, and largest module once unpacked.
         max_package_files: most files in an algorithm folder.
         cache_dir: where replicas keep modules and assets; content-addressed, safe to delete while nothing runs.
@@ -109,6 +110,7 @@ class Settings(BaseSettings):
     keep_datasets_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     keep_runs_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     keep_logs_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    keep_keys_s: float = Field(default=48 * 3600.0, gt=0, allow_inf_nan=False)
     max_package_bytes: int = Field(default=16 * GIB, gt=0)
     max_package_files: int = Field(default=10_000, gt=0)
     cache_dir: Path | None = None

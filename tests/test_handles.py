@@ -23,7 +23,9 @@ def t3d() -> T3D:
     return t3d
 
 
-@pytest.mark.parametrize("args", [{"sigma": object()}, {"sigma": math.nan}, ["sigma", 1], ""], ids=repr)
+@pytest.mark.parametrize(
+    "args", [{"sigma": object()}, {"sigma": math.nan}, ["sigma", 1], ""], ids=["object", "nan", "list", "text"]
+)
 def test_args_that_are_no_json_are_refused_before_anything_is_sent(t3d: T3D, args: Any) -> None:
     for call in (t3d.submit, t3d.run):
         with pytest.raises(InvalidRequestError):

@@ -229,13 +229,16 @@ class EventLog:
                     logger.warning("another process has taken over the runs of cluster %s", self.cluster)
                     self._lose_place()
                     self._fenced()
+                except Exception:  # such as an event of a newer version: it is tried again, and nothing is answered
+                    logger.exception("the log of runs cannot be written")
+                    await asyncio.sleep(self._timings.store_retry_s)
 
     async def _commit(self) -> None:
         """Write what waits as one segment."""
         batch = self._next_batch()
         try:
             await self._commit_batch(batch)
-        except (FencedError, asyncio.CancelledError):
+        except BaseException:
             self._waiting.extendleft(append for append in reversed(batch) if not append.done.done())
             raise
 

@@ -22,6 +22,7 @@ from t3d_server.models import (
 )
 from t3d_server.packages.registry import Registry
 from t3d_server.run_log import storable
+from t3d_server.run_store.timings import Timings
 from t3d_server.runs.interface import QueueName
 from t3d_server.runs.scheduler import RunScheduler
 from t3d_server.serving.applications import Applications
@@ -80,6 +81,7 @@ class CoordinatorActor:
             limits=resources.run_limits,
             ended=self._metrics.ended,
             executor=ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="runs"),
+            timings=Timings(keys_s=resources.keep_keys_s),
         )
         self._store = resources.store
         self._serve: str | None = None

@@ -54,6 +54,7 @@ class Resources:
         scratch: folder for files on their way to the store.
         placement: resources of replicas.
         run_limits: what runs may take.
+        keep_keys_s: how long an idempotency key stands for its run.
         tokens: role of each valid token; None turns authentication off.
         tags: tags of each algorithm type.
         max_dataset_bytes: largest dataset.
@@ -70,6 +71,7 @@ class Resources:
     scratch: Path
     placement: PlacementDefaults
     run_limits: RunLimits
+    keep_keys_s: float
     tokens: Mapping[str, Role] | None
     tags: Mapping[str, Mapping[str, str]]
     max_dataset_bytes: int

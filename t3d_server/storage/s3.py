@@ -14,7 +14,6 @@ from http import HTTPStatus
 from typing import Any, BinaryIO, Literal
 from xml.etree.ElementTree import ParseError
 
-import urllib3
 import urllib3.exceptions
 from minio import Minio
 from minio.commonconfig import ENABLED, Filter

@@ -169,7 +169,7 @@ def test_an_input_may_be_an_output(bench: Any, form: Callable[[str], str]) -> No
     assert stored_datasets(bench) == 2
 
 
-@pytest.mark.parametrize("also", [new_id(), 5])
+@pytest.mark.parametrize("also", [new_id(), 5], ids=["another id", "a number"])
 def test_an_input_stays_where_the_run_fails(bench: Any, also: Any) -> None:
     outcome = bench.execute(returning(lambda self, inputs: [*inputs, also]), [{"data": np.zeros(1)}])
     assert outcome.status is RunStatus.FAILED

@@ -100,7 +100,7 @@ class Benchmark:
         figures: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
         for _ in range(self.repeats):
             for kind in kinds:
-                runs = self.runs - self.runs % PAGE_RUNS if kind == "present" else max(100, self.runs // 10)
+                runs = self.runs - self.runs % PAGE_RUNS if kind != "former" else max(100, self.runs // 4)
                 measured = self._load(kind, 8, [runs], direct=True).measured
                 figures[kind].append((measured.cpu_s / runs * 1000, measured.store_cpu_s / runs * 1000))
         medians = {

@@ -130,15 +130,17 @@ async def drive(load: Load) -> Measured:
     store = S3ObjectStore(S3Location(**load.location))
     coordinator = COORDINATORS[load.kind](store, replica, **load.timings)
     await coordinator.start()
-    cpu_before_s, store_before_s = own_cpu_s(), cpu_s(load.store_pids)
-    for runs in load.runs:
+    for number, runs in enumerate(load.runs, 1):
+        cpu_before_s, store_before_s = own_cpu_s(), cpu_s(load.store_pids)
         left, began = runs, time.perf_counter()
         await asyncio.gather(*(client() for _ in range(load.clients)))
         measured.wall_s += time.perf_counter() - began
         await coordinator.settle()
+        if number == len(load.runs):
+            await coordinator.stop()
+        measured.cpu_s += own_cpu_s() - cpu_before_s
+        measured.store_cpu_s += cpu_s(load.store_pids) - store_before_s
         measured.rss_mib.append(rss_mib())
-    await coordinator.stop()
-    measured.cpu_s, measured.store_cpu_s = own_cpu_s() - cpu_before_s, cpu_s(load.store_pids) - store_before_s
     return measured
 
 

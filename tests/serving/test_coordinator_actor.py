@@ -92,6 +92,7 @@ def resources(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             num_cpus=1, num_gpus=1, gpu_memory_bytes=None, max_replicas=1, idle_s=1, longest_run_s=1
         ),
         run_limits=RunLimits(max_run_s=1, cancel_grace_s=1, max_queued=1, max_queued_per_algorithm=1),
+        keep_keys_s=1,
         tokens=None,
         tags={},
         max_dataset_bytes=0,

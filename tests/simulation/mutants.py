@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -122,9 +121,7 @@ def _fences_ignored(self: Compactor, state: State) -> None:
     self._store.delete(*doomed)
 
 
-def _patched(
-    owner: type | ModuleType, name: str, replacement: Callable[..., Any]
-) -> Callable[[], AbstractContextManager[None]]:
+def _patched(owner: Any, name: str, replacement: Callable[..., Any]) -> Callable[[], AbstractContextManager[None]]:
     @contextmanager
     def patch() -> Iterator[None]:
         with mock.patch.object(owner, name, replacement):

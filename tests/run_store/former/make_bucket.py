@@ -1,10 +1,10 @@
 # mypy: ignore-errors
 # ruff: noqa: I001
-"""Makes `former_bucket.json`: a bucket as the version before the log of events left it, by that version's own code.
+"""Makes `bucket.json`: a bucket as the version before the log of events left it, by that version's own code.
 
 Run once, in a checkout of commit 85cde65, which has the `t3d_server` and the `tests` that are imported here:
 
-    PYTHONPATH=. python make_former_bucket.py former_bucket.json
+    PYTHONPATH=. python make_bucket.py bucket.json
 
 Cluster "first" died, and "second" claimed its runs and died too; "third" was shut down.
 """
