@@ -149,10 +149,11 @@ def test_the_secret_is_not_shown() -> None:
 def test_prepare_is_repeatable_and_warns_only_of_a_store_without_conditions(
     s3_store: S3ObjectStore, caplog: pytest.LogCaptureFixture
 ) -> None:
+    before = {stat.key for stat in s3_store.list("probes/")}  # servers that were killed on this store leave some
     with caplog.at_level(logging.WARNING, logger="t3d_server"):
         s3_store.prepare()
     assert [record for record in caplog.records if record.name.startswith("t3d_server")] == []
-    assert list(s3_store.list("probes/")) == []
+    assert {stat.key for stat in s3_store.list("probes/")} <= before
 
 
 def test_prepare_has_unfinished_uploads_removed_unless_the_bucket_has_rules(s3_store: S3ObjectStore) -> None:
