@@ -55,7 +55,7 @@ class Transition:
 
 
 _S, _E = RunState, RunEvent
-_GONE = Transition(_S.DISOWNED, informs="clients: not found here; the replica: stop")
+_GONE = Transition(_S.DISOWNED, informs="clients: 503, then the record; the replica: stop")
 TRANSITIONS: Mapping[tuple[RunState, RunEvent], Transition] = {
     (_S.QUEUED, _E.BEGIN): Transition(_S.RUNNING, "updated (started), after 0.2 s", "the replica, followers"),
     (_S.QUEUED, _E.END): Transition(_S.ENDING, "ended"),

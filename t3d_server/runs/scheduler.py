@@ -272,15 +272,19 @@ class RunScheduler:
 
     async def begin(self, *, call_id: str, replica: str) -> Run | None:
         """See `Runs.begin`."""
-        while not self._log.is_confirmed:  # else another cluster may grant the same
+        run = self._calls.begin(call_id, replica) if await self._is_confirmed() else None
+        return None if run is None else run.run
+
+    async def _is_confirmed(self) -> bool:
+        """Whether no other cluster can grant the same; returns once the end of the log was seen lately."""
+        while not self._log.is_confirmed:
             try:
                 await self._log.catch_up()
             except StoreUnavailableError:
                 await asyncio.sleep(self._timings.store_retry_s)
             except FencedError:
-                return None
-        run = self._calls.begin(call_id, replica)
-        return None if run is None else run.run
+                return False
+        return True
 
     def _begun(self, run: LiveRun, replica: str) -> None:
         """A replica has taken a run."""
@@ -472,7 +476,7 @@ class RunScheduler:
         live = self._live.get(attempt.run_id)
         if live is not None and live in self._endings:
             await asyncio.shield(self._endings[live])
-        following = self._calls.next(call_id, attempt)
+        following = self._calls.next(call_id, attempt) if await self._is_confirmed() else None
         return Receipt(
             counts=await self._counts(attempt.run_id, outcome), following=None if following is None else following.run
         )
