@@ -152,13 +152,8 @@ class RunScheduler:
             asyncio.get_running_loop().call_later(self._timings.announce_s, self._calls.unhold, "announce")
         await self._adopt()
         await self._former_layout.step()
-        works = (
-            self._takeover.watch(),
-            self._compactor.watch(),
-            self._import_and_expire(),
-            self._expiry.watch_leftovers(),
-        )
-        self._watching = [self._tasks.start(work) for work in works]
+        watches = (self._takeover.watch(), self._compactor.watch(), self._import_and_expire())
+        self._watching = [self._tasks.start(watch) for watch in (*watches, self._expiry.watch_leftovers())]
 
     async def release(self) -> None:
         """Leave all runs to the next cluster, at once: this one is shut down."""
