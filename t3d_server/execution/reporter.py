@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from types import TracebackType
@@ -13,6 +14,8 @@ from t3d_server.errors import T3dError
 from t3d_server.models import LogLine
 from t3d_server.run_log import LogTail
 from t3d_server.runs.interface import AttemptKey, Lines, Runs
+
+logger = logging.getLogger("ray.serve")
 
 INTERVAL_S = 0.2
 HEARTBEAT_S = 1.0
@@ -109,7 +112,11 @@ class Reporter:
             lines = self.unsent()
             try:
                 answer = await self._runs.report(attempt=self._attempt, progress=progress, lines=lines)
-            except T3dError:  # the coordinator or its store is away: the same lines go again
+            except Exception as error:  # the coordinator or its store is away: the same lines go again
+                if not isinstance(error, T3dError):
+                    logger.exception(
+                        "attempt %d at run %s cannot be reported", self._attempt.number, self._attempt.run_id
+                    )
                 with self._lock:
                     self._progress = progress if self._progress is None else self._progress
                 return

@@ -94,7 +94,7 @@ class Worker:
         outcome = replace(outcome, leftovers=leftovers.found)
         logger.info("run %s: attempt %d %s", run.id, run.attempts, _ENDS[outcome.status], extra=fields)
         receipt = await self._delivered(call_id, attempt, outcome, reporter)
-        leftovers.report_from_now_on(loop)
+        leftovers.report_from_now_on(loop, delivered=outcome.leftovers)
         if not receipt.counts:
             message = "run %s: attempt %d does not count; its outputs are removed"
             logger.warning(message, run.id, run.attempts, extra=fields)
@@ -141,9 +141,11 @@ class Leftovers:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._start)
 
-    def report_from_now_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The outcome is delivered."""
+    def report_from_now_on(self, loop: asyncio.AbstractEventLoop, *, delivered: bool) -> None:
+        """The outcome is delivered, and has said whether there are some."""
         self._loop = loop
+        if self.found and not delivered:
+            self._start()
 
     def _start(self) -> None:
         self._reporting = asyncio.ensure_future(self._report())

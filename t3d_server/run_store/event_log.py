@@ -14,7 +14,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -190,9 +190,7 @@ class EventLog:
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the end of the log was seen so lately that no other process can have taken this one's place, as far
-        as clocks tell.
-        """
+        """Whether the end of the log was seen lately: as far as clocks tell, nobody has taken this process's place."""
         return self._is_member and self._clock.seconds() - self._confirmed_s < self._timings.confirmed_s
 
     @property
@@ -231,6 +229,7 @@ class EventLog:
                     self._fenced()
                 except Exception:  # such as an event of a newer version: it is tried again, and nothing is answered
                     logger.exception("the log of runs cannot be written")
+                    _delay(self._waiting)
                     await asyncio.sleep(self._timings.store_retry_s)
 
     async def _commit(self) -> None:
@@ -256,9 +255,7 @@ class EventLog:
                 await (self._load() if won else self._follow())
             except StoreUnavailableError as error:
                 logger.warning("the log of runs cannot be written yet: %s", error)
-                for append in [*batch, *self._waiting]:
-                    if not append.delayed.done():
-                        append.delayed.set_result(None)
+                _delay([*batch, *self._waiting])
                 await asyncio.sleep(self._timings.store_retry_s)
         took_s = self._clock.seconds() - began_s
         self._confirmed_s = began_s
@@ -308,8 +305,7 @@ class EventLog:
         """Read the segments after the latest one that is known.
 
         Raises:
-            FencedError, ObjectNotFoundError: they were removed. So far behind is only who was fenced: what may be the
-                next number of any other process is not removed.
+            FencedError, ObjectNotFoundError: they were removed. So far behind is only a process that was fenced.
         """
         stats = await self.in_thread(
             lambda: list(self._store.list(RUN_EVENTS, start_after=segment_key(self.state.seq)))
@@ -346,3 +342,9 @@ class EventLog:
             append = self._waiting.popleft()
             if not append.done.done():
                 append.done.set_exception(FencedError())
+
+
+def _delay(appends: Iterable[Append]) -> None:
+    for append in appends:
+        if not append.delayed.done():
+            append.delayed.set_result(None)

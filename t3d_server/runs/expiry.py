@@ -104,10 +104,10 @@ class Expiry:
         Raises:
             StoreUnavailableError: the store does not answer; to be called again.
         """
-        state = self._log.state
-        open_ids = set(state.open)
-        inputs = {dataset_id for stored in state.open.values() for dataset_id in stored.run.input_dataset_ids}
         removed = {"runs": await self._remove_runs()}
+        open_runs = self._log.state.open  # as it is after that, which may take long
+        open_ids = set(open_runs)
+        inputs = {dataset_id for stored in open_runs.values() for dataset_id in stored.run.input_dataset_ids}
         removed |= await self._log.in_thread(self._remove_objects, open_ids, inputs)
         for what, count in removed.items():
             if count:

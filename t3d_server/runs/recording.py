@@ -18,6 +18,9 @@ from t3d_server.runs.tasks import Tasks
 from t3d_server.storage.base import ObjectStore
 from t3d_server.storage.keys import run_log_key
 
+PARALLEL_SAVES = 4
+"""Most logs that are stored at a time: the log of runs itself is not to wait for a thread."""
+
 
 class Recorder:
     """Writes events and logs of live runs.
@@ -36,6 +39,8 @@ class Recorder:
         self._store = store
         self._timings = timings
         self._delayed: dict[LiveRun, dict[str, asyncio.TimerHandle]] = {}
+        self._saving: dict[LiveRun, bool] = {}
+        self._saves = asyncio.Semaphore(PARALLEL_SAVES)
         self._tasks = Tasks()
 
     def save(self, run: LiveRun, cause: UpdateCause, log: str = "") -> Append:
@@ -54,6 +59,18 @@ class Recorder:
 
     async def save_log(self, run: LiveRun) -> None:
         """Store the log so far; if the store is away, the next time may do it."""
+        is_saved = run in self._saving
+        self._saving[run] = True  # also again, where it is being saved
+        try:
+            while not is_saved and self._saving[run]:
+                self._saving[run] = False
+                async with self._saves:
+                    await self._save_log(run)
+        finally:
+            if not is_saved:
+                del self._saving[run]
+
+    async def _save_log(self, run: LiveRun) -> None:
         if not run.goes_on or not run.log:
             return
         name = f"{run.run.id}~{self._log.process}"
@@ -64,6 +81,8 @@ class Recorder:
                 run.stored_logs.append(name)
                 if run.goes_on:
                     await self.save(run, "logged", name).done
+            if run.state is RunState.ENDED:  # meanwhile: its log is with its outcome
+                await self.remove_logs(run)
 
     async def save_end(self, run: LiveRun, ended: Run) -> None:
         """Record an outcome, however long the store is away.

@@ -149,9 +149,10 @@ class RunScheduler:
             raise ServerUnavailableError(TAKEN_OVER) from error
         if any(stored.owner == self._log.cluster for stored in self._log.state.open.values()):
             self._calls.hold("announce")
-            asyncio.get_running_loop().call_later(self._timings.announce_s, self._calls.unhold, "announce")
         await self._adopt()
         await self._former_layout.step()
+        # Only now: until this returns, no replica can report.
+        asyncio.get_running_loop().call_later(self._timings.announce_s, self._calls.unhold, "announce")
         watches = (self._takeover.watch(), self._compactor.watch(), self._import_and_expire())
         self._watching = [self._tasks.start(watch) for watch in (*watches, self._expiry.watch_leftovers())]
 
@@ -239,6 +240,7 @@ class RunScheduler:
         for run in runs:
             self._timeouts.attempt_ended(run)
             self._recorder.forget(run)
+            self._cancels.pop(run, None)
             run.disown()
             self._calls.balance(run.queue)
 
@@ -352,9 +354,7 @@ class RunScheduler:
             reason = "its replica was stopped because of another run, which did not stop by itself"
         if not (killed and run.stop_reason is not None):
             run.note("WARNING", f"attempt {attempt.number} was lost: {reason}")
-            logger.warning(
-                "run %s: attempt %d was lost: %s", run.run.id, attempt.number, reason, extra=run_fields(run.run)
-            )
+            logger.warning("run %s: attempt %d was lost: %s", *attempt[:2], reason, extra=run_fields(run.run))
         if run.stop_reason is not None:
             run.leftovers = True
             ending: Literal["killed", "lost"] = "killed" if killed else "lost"
@@ -468,8 +468,7 @@ class RunScheduler:
                 self._deliver(run, outcome)
         elif outcome.leftovers:
             await self.report_leftovers(run_id=attempt.run_id)
-        live = self._live.get(attempt.run_id)
-        if live is not None and live in self._endings:
+        if (live := self._live.get(attempt.run_id)) in self._endings:
             await asyncio.shield(self._endings[live])
         following = self._calls.next(call_id, attempt) if await self._is_confirmed() else None
         return Receipt(
@@ -481,10 +480,14 @@ class RunScheduler:
         if (live := self._live.get(run_id)) is not None:
             live.leftovers = True
             return
-        with suppress(NotFoundError):
+        try:
             stored = await self._lookup.stored(run_id, in_pages=True)
             if stored.run.status.ended:
                 await self._log.stored(self._log.append(Leftovers(run=stored.run)))
+        except NotFoundError:
+            return
+        except FencedError as error:
+            raise ServerUnavailableError(TAKEN_OVER) from error
 
     def _deliver(self, run: LiveRun, outcome: Outcome) -> None:
         """A run ends as its replica reports."""

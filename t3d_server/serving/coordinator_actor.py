@@ -133,8 +133,8 @@ class CoordinatorActor:
     async def _refresh_all(self) -> None:
         while True:
             await asyncio.sleep(REFRESH_S)
-            self._metrics.count(self._runs.counts())
             try:
+                self._metrics.count(self._runs.counts())
                 await self.follow_serve()
                 self._devices = await asyncio.to_thread(cluster_devices)
             except Exception:  # the next attempt may succeed

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
 from t3d_server.errors import ServerUnavailableError, T3dError
 from t3d_server.models import (
@@ -42,7 +42,9 @@ async def answered(answer: Any) -> Any:
         return await answer
     except RayTaskError as error:
         raise unwrapped(error) from None
-    except RayActorError as error:
+    except TaskCancelledError:
+        raise
+    except RayError as error:  # the actor has died, or its answer is lost
         raise ServerUnavailableError("the coordinator cannot be reached; try again in a moment") from error
 
 
