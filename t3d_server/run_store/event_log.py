@@ -246,6 +246,7 @@ class EventLog:
         segment = encode(header, [append.line for append in batch if append.event is not None])
         contended = False
         while True:
+            self._require_place()  # it may have been lost in what was read before the store was away
             began_s = self._clock.seconds()
             try:
                 won = await self.in_thread(put_segment, self._store, self.state.seq + 1, header.batch, segment)
